@@ -1,0 +1,94 @@
+// Package control is the control plane: what the Lambda functions do, with no AWS
+// type in sight. It sees the world through three small interfaces (Store, Fleet,
+// Post); functions/entry adapts Lambda events to it, and main chooses what stands
+// behind the interfaces.
+//
+// This file holds those interfaces. The ideas have a package each: life (a room's
+// life), join (connections and the relay between clients and task), ledger (usage
+// and the bill), outbox (events), api (HTTP). Read life first.
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"mayfly/functions/store"
+)
+
+// Store is the versioned item store.
+type Store = store.Store
+
+// Fleet starts and stops room tasks. functions/fleet implements it on ECS.
+type Fleet interface {
+	// Start runs one task. The same Token always means the same task: a repeat, or a
+	// repeat after a deploy, returns the task that the first call started.
+	Start(ctx context.Context, r StartRequest) (Task, error)
+	// Stop asks a task to end (SIGTERM, then SIGKILL after the stop timeout). A task
+	// that is gone is no error.
+	Stop(ctx context.Context, arn, reason string) error
+	// Describe tells what is known of a task. ErrTaskUnknown may also mean "too
+	// early" or "stopped over an hour ago".
+	Describe(ctx context.Context, arn string) (Task, error)
+	// Find lists running or pending tasks; startedBy "" lists all of the cluster.
+	Find(ctx context.Context, startedBy string) ([]Task, error)
+}
+
+// StartRequest names the task to start.
+type StartRequest struct {
+	Room   string
+	Epoch  int
+	Token  string // idempotency: "<room>.<epoch>", ≤ 64 ASCII characters
+	Region string
+}
+
+// Task is a Fargate task as ECS tells it. Times are Unix milliseconds, 0 if unknown.
+type Task struct {
+	ARN           string `json:"arn"`
+	StartedBy     string `json:"started_by"`  // "room/<id>/<epoch>"
+	LastStatus    string `json:"last_status"` // PROVISIONING, PENDING, RUNNING, …, STOPPED
+	Version       int64  `json:"version"`     // detail.version, orders the events
+	StopCode      string `json:"stop_code,omitempty"`
+	StoppedReason string `json:"stopped_reason,omitempty"`
+	ExitCode      *int   `json:"exit_code,omitempty"`
+	CreatedMS     int64  `json:"created_ms,omitempty"`
+	PullStartedMS int64  `json:"pull_started_ms,omitempty"`
+	PullStoppedMS int64  `json:"pull_stopped_ms,omitempty"`
+	StartedMS     int64  `json:"started_ms,omitempty"`
+	StoppingMS    int64  `json:"stopping_ms,omitempty"`
+	StoppedMS     int64  `json:"stopped_ms,omitempty"`
+	CPU           string `json:"cpu,omitempty"`    // CPU units, 1024 = one vCPU
+	Memory        string `json:"memory,omitempty"` // MiB
+	ImageDigest   string `json:"image_digest,omitempty"`
+	AZ            string `json:"az,omitempty"`
+}
+
+// Errors of a Fleet.
+var (
+	ErrTaskUnknown = errors.New("fleet: no such task")
+	ErrNoCapacity  = errors.New("fleet: no capacity") // retryable: throttled, no capacity, quota
+)
+
+// Post sends to WebSocket connections of the two APIs.
+type Post interface {
+	// Send posts one message, at most signal.MaxMessageBytes.
+	Send(ctx context.Context, c Conn, data []byte) error
+	// Close ends the connection. A connection that is gone is no error.
+	Close(ctx context.Context, c Conn) error
+}
+
+// Conn names a WebSocket connection. Task says which of the two APIs it belongs to.
+type Conn struct {
+	ID   string `json:"id"`
+	Task bool   `json:"task,omitempty"`
+}
+
+// Errors of a Post.
+var (
+	ErrGone      = errors.New("post: connection gone")
+	ErrThrottled = errors.New("post: throttled")
+	ErrTooLarge  = errors.New("post: message too large")
+)
+
+// Clock tells the time; tests inject their own.
+type Clock func() time.Time

@@ -1,0 +1,56 @@
+// Package usage defines the usage frame: what a room task counts and tells the
+// control plane, on heartbeats and at its end.
+//
+// All counters are cumulative since the task started, so a lost, doubled or late
+// report does no harm: the highest Seq wins. Integers only: milliseconds and
+// bytes. functions/control/ledger stores it; roomtask/usage produces it.
+package usage
+
+// Report is one cumulative statement of a task. Sessions holds those that changed
+// since the last acknowledged report (all of them in the final one, split over
+// several reports when they do not fit one frame).
+type Report struct {
+	Seq      uint64    `json:"seq"` // grows by one per report of a task
+	AtMS     int64     `json:"at_ms"`
+	Final    bool      `json:"final,omitempty"`
+	Totals   Totals    `json:"totals"`
+	Sessions []Session `json:"sessions,omitempty"`
+}
+
+// Totals are sums over all sessions of the task, ended ones included.
+type Totals struct {
+	ParticipantMS    int64 `json:"participant_ms"`
+	Sessions         int64 `json:"sessions"`
+	Present          int   `json:"present"`           // participants in the room now
+	PeakParticipants int   `json:"peak_participants"` // at once
+	BytesIn          Bytes `json:"bytes_in"`          // received by the task
+	BytesOut         Bytes `json:"bytes_out"`         // sent by the task
+}
+
+// Session is one participation: from the join's admission to the leave.
+type Session struct {
+	ID            string `json:"id"`
+	Participant   string `json:"participant"`
+	JoinedMS      int64  `json:"joined_ms"`
+	LeftMS        int64  `json:"left_ms,omitempty"` // 0 while present
+	ParticipantMS int64  `json:"participant_ms"`    // connected time so far
+	LeaveReason   string `json:"leave_reason,omitempty"`
+	Transport     string `json:"transport,omitempty"` // udp, tcp, turn-udp, turn-tcp, turn-tls
+	BytesIn       Bytes  `json:"bytes_in"`
+	BytesOut      Bytes  `json:"bytes_out"`
+}
+
+// Bytes counts UDP or TCP payload bytes by kind. Total is everything on the
+// participant's transport but STUN: SRTP, SRTCP and DTLS (browsers count the same
+// in RTCTransportStats); the others are parts of it.
+type Bytes struct {
+	Total int64 `json:"total"`
+	Audio int64 `json:"audio"`
+	Video int64 `json:"video"`
+	RTX   int64 `json:"rtx"`
+}
+
+// Add returns the sum.
+func (b Bytes) Add(o Bytes) Bytes {
+	return Bytes{b.Total + o.Total, b.Audio + o.Audio, b.Video + o.Video, b.RTX + o.RTX}
+}
