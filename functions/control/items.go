@@ -1,0 +1,403 @@
+package control
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"mayfly/functions/store"
+	"mayfly/shared/lifecycle"
+	"mayfly/shared/signal"
+	"mayfly/shared/usage"
+)
+
+// The table. Every item is one JSON document with a version; "condition" is what
+// its writers believe when they write (always by version: see store.Commit).
+//
+//	entity     PK               SK                      TTL    written by      condition, and what it holds
+//	room       ROOM#<room>      ROOM                    -      life            one transition of shared/lifecycle per version; index DUE#<shard> / due ms until settled
+//	listed     TENANT#<tenant>  ROOM#<room>             -      life            created with the room; ids sort by time
+//	quota      TENANT#<tenant>  QUOTA                   -      life            +1 with create, −1 with the commit that makes the room final
+//	idem       IDEM#<tenant>#<key>  IDEM                24 h   life            created with the room, never changed
+//	conn       CONN#<conn>      CONN                    3 h    life, join      which room, participant, epoch a WebSocket belongs to
+//	roomconn   ROOM#<room>      CONN#<conn>             3 h    life, join      the same, found by room: whom to push room states to
+//	part       ROOM#<room>      PART#<participant>      -      api, join       identity, grants, ticket and resume secrets (hashes)
+//	claim      ROOM#<room>      JTI#<jti>               24 h   join            created once: a ticket is used by one attempt
+//	ledger     ROOM#<room>      LEDGER                  -      ledger          open with create; closed once, with usage.closed
+//	epoch      ROOM#<room>      EPOCH#<n>               -      life, ledger    created with the claim, before RunTask; ECS times, report totals
+//	session    ROOM#<room>      SESSION#<n>#<session>   -      ledger          highest report seq wins
+//	event      ROOM#<room>      EVENT#<seq>             30 d   outbox          created with the change it tells; index OUTBOX#<shard> until delivered
+//	ticketkey  KEYS             TICKET#<kid>            -      api             public half of the key that signs tickets; created once
+
+// Shards of the DUE and OUTBOX index partitions.
+const Shards = 16
+
+// Lifetimes of items that the table may drop.
+const (
+	IdemTTL  = 24 * time.Hour
+	ConnTTL  = 3 * time.Hour
+	EventTTL = 30 * 24 * time.Hour // after delivery
+)
+
+// Shard spreads rooms over the index partitions.
+func Shard(room string) int {
+	h := fnv.New32a()
+	h.Write([]byte(room)) // never fails
+	return int(h.Sum32() % Shards)
+}
+
+// RoomPK is the partition of everything that belongs to one room.
+func RoomPK(room string) string { return "ROOM#" + room }
+
+// TenantPK is the partition of a tenant's quota and list of rooms.
+func TenantPK(tenant string) string { return "TENANT#" + tenant }
+
+// RoomKey names the room itself.
+func RoomKey(room string) store.Key { return store.Key{PK: RoomPK(room), SK: "ROOM"} }
+
+// ListedPrefix starts the sort keys of a tenant's listed rooms.
+const ListedPrefix = "ROOM#"
+
+// ListedKey names a tenant's pointer to a room.
+func ListedKey(tenant, room string) store.Key {
+	return store.Key{PK: TenantPK(tenant), SK: ListedPrefix + room}
+}
+
+// QuotaKey names a tenant's counter of rooms that are not final.
+func QuotaKey(tenant string) store.Key { return store.Key{PK: TenantPK(tenant), SK: "QUOTA"} }
+
+// IdemKey names the memory of one Idempotency-Key.
+func IdemKey(tenant, key string) store.Key {
+	return store.Key{PK: "IDEM#" + tenant + "#" + key, SK: "IDEM"}
+}
+
+// ConnKey names a WebSocket connection.
+func ConnKey(conn string) store.Key { return store.Key{PK: "CONN#" + conn, SK: "CONN"} }
+
+// RoomConnPrefix starts the sort keys of a room's connections.
+const RoomConnPrefix = "CONN#"
+
+// RoomConnKey names a connection within its room.
+func RoomConnKey(room, conn string) store.Key {
+	return store.Key{PK: RoomPK(room), SK: RoomConnPrefix + conn}
+}
+
+// PartPrefix starts the sort keys of a room's participants.
+const PartPrefix = "PART#"
+
+// PartKey names a participant.
+func PartKey(room, participant string) store.Key {
+	return store.Key{PK: RoomPK(room), SK: PartPrefix + participant}
+}
+
+// ClaimKey names the claim of a ticket.
+func ClaimKey(room, jti string) store.Key { return store.Key{PK: RoomPK(room), SK: "JTI#" + jti} }
+
+// LedgerKey names the room's usage record.
+func LedgerKey(room string) store.Key { return store.Key{PK: RoomPK(room), SK: "LEDGER"} }
+
+// EpochPrefix starts the sort keys of a room's epochs.
+const EpochPrefix = "EPOCH#"
+
+// EpochKey names one epoch's usage. Epochs sort by number.
+func EpochKey(room string, epoch int) store.Key {
+	return store.Key{PK: RoomPK(room), SK: fmt.Sprintf("%s%06d", EpochPrefix, epoch)}
+}
+
+// SessionPrefix starts the sort keys of all sessions of a room.
+const SessionPrefix = "SESSION#"
+
+// EpochSessions starts the sort keys of one epoch's sessions.
+func EpochSessions(epoch int) string { return fmt.Sprintf("%s%06d#", SessionPrefix, epoch) }
+
+// SessionKey names one participation.
+func SessionKey(room string, epoch int, session string) store.Key {
+	return store.Key{PK: RoomPK(room), SK: EpochSessions(epoch) + session}
+}
+
+// EventPrefix starts the sort keys of a room's events.
+const EventPrefix = "EVENT#"
+
+// EventKey names an event of a room. Events sort by sequence number.
+func EventKey(room string, seq uint64) store.Key {
+	return store.Key{PK: RoomPK(room), SK: fmt.Sprintf("%s%012d", EventPrefix, seq)}
+}
+
+// TicketKeyKey names a published ticket verification key.
+func TicketKeyKey(kid string) store.Key { return store.Key{PK: "KEYS", SK: "TICKET#" + kid} }
+
+// DuePK is an index partition of rooms that the sweep must look at.
+func DuePK(shard int) string { return fmt.Sprintf("DUE#%02d", shard) }
+
+// OutboxPK is an index partition of events that are not delivered yet.
+func OutboxPK(shard int) string { return fmt.Sprintf("OUTBOX#%02d", shard) }
+
+// IndexTime makes index sort keys that sort by time.
+func IndexTime(ms int64) string { return fmt.Sprintf("%015d", ms) }
+
+// Room is a room. lifecycle.Room is the part that only lifecycle.Step changes.
+type Room struct {
+	Held
+	lifecycle.Room
+	ID         string            `json:"id"`
+	Tenant     string            `json:"tenant"`
+	ExternalID string            `json:"external_id,omitempty"`
+	Region     string            `json:"region"`
+	Limits     signal.RoomLimits `json:"limits"`
+	Metadata   json.RawMessage   `json:"metadata,omitempty"` // the product's own, given back as it is
+	Tags       map[string]string `json:"tags,omitempty"`
+	SourceIP   string            `json:"source_ip,omitempty"` // of the task, as the gateway sees it
+	Present    int               `json:"present"`             // participants, by the last heartbeat
+	EventSeq   uint64            `json:"event_seq"`           // of the room's last event
+	ToldRev    int64             `json:"told_rev"`            // the last Rev that every watcher was sent
+	Settled    bool              `json:"settled,omitempty"`   // final and its ledger closed: nothing is due any more
+}
+
+// Place implements Doc.
+func (r *Room) Place() store.Item {
+	it := store.Item{Key: RoomKey(r.ID), Kind: "room"}
+	if !r.Settled {
+		it.IndexPK, it.IndexSK = DuePK(Shard(r.ID)), IndexTime(r.DueAtMS)+"#"+r.ID
+	}
+	return it
+}
+
+// Listed points from a tenant to one of its rooms.
+type Listed struct {
+	Held
+	Tenant     string `json:"tenant"`
+	Room       string `json:"room"`
+	ExternalID string `json:"external_id,omitempty"`
+	CreatedMS  int64  `json:"created_ms"`
+}
+
+// Place implements Doc.
+func (l *Listed) Place() store.Item {
+	return store.Item{Key: ListedKey(l.Tenant, l.Room), Kind: "listed"}
+}
+
+// Quota counts a tenant's rooms that are not final.
+type Quota struct {
+	Held
+	Tenant string `json:"tenant"`
+	Rooms  int    `json:"rooms"`
+}
+
+// Place implements Doc.
+func (q *Quota) Place() store.Item { return store.Item{Key: QuotaKey(q.Tenant), Kind: "quota"} }
+
+// Idem remembers what an Idempotency-Key made. Answer is the API's own: all it
+// needs to give the same answer again.
+type Idem struct {
+	Held
+	Tenant    string          `json:"tenant"`
+	Key       string          `json:"key"`
+	BodyHash  string          `json:"body_hash"` // hex SHA-256 of the request body
+	Room      string          `json:"room"`
+	Answer    json.RawMessage `json:"answer,omitempty"`
+	CreatedMS int64           `json:"created_ms"`
+}
+
+// Place implements Doc.
+func (i *Idem) Place() store.Item {
+	return store.Item{Key: IdemKey(i.Tenant, i.Key), Kind: "idem", ExpiresAt: time.UnixMilli(i.CreatedMS).Add(IdemTTL)}
+}
+
+// Kinds of connection.
+const (
+	ConnClient = "client"
+	ConnTask   = "task"
+)
+
+// Connection is what a WebSocket connection was authenticated as.
+type Connection struct {
+	Held
+	ID          string `json:"id"`
+	Kind        string `json:"kind"` // ConnClient or ConnTask
+	Room        string `json:"room"`
+	Participant string `json:"participant,omitempty"`
+	Joined      bool   `json:"joined,omitempty"` // a client that has sent an accepted join; else it watches
+	Epoch       int    `json:"epoch,omitempty"`  // of a task
+	TaskARN     string `json:"task_arn,omitempty"`
+	Seq         uint64 `json:"seq,omitempty"` // highest frame handled, where that matters
+	CreatedMS   int64  `json:"created_ms"`
+}
+
+// Place implements Doc.
+func (c *Connection) Place() store.Item {
+	return store.Item{Key: ConnKey(c.ID), Kind: "conn", ExpiresAt: time.UnixMilli(c.CreatedMS).Add(ConnTTL)}
+}
+
+// RoomConn finds a room's connections.
+type RoomConn struct {
+	Held
+	Room        string `json:"room"`
+	Conn        string `json:"conn"`
+	Kind        string `json:"kind"`
+	Participant string `json:"participant,omitempty"`
+	CreatedMS   int64  `json:"created_ms"`
+}
+
+// Place implements Doc.
+func (c *RoomConn) Place() store.Item {
+	return store.Item{Key: RoomConnKey(c.Room, c.Conn), Kind: "roomconn", ExpiresAt: time.UnixMilli(c.CreatedMS).Add(ConnTTL)}
+}
+
+// Participant is somebody who holds a ticket. Secrets are kept as hex SHA-256.
+type Participant struct {
+	Held
+	Room       string            `json:"room"`
+	ID         string            `json:"id"`
+	Identity   string            `json:"identity"`
+	Name       string            `json:"name"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+	Grants     signal.Grants     `json:"grants"`
+	JTI        string            `json:"jti"`                   // of the newest ticket
+	Attempt    string            `json:"attempt,omitempty"`     // hash of the last accepted join attempt
+	Resume     string            `json:"resume,omitempty"`      // hash of the current resume secret
+	ResumePrev string            `json:"resume_prev,omitempty"` // of the one before, until the current one is used
+	State      string            `json:"state"`                 // invited, joined, left
+	Conn       string            `json:"conn,omitempty"`        // WebSocket of the last join
+	Session    string            `json:"session,omitempty"`     // usage session of the last join
+	CreatedMS  int64             `json:"created_ms"`
+	JoinedMS   int64             `json:"joined_ms,omitempty"`
+}
+
+// Place implements Doc.
+func (p *Participant) Place() store.Item {
+	return store.Item{Key: PartKey(p.Room, p.ID), Kind: "part"}
+}
+
+// Claim says which join attempt used a ticket.
+type Claim struct {
+	Held
+	Room        string `json:"room"`
+	JTI         string `json:"jti"`
+	Attempt     string `json:"attempt"` // hash
+	Participant string `json:"participant"`
+	AtMS        int64  `json:"at_ms"`
+}
+
+// Place implements Doc. The claim outlives the longest ticket (24 h).
+func (c *Claim) Place() store.Item {
+	return store.Item{Key: ClaimKey(c.Room, c.JTI), Kind: "claim", ExpiresAt: time.UnixMilli(c.AtMS).Add(25 * time.Hour)}
+}
+
+// Ledger is a room's usage record: open from the commit that creates the room,
+// closed once. Totals are filled in by the close.
+type Ledger struct {
+	Held
+	Room     string       `json:"room"`
+	Tenant   string       `json:"tenant"`
+	OpenedMS int64        `json:"opened_ms"`
+	ClosedMS int64        `json:"closed_ms,omitempty"` // 0 while open
+	Totals   LedgerTotals `json:"totals"`
+	Quality  string       `json:"quality,omitempty"` // QualityExact or QualityBounded
+}
+
+// LedgerTotals are the sums of a room. Integers only: milliseconds, seconds, bytes.
+type LedgerTotals struct {
+	ParticipantMS    int64       `json:"participant_ms"`
+	Sessions         int64       `json:"sessions"`
+	PeakParticipants int         `json:"peak_participants"`
+	BytesIn          usage.Bytes `json:"bytes_in"`
+	BytesOut         usage.Bytes `json:"bytes_out"`
+	TaskMSRaw        int64       `json:"task_ms_raw"`
+	TaskSBillable    int64       `json:"task_s_billable"`
+}
+
+// Qualities of a usage figure.
+const (
+	QualityExact   = "exact"
+	QualityBounded = "bounded" // an end or a counter was inferred after a crash
+)
+
+// Place implements Doc.
+func (l *Ledger) Place() store.Item { return store.Item{Key: LedgerKey(l.Room), Kind: "ledger"} }
+
+// Epoch is the usage of one task of a room. Its item exists before RunTask is
+// called, so no task can run without a place in the ledger.
+type Epoch struct {
+	Held
+	Room        string       `json:"room"`
+	Epoch       int          `json:"epoch"`
+	AskedMS     int64        `json:"asked_ms"` // when the epoch was claimed
+	Task        Task         `json:"task"`     // as ECS last told it; ARN "" until known
+	Stopped     bool         `json:"stopped,omitempty"`
+	StoppedFrom string       `json:"stopped_from,omitempty"` // provenance of the stop: From…
+	ReportSeq   uint64       `json:"report_seq,omitempty"`
+	ReportMS    int64        `json:"report_ms,omitempty"`   // at_ms of that report, the task's clock
+	ReportedMS  int64        `json:"reported_ms,omitempty"` // when it came, our clock
+	Final       bool         `json:"final,omitempty"`       // a final report was stored
+	Totals      usage.Totals `json:"totals"`                // of the report with ReportSeq
+	ExtraMS     int64        `json:"extra_ms,omitempty"`    // participant ms that bounding added after the last report
+	Bounded     bool         `json:"bounded,omitempty"`     // its open sessions were ended by inference
+}
+
+// Where a figure comes from.
+const (
+	FromEvent    = "ecs_event"
+	FromDescribe = "ecs_describe"
+	FromSweep    = "reconciler" // ECS knows no such task (any more)
+)
+
+// Place implements Doc.
+func (e *Epoch) Place() store.Item {
+	return store.Item{Key: EpochKey(e.Room, e.Epoch), Kind: "epoch"}
+}
+
+// Session is one participation as the ledger holds it.
+type Session struct {
+	Held
+	Room  string `json:"room"`
+	Epoch int    `json:"epoch"`
+	usage.Session
+	Seq     uint64 `json:"seq"`               // of the report it is from
+	AtMS    int64  `json:"at_ms"`             // of that report
+	Told    bool   `json:"told,omitempty"`    // participant.left was emitted
+	Bounded bool   `json:"bounded,omitempty"` // the end was inferred
+}
+
+// Place implements Doc.
+func (s *Session) Place() store.Item {
+	return store.Item{Key: SessionKey(s.Room, s.Epoch, s.Session.ID), Kind: "session"}
+}
+
+// Event is something that happened to a room, kept until it is delivered. Seq
+// counts from 1 per room without a gap.
+type Event struct {
+	Held
+	ID          string          `json:"id"` // "evt_<room>_<seq>", the same at every delivery
+	Seq         uint64          `json:"seq"`
+	Type        string          `json:"type"`
+	Room        string          `json:"room"`
+	Tenant      string          `json:"tenant"`
+	AtMS        int64           `json:"at_ms"`
+	Data        json.RawMessage `json:"data,omitempty"`
+	DeliveredMS int64           `json:"delivered_ms,omitempty"`
+}
+
+// Place implements Doc.
+func (e *Event) Place() store.Item {
+	it := store.Item{Key: EventKey(e.Room, e.Seq), Kind: "event"}
+	if e.DeliveredMS == 0 {
+		it.IndexPK, it.IndexSK = OutboxPK(Shard(e.Room)), IndexTime(e.AtMS)+"#"+e.ID
+	} else {
+		it.ExpiresAt = time.UnixMilli(e.DeliveredMS).Add(EventTTL)
+	}
+	return it
+}
+
+// TicketKey is the published half of a key that signs tickets.
+type TicketKey struct {
+	Held
+	KID       string `json:"kid"`
+	Public    []byte `json:"public"` // Ed25519, 32 bytes
+	CreatedMS int64  `json:"created_ms"`
+}
+
+// Place implements Doc.
+func (k *TicketKey) Place() store.Item {
+	return store.Item{Key: TicketKeyKey(k.KID), Kind: "ticketkey"}
+}
