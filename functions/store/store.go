@@ -26,8 +26,9 @@ type Item struct {
 	// IndexPK and IndexSK place the item in the one sparse secondary index; both
 	// empty keeps it out. The index is eventually consistent: never decide from it.
 	IndexPK, IndexSK string
-	// ExpiresAt lets the store delete the item some time later. Zero keeps it.
-	// Readers must treat an expired item as absent themselves: Get and Query do.
+	// ExpiresAt lets the store delete the item some time later. Zero keeps it. It is
+	// rounded up to a whole second. An item that has expired is absent to every
+	// method, Commit's expectations included, whether it is deleted yet or not.
 	ExpiresAt time.Time
 }
 
@@ -42,7 +43,7 @@ const (
 )
 
 // Write is one part of a Commit. Expect is the version the writer believes the
-// item has: 0 means that it must not exist.
+// item has: 0 means that it must not exist (not for Delete, which needs a version).
 type Write struct {
 	Op     Op
 	Item   Item // Delete and Check use the key only
@@ -52,7 +53,7 @@ type Write struct {
 // ErrNotFound says that no such item exists (or it has expired).
 var ErrNotFound = errors.New("store: not found")
 
-// ErrThrottled says that the engine refused for load; nothing was written.
+// ErrThrottled says that the engine refused for load, after the client's own retries.
 var ErrThrottled = errors.New("store: throttled")
 
 // ConflictError says which write of a Commit did not find what it believed.
@@ -66,14 +67,19 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("store: conflict on write %d (%s %s)", e.Index, e.Key.PK, e.Key.SK)
 }
 
-// Page is one page of a Query or Index. Next is "" on the last page.
+// Page is one page of a Query or Index. It holds Limit items unless it is the last;
+// Next is the next page's Cursor, and "" on the last page only.
 type Page struct {
 	Items []Item
 	Next  string
 }
 
-// MaxWrites is the most writes one Commit takes.
-const MaxWrites = 100
+// Limits, a little under DynamoDB's (100 writes, 4 MB a transaction, 400 KB an item).
+const (
+	MaxWrites      = 100
+	MaxDataBytes   = 350 << 10
+	MaxCommitBytes = 3 << 20 // keys and data of all writes together
+)
 
 // Store is the contract that storetest checks. Callers declare the part they use.
 type Store interface {
@@ -82,10 +88,12 @@ type Store interface {
 	// Query lists a partition's items whose SK has the prefix, in SK order, consistently.
 	// limit ≤ 0 means 100; descending reverses the order.
 	Query(ctx context.Context, pk, prefix string, q QueryOptions) (Page, error)
-	// Index lists items of one index partition whose IndexSK ≤ upTo, in IndexSK order.
+	// Index lists items of one index partition whose IndexSK ≤ upTo ("" = all), in
+	// IndexSK order; equal IndexSKs come in any order.
 	Index(ctx context.Context, indexPK, upTo string, q QueryOptions) (Page, error)
 	// Commit applies all writes or none. A key may appear once. It returns
-	// *ConflictError when an expectation fails.
+	// *ConflictError when an expectation fails, and ErrInvalid for writes that no
+	// engine would take. Any other error leaves open whether it took effect.
 	Commit(ctx context.Context, writes ...Write) error
 }
 
