@@ -1,0 +1,164 @@
+package rtpx
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Sizes of the two slab classes, in payload bytes. Nearly all audio fits the
+// small one; the large one holds the payload of any packet that fits an Ethernet
+// frame (1500 bytes less IP, UDP, and the RTP header).
+const (
+	SmallPayload = 320
+	MaxPayload   = 1460
+)
+
+// slabOverhead is what a Packet costs beside its payload bytes, rounded up.
+const slabOverhead = 128
+
+// Packet is one received RTP packet. ingest fills it and then delivers it: from
+// that moment it is immutable, and everybody who keeps it holds a reference.
+type Packet struct {
+	refs atomic.Int32
+	pool *Pool // set once
+	buf  []byte
+	n    int // payload bytes in buf
+
+	SSRC    uint32
+	PT      uint8
+	Seq     uint16
+	ExtSeq  uint64 // unwrapped per layer; starts at or above 1<<16, and never goes back when the layer's SSRC changes
+	TS      uint32
+	Marker  bool
+	Arrival int64 // nanoseconds, on the clock of ingest.Config.Now
+
+	Layer int8 // simulcast index, 0 lowest; 0 for audio
+	Video bool
+
+	HasLevel bool  // whether Level and Voice are known (RFC 6464)
+	Level    uint8 // −dBov: 0 loudest, 127 silence
+	Voice    bool
+
+	// Start marks the first packet of a frame, Key every packet of a keyframe
+	// (as far as its first packet arrived before). Both are true for all audio:
+	// any packet is a point to start from.
+	Start, Key bool
+
+	TID           int8   // temporal layer, 0 if the codec does not tell
+	Width, Height uint16 // on the first packet of a keyframe, else 0
+	VP8           VP8Descriptor
+}
+
+// Payload is the packet without RTP header and padding. It is empty for a packet
+// that was padding only: such a packet uses up a sequence number and nothing else,
+// so a forwarder skips it and closes the gap. The bytes must not be changed.
+func (p *Packet) Payload() []byte { return p.buf[:p.n] }
+
+// Fill sets the payload by copying b, which must fit the slab. Only the one who
+// got the packet from the pool may call it, and only before delivering it.
+func (p *Packet) Fill(b []byte) bool {
+	if len(b) > len(p.buf) {
+		return false
+	}
+	p.n = copy(p.buf, b)
+	return true
+}
+
+// Retain adds a reference. The caller must hold one already.
+func (p *Packet) Retain() {
+	if p.refs.Add(1) <= 1 {
+		panic("rtpx: packet retained after its last release")
+	}
+}
+
+// Release gives one reference back. After the last one the packet belongs to the
+// pool, and its bytes will change.
+func (p *Packet) Release() {
+	switch n := p.refs.Add(-1); {
+	case n == 0:
+		p.pool.put(p)
+	case n < 0:
+		panic("rtpx: packet released too often")
+	}
+}
+
+// tryRetain adds a reference unless the packet has none, in which case it lies
+// in the pool. The caller need not hold one; it must then check that the packet
+// is still the one it meant.
+func (p *Packet) tryRetain() bool {
+	for {
+		n := p.refs.Load()
+		if n <= 0 {
+			return false
+		}
+		if p.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// Pool hands out packets and takes them back. It caps the bytes that are out at
+// one time, so that a slow consumer costs dropped packets and not the process.
+// It is safe for concurrent use.
+type Pool struct {
+	max   int64        // set once
+	out   atomic.Int64 // bytes handed out
+	small sync.Pool
+	large sync.Pool
+}
+
+// NewPool makes a pool whose packets may hold maxBytes together.
+func NewPool(maxBytes int64) *Pool {
+	p := &Pool{max: maxBytes}
+	p.small.New = func() any { return &Packet{pool: p, buf: make([]byte, SmallPayload)} }
+	p.large.New = func() any { return &Packet{pool: p, buf: make([]byte, MaxPayload)} }
+	return p
+}
+
+// Get returns a packet of the large class with one reference, which is the
+// caller's, or nil when the cap is reached.
+func (p *Pool) Get() *Packet { return p.GetFor(MaxPayload) }
+
+// GetFor is Get for a payload of n bytes. It returns nil also when n exceeds
+// MaxPayload.
+func (p *Pool) GetFor(n int) *Packet {
+	if n > MaxPayload {
+		return nil
+	}
+	class, size := &p.large, int64(MaxPayload+slabOverhead)
+	if n <= SmallPayload {
+		class, size = &p.small, int64(SmallPayload+slabOverhead)
+	}
+	if p.out.Add(size) > p.max {
+		p.out.Add(-size)
+		return nil
+	}
+	pkt := class.Get().(*Packet)
+	pkt.reset()
+	pkt.refs.Store(1)
+	return pkt
+}
+
+// Out is the number of bytes handed out and not yet returned.
+func (p *Pool) Out() int64 { return p.out.Load() }
+
+func (p *Pool) put(pkt *Packet) {
+	p.out.Add(-int64(len(pkt.buf) + slabOverhead))
+	if len(pkt.buf) == SmallPayload {
+		p.small.Put(pkt)
+		return
+	}
+	p.large.Put(pkt)
+}
+
+// reset clears what a previous user left. The payload bytes stay: Payload shows
+// only what Fill wrote.
+func (p *Packet) reset() {
+	p.n = 0
+	p.SSRC, p.PT, p.Seq, p.ExtSeq, p.TS, p.Marker, p.Arrival = 0, 0, 0, 0, 0, false, 0
+	p.Layer, p.Video = 0, false
+	p.HasLevel, p.Level, p.Voice = false, 0, false
+	p.Start, p.Key = false, false
+	p.TID, p.Width, p.Height = 0, 0, 0
+	p.VP8 = VP8Descriptor{}
+}
