@@ -31,11 +31,12 @@ const HeartbeatS = 10
 
 // Exit codes of a room task.
 const (
-	ExitEnded  = 0 // the room is over, agreed with the control plane
-	ExitFault  = 1 // a fault of its own; the room gets a new epoch
-	ExitConfig = 2 // bad environment
-	ExitFenced = 3 // refused: another task serves the room
-	ExitLost   = 4 // never reached the control plane
+	ExitEnded      = 0   // the room is over, agreed with the control plane
+	ExitFault      = 1   // a fault of its own; the room gets a new epoch
+	ExitConfig     = 2   // bad environment
+	ExitFenced     = 3   // refused: another task serves the room
+	ExitLost       = 4   // never reached the control plane
+	ExitTerminated = 143 // SIGTERM before the room was over: 128 + 15, as a shell would say
 )
 
 // Register claims the room for this task. The control plane believes the
