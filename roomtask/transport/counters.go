@@ -1,0 +1,32 @@
+package transport
+
+import "sync/atomic"
+
+// Counters are sums since Open, but for TCPOpen. Bytes are payload bytes of UDP,
+// and of TCP with its 2-byte framing (RFC 4571); STUN is in them.
+type Counters struct {
+	UDPPacketsIn, UDPPacketsOut   uint64
+	UDPBytesIn, UDPBytesOut       uint64
+	UDPReadErrors, UDPWriteErrors uint64
+	TCPAccepted, TCPRefused       uint64
+	TCPBytesIn, TCPBytesOut       uint64
+	TCPOpen                       int64
+}
+
+// counters are changed from any goroutine.
+type counters struct {
+	udpPacketsIn, udpPacketsOut, udpBytesIn, udpBytesOut, udpReadErrors, udpWriteErrors atomic.Uint64
+	tcpAccepted, tcpRefused, tcpBytesIn, tcpBytesOut                                    atomic.Uint64
+	tcpOpen                                                                             atomic.Int64
+}
+
+func (c *counters) snapshot() Counters {
+	return Counters{
+		UDPPacketsIn: c.udpPacketsIn.Load(), UDPPacketsOut: c.udpPacketsOut.Load(),
+		UDPBytesIn: c.udpBytesIn.Load(), UDPBytesOut: c.udpBytesOut.Load(),
+		UDPReadErrors: c.udpReadErrors.Load(), UDPWriteErrors: c.udpWriteErrors.Load(),
+		TCPAccepted: c.tcpAccepted.Load(), TCPRefused: c.tcpRefused.Load(),
+		TCPBytesIn: c.tcpBytesIn.Load(), TCPBytesOut: c.tcpBytesOut.Load(),
+		TCPOpen: c.tcpOpen.Load(),
+	}
+}
