@@ -28,6 +28,7 @@ import (
 //	epoch      ROOM#<room>      EPOCH#<n>               -      life, ledger    created with the claim, before RunTask; ECS times, report totals
 //	session    ROOM#<room>      SESSION#<n>#<session>   -      ledger          highest report seq wins
 //	event      ROOM#<room>      EVENT#<seq>             30 d   outbox          created with the change it tells; index OUTBOX#<shard> until delivered
+//	linkid     CONN#<conn>      WHO                     3 h    join            created once, at $connect: whose identity the gateway saw
 //	ticketkey  KEYS             TICKET#<kid>            -      api             public half of the key that signs tickets; created once
 
 // Shards of the DUE and OUTBOX index partitions.
@@ -74,6 +75,9 @@ func IdemKey(tenant, key string) store.Key {
 
 // ConnKey names a WebSocket connection.
 func ConnKey(conn string) store.Key { return store.Key{PK: "CONN#" + conn, SK: "CONN"} }
+
+// LinkIDKey names the identity behind a task's connection.
+func LinkIDKey(conn string) store.Key { return store.Key{PK: "CONN#" + conn, SK: "WHO"} }
 
 // RoomConnPrefix starts the sort keys of a room's connections.
 const RoomConnPrefix = "CONN#"
@@ -229,6 +233,21 @@ func (c *Connection) Place() store.Item {
 	return store.Item{Key: ConnKey(c.ID), Kind: "conn", ExpiresAt: time.UnixMilli(c.CreatedMS).Add(ConnTTL)}
 }
 
+// LinkID is what the gateway vouched for when a task's connection was opened. The
+// gateway tells a caller's identity for certain at $connect only.
+type LinkID struct {
+	Held
+	Conn      string `json:"conn"`
+	TaskID    string `json:"task_id"`   // the last part of the task's ARN
+	SourceIP  string `json:"source_ip"` // of the task
+	CreatedMS int64  `json:"created_ms"`
+}
+
+// Place implements Doc.
+func (l *LinkID) Place() store.Item {
+	return store.Item{Key: LinkIDKey(l.Conn), Kind: "linkid", ExpiresAt: time.UnixMilli(l.CreatedMS).Add(ConnTTL)}
+}
+
 // RoomConn finds a room's connections.
 type RoomConn struct {
 	Held
@@ -260,6 +279,8 @@ type Participant struct {
 	State      string            `json:"state"`                 // invited, joined, left
 	Conn       string            `json:"conn,omitempty"`        // WebSocket of the last join
 	Session    string            `json:"session,omitempty"`     // usage session of the last join
+	Epoch      int               `json:"epoch,omitempty"`       // of that session
+	Salt       string            `json:"salt,omitempty"`        // with the attempt it gives the current resume secret
 	CreatedMS  int64             `json:"created_ms"`
 	JoinedMS   int64             `json:"joined_ms,omitempty"`
 }
@@ -353,10 +374,11 @@ type Session struct {
 	Room  string `json:"room"`
 	Epoch int    `json:"epoch"`
 	usage.Session
-	Seq     uint64 `json:"seq"`               // of the report it is from
-	AtMS    int64  `json:"at_ms"`             // of that report
-	Told    bool   `json:"told,omitempty"`    // participant.left was emitted
-	Bounded bool   `json:"bounded,omitempty"` // the end was inferred
+	Seq     uint64 `json:"seq"`                // of the report it is from
+	AtMS    int64  `json:"at_ms"`              // of that report
+	Told    bool   `json:"told,omitempty"`     // participant.left was emitted
+	Bounded bool   `json:"bounded,omitempty"`  // the end was inferred
+	ExtraMS int64  `json:"extra_ms,omitempty"` // participant ms that the inference added
 }
 
 // Place implements Doc.
