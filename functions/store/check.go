@@ -117,18 +117,52 @@ func EpochSeconds(t time.Time) int64 {
 // Expired tells whether an item kept with EpochSeconds is absent at now.
 func Expired(seconds int64, now time.Time) bool { return seconds != 0 && seconds <= now.Unix() }
 
-// EncodeCursor packs the position after which the next page starts. The first part
-// is the partition, so that a cursor cannot be used on another.
-func EncodeCursor(parts ...string) string {
+// QueryCursor packs the item after which a Query's next page starts.
+func QueryCursor(last Key) string { return encodeCursor(last.PK, last.SK) }
+
+// QueryStart unpacks a cursor of QueryCursor and checks that it belongs to the
+// listing; it returns "" for no cursor.
+func QueryStart(cursor, pk, prefix string) (sk string, err error) {
+	parts, err := decodeCursor(cursor, pk, 2)
+	if err != nil || parts == nil {
+		return "", err
+	}
+	if !strings.HasPrefix(parts[1], prefix) {
+		return "", fmt.Errorf("%w: cursor", ErrInvalid)
+	}
+	return parts[1], nil
+}
+
+// IndexCursor packs the item after which an Index's next page starts.
+func IndexCursor(last Item) string {
+	return encodeCursor(last.IndexPK, last.IndexSK, last.PK, last.SK)
+}
+
+// IndexStart unpacks a cursor of IndexCursor and checks that it belongs to the
+// listing. The item it returns has keys only; its PK is "" for no cursor.
+func IndexStart(cursor, indexPK, upTo string) (Item, error) {
+	parts, err := decodeCursor(cursor, indexPK, 4)
+	if err != nil || parts == nil {
+		return Item{}, err
+	}
+	if upTo != "" && parts[1] > upTo {
+		return Item{}, fmt.Errorf("%w: cursor", ErrInvalid)
+	}
+	return Item{IndexPK: parts[0], IndexSK: parts[1], Key: Key{PK: parts[2], SK: parts[3]}}, nil
+}
+
+// encodeCursor starts with the partition, so that a cursor cannot be used on another.
+func encodeCursor(parts ...string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(strings.Join(parts, "\x00")))
 }
 
-// DecodeCursor unpacks a cursor of n parts that belongs to the partition; nil for "".
-func DecodeCursor(cursor, partition string, n int) ([]string, error) {
+// decodeCursor unpacks a cursor of n parts that belongs to the partition; nil for "".
+// Cursors come back from API clients: nothing in them is taken on trust.
+func decodeCursor(cursor, partition string, n int) ([]string, error) {
 	if cursor == "" {
 		return nil, nil
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(cursor)
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
 	if err != nil {
 		return nil, fmt.Errorf("%w: cursor", ErrInvalid)
 	}

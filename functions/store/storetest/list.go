@@ -166,7 +166,7 @@ func testCursors(t *testing.T, s *suite) {
 	if err != nil || p.Next == "" {
 		t.Fatalf("first page: next %q, %v", p.Next, err)
 	}
-	for _, cursor := range []string{"no base64!", "AAAA", p.Next + "x", store.EncodeCursor("other", "1")} {
+	for _, cursor := range []string{"no base64!", "AAAA", p.Next + "x", store.QueryCursor(store.Key{PK: "other", SK: "1"})} {
 		q := store.QueryOptions{Cursor: cursor}
 		if _, err := s.Query(t.Context(), s.key("A", "").PK, "", q); !errors.Is(err, store.ErrInvalid) {
 			t.Errorf("Query with cursor %q = %v, want ErrInvalid", cursor, err)
@@ -178,6 +178,13 @@ func testCursors(t *testing.T, s *suite) {
 	q := store.QueryOptions{Cursor: p.Next}
 	if _, err := s.Query(t.Context(), s.key("B", "").PK, "", q); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("Query with another partition's cursor = %v, want ErrInvalid", err)
+	}
+	if _, err := s.Query(t.Context(), s.key("A", "").PK, "2", q); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("Query with another prefix's cursor = %v, want ErrInvalid", err)
+	}
+	past := store.QueryOptions{Cursor: store.IndexCursor(store.Item{IndexPK: "I", IndexSK: "5", Key: s.key("A", "1")})}
+	if _, err := s.Index(t.Context(), "I", "4", past); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("Index with a cursor past its end = %v, want ErrInvalid", err)
 	}
 }
 

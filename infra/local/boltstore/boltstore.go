@@ -108,15 +108,15 @@ func (s *Store) Get(ctx context.Context, k store.Key) (store.Item, error) {
 
 // Query lists items of a partition.
 func (s *Store) Query(ctx context.Context, pk, prefix string, q store.QueryOptions) (store.Page, error) {
-	after, err := store.DecodeCursor(q.Cursor, pk, 2)
+	after, err := store.QueryStart(q.Cursor, pk, prefix)
 	if err != nil {
 		return store.Page{}, err
 	}
 	r := scanRange{bucket: itemsBucket, base: joinKey(pk, ""), prefix: prefix, descending: q.Descending}
-	if after != nil {
-		r.after = joinKey(after...)
+	if after != "" {
+		r.after = joinKey(pk, after)
 	}
-	cursor := func(it store.Item) string { return store.EncodeCursor(pk, it.SK) }
+	cursor := func(last store.Item) string { return store.QueryCursor(last.Key) }
 	return s.page(ctx, r, q, cursor, func(_ *bolt.Tx, k, v []byte) (store.Item, bool, error) {
 		return s.decode(k, v)
 	})
@@ -124,16 +124,15 @@ func (s *Store) Query(ctx context.Context, pk, prefix string, q store.QueryOptio
 
 // Index lists items of one index partition.
 func (s *Store) Index(ctx context.Context, indexPK, upTo string, q store.QueryOptions) (store.Page, error) {
-	after, err := store.DecodeCursor(q.Cursor, indexPK, 4)
+	after, err := store.IndexStart(q.Cursor, indexPK, upTo)
 	if err != nil {
 		return store.Page{}, err
 	}
 	r := scanRange{bucket: indexBucket, base: joinKey(indexPK, ""), upTo: upTo, descending: q.Descending}
-	if after != nil {
-		r.after = joinKey(after...)
+	if after.PK != "" {
+		r.after = joinKey(indexPK, after.IndexSK, after.PK, after.SK)
 	}
-	cursor := func(it store.Item) string { return store.EncodeCursor(indexPK, it.IndexSK, it.PK, it.SK) }
-	return s.page(ctx, r, q, cursor, func(tx *bolt.Tx, k, _ []byte) (store.Item, bool, error) {
+	return s.page(ctx, r, q, store.IndexCursor, func(tx *bolt.Tx, k, _ []byte) (store.Item, bool, error) {
 		parts := bytes.Split(k, nul)
 		return load(tx, store.Key{PK: string(parts[2]), SK: string(parts[3])}, s.now())
 	})

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Everything there is to test, step by step. It installs what it may; what it could
+# not try is listed at the end, and is a failure when CI=true.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+mkdir -p out
+: >out/skipped.txt
+passed=0 failed=0 summary=()
+
+# step NAME COMMAND...: runs it, with its output shown and kept.
+step() {
+	local name=$1 begin=$SECONDS status; shift
+	printf '\n=== %s\n' "$name"
+	"$@" 2>&1 | tee "out/test-$name.log"
+	status=${PIPESTATUS[0]}
+	if [ "$status" = 0 ]; then
+		passed=$((passed + 1)); summary+=("ok    $name  $((SECONDS - begin)) s")
+	else
+		failed=$((failed + 1)); summary+=("FAIL  $name  $((SECONDS - begin)) s  (out/test-$name.log)")
+	fi
+	grep -h '^skip: ' "out/test-$name.log" >>out/skipped.txt || true
+}
+# have WHAT: whether setup got it.
+have() { ! grep -q "^skip: $1" out/skipped.txt; }
+
+setup() { scripts/setup.sh all || [ $? = 3 ]; }
+
+engines() { # the store's contract on engines that nobody here wrote
+	local status=0
+	if have "DynamoDB Local"; then
+		scripts/dynamodb-local.sh run go test -count=1 ./functions/store/... || status=1
+	fi
+	if have "cfn-lint, sam and moto"; then
+		scripts/moto.sh run go test -count=1 ./functions/store/... ./functions/fleet/... || status=1
+	fi
+	return $status
+}
+templates() { have "cfn-lint, sam and moto" || return 0; scripts/templates.sh; }
+web() { have node || return 0; (cd web && npm run --silent check && npm test --silent); }
+image() { have buildah || return 0; scripts/image.sh; }
+e2e() { have chromium && have firefox-esr && have node || return 0; scripts/e2e.sh; }
+race() { CGO_ENABLED=1 go test -race -short ./shared/... ./functions/... ./infra/... ./roomtask/...; }
+
+step setup setup
+step build make -s build
+step check scripts/check.sh
+step unit go test ./...
+if command -v gcc >/dev/null; then step race race; else echo "skip: race detector: install gcc" >>out/skipped.txt; fi
+step web web
+step engines engines
+step templates templates
+step image image
+step e2e e2e
+
+printf '\n=== summary\n'
+printf '%s\n' "${summary[@]}"
+if [ -s out/skipped.txt ]; then
+	echo; echo "Not tried on this machine:"; sort -u out/skipped.txt
+	if [ "${CI:-}" = true ]; then failed=$((failed + 1)); echo "a skip is a failure when CI=true"; fi
+fi
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]
