@@ -1,0 +1,127 @@
+package room
+
+import (
+	"time"
+
+	"mayfly/shared/signal"
+)
+
+// How long the end may take: the control plane is asked again every askEvery, and
+// after askLimit the task goes without an answer; ECS's own event then closes the bill.
+const (
+	askEvery   = time.Second
+	askLimit   = 20 * time.Second
+	flushDelay = 300 * time.Millisecond // for Ended to leave the data channels
+)
+
+// endState is how far an ending has come.
+type endState struct {
+	reason  string
+	since   time.Time
+	askedAt time.Time
+	flushed bool // participants are closed, the count is final
+}
+
+// decide ends the room when its time has come, and carries an ending on.
+func (r *Room) decide(now time.Time) {
+	if r.phase == waiting || r.phase == done {
+		return
+	}
+	reason, final, end := situation{
+		now: now, registeredAt: r.registeredAt, emptySince: r.emptySince, present: len(r.people),
+		joinedBefore: r.joinedBefore, limits: r.limits, told: r.told, terminated: r.terminated,
+	}.verdict()
+	switch {
+	case r.phase == open && end && final, r.phase == asking && end && final:
+		r.phase, r.end = closing, endState{reason: reason, since: now}
+		r.tellEnded(reason)
+	case r.phase == open && end:
+		r.phase, r.end = asking, endState{reason: reason, since: now, flushed: true}
+	}
+	switch r.phase {
+	case asking:
+		r.ask(now, false)
+	case closing:
+		if !r.end.flushed && now.Sub(r.end.since) >= flushDelay {
+			r.end.flushed = true
+			r.closeAll(r.end.reason)
+		}
+		if r.end.flushed {
+			r.ask(now, true)
+		}
+	}
+}
+
+// ask tells the control plane of the end, again until it answers.
+func (r *Room) ask(now time.Time, final bool) {
+	if now.Sub(r.end.since) >= askLimit {
+		r.cfg.Log.Warn("the control plane does not answer; ending without it", "reason", r.end.reason)
+		r.leave()
+		return
+	}
+	if !r.end.askedAt.IsZero() && now.Sub(r.end.askedAt) < askEvery {
+		return
+	}
+	r.end.askedAt = now
+	for {
+		report, more := r.book.Report(now.UnixMilli(), true)
+		if more { // what does not fit one frame goes ahead as heartbeats
+			report.Final = false
+			r.cfg.Send(signal.LinkHeartbeat, signal.Heartbeat{JoinSeq: r.joinSeq, Usage: report})
+			continue
+		}
+		r.cfg.Send(signal.LinkEnding, signal.Ending{Reason: r.end.reason, JoinSeq: r.joinSeq, Final: final, Usage: report})
+		return
+	}
+}
+
+func (r *Room) endingOK() {
+	if r.phase == asking || r.phase == closing && r.end.flushed {
+		r.leave()
+	}
+}
+
+// keep carries on: somebody joined before the room could end.
+func (r *Room) keep(m signal.Keep) {
+	r.joinSeq = max(r.joinSeq, m.JoinSeq)
+	if r.phase == asking {
+		r.phase = open
+		r.emptySince = r.cfg.Now() // the join may never arrive: wait the empty timeout again
+	}
+}
+
+func (r *Room) leave() {
+	code := signal.ExitEnded
+	if r.end.reason == signal.ReasonTerminated {
+		code = signal.ExitTerminated
+	}
+	r.finish(Exit{code, r.end.reason})
+}
+
+// tellEnded tells everyone that the room, or this task of it, is over.
+func (r *Room) tellEnded(reason string) {
+	ended := signal.Ended{Reason: reason, Rejoin: rejoinable(reason)}
+	for _, p := range r.order {
+		r.toClient(p.conn, signal.TypeEnded, ended, false)
+		if p.dataOpen {
+			r.data(p, signal.TypeEnded, ended)
+		}
+	}
+}
+
+// closeAll ends everyone's participation.
+func (r *Room) closeAll(reason string) {
+	now := r.cfg.Now()
+	for _, p := range r.order {
+		if p.session != "" {
+			in, out, transport := p.media.Usage()
+			r.book.Update(p.session, now.UnixMilli(), in, out, transport)
+			r.book.End(p.session, now.UnixMilli(), reason)
+		}
+		p.media.Close()
+		r.leaving = append(r.leaving, p.media)
+	}
+	r.order = nil
+	clear(r.people)
+	r.publishPulse()
+}

@@ -1,0 +1,328 @@
+package room
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"mayfly/shared/signal"
+)
+
+// lostGrace is how long a participant whose path is gone keeps its place.
+const lostGrace = 30 * time.Second
+
+// participant is one joined person or bot. It is owned by the loop.
+type participant struct {
+	id, identity, name string
+	grants             signal.Grants
+	media              Media
+	joining            bool   // its first offer is being negotiated
+	admitted           string // session id the control plane gave with the join
+	session            string // the same, from the answer on: it is being counted
+	resume             string
+	conn               string          // WebSocket connection id
+	generation         int             // of the last offer
+	overWS             bool            // the last offer came over the WebSocket
+	kinds              map[string]bool // published kinds → muted
+	view               signal.View
+	seats              map[int]plan
+	toldSeats          []signal.Seat
+	seatRev, peopleRev uint64
+	toldPeople         map[string]bool // whom Joined listed
+	dataOpen           bool
+	lostAt             time.Time
+	bucket             bucket
+}
+
+// clientFrame handles what the control plane relays from a client's WebSocket.
+func (r *Room) clientFrame(c signal.Client) {
+	now := r.cfg.Now()
+	if c.Session != nil {
+		r.conns[c.Conn] = &clientConn{participant: c.Participant, in: signal.NewReorder(c.Frame.Seq + 1)}
+		r.join(c, now)
+		return
+	}
+	conn := r.conns[c.Conn]
+	if conn == nil || conn.participant != c.Participant {
+		r.reject(c.Conn, c.Frame.Seq, signal.Fault(signal.CodeNotJoined, "this connection has not joined"))
+		return
+	}
+	for _, f := range conn.in.Push(now, c.Frame) {
+		r.wsFrame(c.Conn, conn, f)
+	}
+}
+
+// expireConns hands out frames whose predecessors are not coming any more.
+func (r *Room) expireConns(now time.Time) {
+	for id, conn := range r.conns {
+		for _, f := range conn.in.Expire(now) {
+			r.wsFrame(id, conn, f)
+		}
+	}
+}
+
+// wsFrame handles a client's frame in its turn.
+func (r *Room) wsFrame(id string, conn *clientConn, f signal.Frame) {
+	p := r.people[conn.participant]
+	if p == nil || p.conn != id {
+		r.reject(id, f.Seq, signal.Fault(signal.CodeNotJoined, "this connection has not joined"))
+		return
+	}
+	switch f.Type {
+	case signal.TypeOffer:
+		p.overWS = true
+		r.offer(p, f)
+	case signal.TypeLeave:
+		r.remove(p, signal.ReasonLeft)
+	default:
+		r.reject(id, f.Seq, signal.Fault(signal.CodeBadMessage, "%q is not for the WebSocket after joining", f.Type))
+	}
+}
+
+// join admits a participant, whom the control plane has authenticated.
+func (r *Room) join(c signal.Client, now time.Time) {
+	r.joinSeq = max(r.joinSeq, c.Session.JoinSeq)
+	if old := r.people[c.Participant]; old != nil && old.admitted == c.Session.ID {
+		return // the same join, delivered twice
+	}
+	var m signal.Join
+	switch err := signal.DecodeStrict(c.Frame, &m); {
+	case r.phase == waiting || r.phase >= closing:
+		r.reject(c.Conn, c.Frame.Seq, signal.Fault(signal.CodeRoomNotLive, "the room is not taking joins"))
+		return
+	case err != nil:
+		r.reject(c.Conn, c.Frame.Seq, asFault(err))
+		return
+	}
+	if old := r.people[c.Participant]; old != nil {
+		r.remove(old, signal.ReasonReplaced)
+	}
+	if limit := r.limits.MaxParticipants; limit > 0 && len(r.people) >= limit {
+		r.reject(c.Conn, c.Frame.Seq, signal.Fault(signal.CodeRoomFull, "the room has its %d participants", limit))
+		return
+	}
+	if r.phase == asking { // the control plane counted this join before it could agree to end
+		r.phase = open
+	}
+	p := &participant{
+		id: c.Participant, identity: c.Session.Identity, name: c.Session.Name, grants: c.Session.Grants,
+		admitted: c.Session.ID, resume: c.Session.Resume, conn: c.Conn, joining: true, view: m.View,
+		kinds: map[string]bool{}, seats: map[int]plan{}, bucket: newBucket(now),
+	}
+	media, err := r.cfg.NewMedia(p.id, func(ev Event) { r.post(eventMsg{p, ev}) })
+	if err != nil {
+		r.cfg.Log.Error("media", "participant", p.id, "err", err)
+		r.reject(c.Conn, c.Frame.Seq, signal.Fault(signal.CodeInternal, "media could not be set up"))
+		return
+	}
+	p.media = media
+	r.people[p.id] = p
+	r.order = append(r.order, p)
+	r.publishPulse()
+	r.takeOffer(p, m.Offer)
+}
+
+// takeOffer starts a negotiation. Sources that the participant may not publish are
+// refused rather than ignored: the client would believe that it is heard.
+func (r *Room) takeOffer(p *participant, o signal.Offer) {
+	for _, s := range o.Sources {
+		if !slices.Contains(p.grants.Publish, s.Kind) {
+			r.refuse(p, o.Generation, signal.Fault(signal.CodeNotPermitted, "publishing %s is not permitted", s.Kind))
+			return
+		}
+	}
+	p.generation = o.Generation
+	for _, s := range o.Sources {
+		p.kinds[s.Kind] = s.Muted
+	}
+	p.media.Offer(o)
+}
+
+// offer handles a later offer, from the data channel or the WebSocket.
+func (r *Room) offer(p *participant, f signal.Frame) {
+	var o signal.Offer
+	if err := signal.DecodeStrict(f, &o); err != nil {
+		r.refuse(p, 0, asFault(err))
+		return
+	}
+	if o.Generation <= p.generation {
+		return // doubled, or older than one that is under way
+	}
+	r.takeOffer(p, o)
+}
+
+// mediaEvent handles what happened to a participant's PeerConnection.
+func (r *Room) mediaEvent(p *participant, ev Event) {
+	if r.people[p.id] != p {
+		return // a participant that left since
+	}
+	switch ev.Kind {
+	case EventAnswered:
+		r.answered(p, ev)
+	case EventRefused:
+		r.refuse(p, ev.Generation, signal.Fault(ev.Code, "%s", ev.Text))
+	case EventConnected:
+		p.lostAt = time.Time{}
+		r.dirty = true
+	case EventDisconnected:
+		if p.lostAt.IsZero() {
+			p.lostAt = r.cfg.Now()
+		}
+	case EventFailed:
+		r.remove(p, signal.ReasonLost)
+	case EventDataOpen:
+		p.dataOpen = true
+		r.tellEverything(p)
+	case EventData:
+		r.dataFrame(p, ev.Data)
+	case EventMediaChanged:
+		r.dirty = true
+	}
+}
+
+// answered completes a join, or answers a later offer.
+func (r *Room) answered(p *participant, ev Event) {
+	answer := signal.Answer{Generation: ev.Generation, SDP: ev.Text}
+	if !p.joining {
+		r.dirty = true
+		r.tell(p, signal.TypeAnswer, answer)
+		r.announce(p)
+		return
+	}
+	now := r.cfg.Now()
+	p.joining, p.session = false, p.admitted
+	r.book.Begin(p.session, p.id, now.UnixMilli())
+	r.emptySince = time.Time{}
+	p.seats = r.planFor(p)
+	r.apply(p)
+	p.toldSeats, p.seatRev = r.seatList(p), 1
+	joined := signal.Joined{
+		Room: r.cfg.ID, Epoch: r.cfg.Epoch, Participant: p.id, Answer: answer, Resume: p.resume,
+		Participants: []signal.Participant{}, Seating: signal.Seating{Rev: p.seatRev, Seats: p.toldSeats},
+	}
+	p.toldPeople = map[string]bool{}
+	for _, o := range r.order {
+		if o != p && !o.joining {
+			joined.Participants = append(joined.Participants, r.describe(o))
+			p.toldPeople[o.id] = true
+		}
+	}
+	r.toClient(p.conn, signal.TypeJoined, joined, false)
+	r.announce(p)
+	r.dirty = true
+	r.heartbeat(now)
+	r.cfg.Log.Info("participant joined", "participant", p.id, "present", r.book.Present())
+}
+
+// refuse answers a bad offer; a join that fails so ends there.
+func (r *Room) refuse(p *participant, generation int, fault *signal.Error) {
+	if p.joining {
+		r.reject(p.conn, 0, fault)
+		r.drop(p)
+		return
+	}
+	r.tell(p, signal.TypeError, fault)
+	_ = generation
+}
+
+// remove ends a participation: it is told why, counted to the end, and forgotten.
+func (r *Room) remove(p *participant, reason string) {
+	ended := signal.Ended{Reason: reason, Rejoin: rejoinable(reason) || reason == signal.ReasonLost}
+	if p.dataOpen {
+		r.data(p, signal.TypeEnded, ended)
+	} else if reason != signal.ReasonReplaced && !p.joining {
+		r.toClient(p.conn, signal.TypeEnded, ended, false)
+	}
+	now := r.cfg.Now()
+	if p.session != "" {
+		in, out, transport := p.media.Usage()
+		r.book.Update(p.session, now.UnixMilli(), in, out, transport)
+		r.book.End(p.session, now.UnixMilli(), reason)
+	}
+	session := p.session
+	r.drop(p)
+	if session == "" {
+		return
+	}
+	r.broadcastGone(p)
+	r.heartbeat(now)
+	r.cfg.Log.Info("participant left", "participant", p.id, "reason", reason, "present", r.book.Present())
+}
+
+// drop forgets a participant and closes its media in the background.
+func (r *Room) drop(p *participant) {
+	delete(r.people, p.id)
+	r.order = slices.DeleteFunc(r.order, func(o *participant) bool { return o == p })
+	r.publishPulse()
+	for _, o := range r.order { // no seat may point at media that closes
+		for n, s := range o.seats {
+			if s.participant == p.id {
+				delete(o.seats, n)
+				o.media.Assign(n, nil, Placement{})
+			}
+		}
+	}
+	r.speaker.Remove(p.id)
+	p.media.Close()
+	r.leaving = append(r.leaving, p.media)
+	r.dirty = true
+	if len(r.people) == 0 && r.book.Present() == 0 && p.session != "" {
+		r.emptySince = r.cfg.Now()
+	}
+}
+
+// expirePeople removes those whose path has been gone too long.
+func (r *Room) expirePeople(now time.Time) {
+	for _, p := range slices.Clone(r.order) {
+		if !p.lostAt.IsZero() && now.Sub(p.lostAt) >= lostGrace {
+			r.remove(p, signal.ReasonLost)
+		}
+	}
+}
+
+func (r *Room) publishPulse() {
+	list := make([]Media, 0, len(r.order))
+	for _, p := range r.order {
+		list = append(list, p.media)
+	}
+	r.pulsed.Store(&list)
+}
+
+// toClient sends a frame to a WebSocket through the control plane.
+func (r *Room) toClient(conn, typ string, body any, close bool) {
+	c := r.conns[conn]
+	if c == nil {
+		return
+	}
+	raw, err := json.Marshal(body)
+	if err != nil {
+		r.cfg.Log.Error("message not encodable", "type", typ, "err", err)
+		return
+	}
+	c.out++
+	r.cfg.Send(signal.LinkToClient, signal.ToClient{Conn: conn, Frame: signal.Frame{Type: typ, Seq: c.out, Body: raw}, Close: close})
+}
+
+func (r *Room) reject(conn string, ref uint64, fault *signal.Error) {
+	e := *fault
+	e.Ref = ref
+	r.toClient(conn, signal.TypeError, &e, signal.Closes(e.Code))
+}
+
+func decode(f signal.Frame, into any) error {
+	if err := json.Unmarshal(f.Body, into); err != nil {
+		return fmt.Errorf("decode %s: %w", f.Type, err)
+	}
+	return nil
+}
+
+// asFault makes an error that may be told to the client.
+func asFault(err error) *signal.Error {
+	var fault *signal.Error
+	if errors.As(err, &fault) {
+		return fault
+	}
+	return signal.Fault(signal.CodeBadMessage, "message not understood")
+}

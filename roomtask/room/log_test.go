@@ -1,0 +1,5 @@
+package room
+
+import "log/slog"
+
+var slogDiscard = slog.New(slog.DiscardHandler)

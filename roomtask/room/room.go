@@ -1,0 +1,328 @@
+package room
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mayfly/roomtask/speaker"
+	"mayfly/roomtask/usage"
+	"mayfly/shared/signal"
+)
+
+const (
+	mailboxSize   = 8192                   // messages; full only if the loop stands still
+	beatEvery     = 100 * time.Millisecond // speakers, seating, the decision to end
+	pulseEvery    = 20 * time.Millisecond  // media feedback
+	qualityEvery  = 2 * time.Second
+	registerLimit = time.Minute // without an answer to Register the task gives up
+)
+
+// Config is what a Room needs.
+type Config struct {
+	ID       string
+	Epoch    int
+	NewMedia NewMedia
+	// Send queues a frame for the control plane. It never blocks.
+	Send func(typ string, body any)
+	// Opened is called once, when the control plane has accepted the task and before
+	// the first participant: media addresses are known from then on.
+	Opened func(signal.Registered) error
+	Now    func() time.Time // time.Now if nil
+	Log    *slog.Logger
+}
+
+// Exit says how the room ended.
+type Exit struct {
+	Code   int // of the process: signal.ExitEnded, …
+	Reason string
+}
+
+// phase is where the loop stands.
+type phase int8
+
+const (
+	waiting phase = iota // not registered yet
+	open                 // takes joins
+	asking               // empty: has asked the control plane to end
+	closing              // ends whatever happens
+	done
+)
+
+// Room is the loop. All fields below the mailbox are owned by Run.
+type Room struct {
+	cfg     Config
+	mailbox chan any
+	dropped atomic.Uint64 // messages that found the mailbox full
+	pulsed  atomic.Pointer[[]Media]
+
+	phase        phase
+	exit         Exit
+	startedAt    time.Time
+	registeredAt time.Time
+	limits       signal.RoomLimits
+	joinSeq      uint64 // highest join number admitted by the control plane
+	joinedBefore bool
+	emptySince   time.Time
+	told         string
+	terminated   bool
+	end          endState
+
+	people  map[string]*participant // by participant id
+	order   []*participant          // in the order they joined
+	conns   map[string]*clientConn  // by WebSocket connection id
+	leaving []Media                 // closed, not gone yet
+	speaker *speaker.Detector
+	spoken  signal.Speakers // as last told
+	book    *usage.Book
+	dirty   bool // somebody's seats may have changed
+
+	nextHeartbeat time.Time
+	nextQuality   time.Time
+}
+
+// clientConn is a client's WebSocket as the control plane relays it.
+type clientConn struct {
+	participant string
+	in          *signal.Reorder
+	out         uint64 // Seq of the last frame sent
+}
+
+// messages of the mailbox
+type (
+	frameMsg signal.Frame
+	eventMsg struct {
+		p  *participant
+		ev Event
+	}
+	terminateMsg struct{}
+)
+
+// New returns a room that waits to be registered.
+func New(cfg Config) *Room {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Room{
+		cfg: cfg, mailbox: make(chan any, mailboxSize),
+		people: map[string]*participant{}, conns: map[string]*clientConn{},
+		speaker: newDetector(), book: usage.NewBook(),
+	}
+}
+
+// Frame hands over a frame from the link. It never blocks.
+func (r *Room) Frame(f signal.Frame) { r.post(frameMsg(f)) }
+
+// Terminate says that the task must go (SIGTERM). It never blocks.
+func (r *Room) Terminate() { r.post(terminateMsg{}) }
+
+func (r *Room) post(m any) {
+	select {
+	case r.mailbox <- m:
+	default:
+		r.dropped.Add(1)
+	}
+}
+
+// Hello is the first frame of every link connection.
+func (r *Room) Hello(taskARN, version string, started time.Time) signal.Register {
+	return signal.Register{Room: r.cfg.ID, Epoch: r.cfg.Epoch, TaskARN: taskARN, Version: version, StartedMS: started.UnixMilli()}
+}
+
+// Run runs the room to its end. It returns when every participant's media is gone.
+func (r *Room) Run(ctx context.Context) Exit {
+	r.startedAt = r.cfg.Now()
+	pctx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { r.pulse(pctx) })
+	beat := time.NewTicker(beatEvery)
+	defer beat.Stop()
+	for r.phase != done {
+		select {
+		case m := <-r.mailbox:
+			r.handle(m)
+		case <-beat.C:
+			r.beat(r.cfg.Now())
+		case <-ctx.Done():
+			r.finish(Exit{signal.ExitFault, "cancelled"})
+		}
+		r.settle()
+	}
+	stop()
+	wg.Wait()
+	for _, m := range r.leaving {
+		<-m.Closed()
+	}
+	return r.exit
+}
+
+// pulse drives the periodic work of everyone's media, off the loop, so that a slow
+// PeerConnection cannot hold up the room.
+func (r *Room) pulse(ctx context.Context) {
+	tick := time.NewTicker(pulseEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if list := r.pulsed.Load(); list != nil {
+				now := r.cfg.Now().UnixNano()
+				for _, m := range *list {
+					m.Pulse(now)
+				}
+			}
+		}
+	}
+}
+
+func (r *Room) handle(m any) {
+	switch m := m.(type) {
+	case frameMsg:
+		r.linkFrame(signal.Frame(m))
+	case eventMsg:
+		r.mediaEvent(m.p, m.ev)
+	case terminateMsg:
+		r.terminated = true
+		r.decide(r.cfg.Now())
+	}
+}
+
+// linkFrame handles a frame from the control plane.
+func (r *Room) linkFrame(f signal.Frame) {
+	var err error
+	switch f.Type {
+	case signal.LinkRegistered:
+		var m signal.Registered
+		if err = decode(f, &m); err == nil {
+			r.registered(m)
+		}
+	case signal.LinkRefused:
+		var m signal.Refused
+		_ = decode(f, &m)
+		r.cfg.Log.Warn("refused by the control plane", "code", m.Code)
+		r.finish(Exit{signal.ExitFenced, "refused: " + m.Code})
+	case signal.LinkClient:
+		var m signal.Client
+		if err = decode(f, &m); err == nil {
+			r.clientFrame(m)
+		}
+	case signal.LinkClientGone:
+		var m signal.ClientGone
+		if err = decode(f, &m); err == nil {
+			delete(r.conns, m.Conn)
+		}
+	case signal.LinkEnd:
+		var m signal.End
+		if err = decode(f, &m); err == nil {
+			r.told = m.Reason
+			r.decide(r.cfg.Now())
+		}
+	case signal.LinkAck:
+		var m signal.Ack
+		if err = decode(f, &m); err == nil {
+			r.book.Acked(m.Seq)
+		}
+	case signal.LinkEndingOK:
+		r.endingOK()
+	case signal.LinkKeep:
+		var m signal.Keep
+		if err = decode(f, &m); err == nil {
+			r.keep(m)
+		}
+	}
+	if err != nil {
+		r.cfg.Log.Warn("link frame not understood", "type", f.Type, "err", err)
+	}
+}
+
+// registered opens the room. A later one, after a reconnect, changes nothing but
+// the join counter.
+func (r *Room) registered(m signal.Registered) {
+	r.joinSeq = max(r.joinSeq, m.JoinSeq)
+	if r.phase != waiting {
+		return
+	}
+	now := r.cfg.Now()
+	r.limits, r.registeredAt, r.joinedBefore = m.Limits, now, m.JoinSeq > 0
+	if err := r.cfg.Opened(m); err != nil {
+		r.cfg.Log.Error("media could not be opened", "err", err)
+		r.finish(Exit{signal.ExitFault, "media: " + err.Error()})
+		return
+	}
+	r.phase = open
+	r.nextHeartbeat = now.Add(signal.HeartbeatS * time.Second)
+	r.cfg.Log.Info("room open", "epoch", r.cfg.Epoch, "ready_ms", now.Sub(r.startedAt).Milliseconds())
+}
+
+// beat does what has its time: levels, heartbeats, quality, the decision to end.
+func (r *Room) beat(now time.Time) {
+	if r.phase == waiting {
+		if now.Sub(r.startedAt) >= registerLimit {
+			r.finish(Exit{signal.ExitLost, "never registered"})
+		} else if r.terminated {
+			r.finish(Exit{signal.ExitTerminated, signal.ReasonTerminated})
+		}
+		return
+	}
+	r.expireConns(now)
+	r.expirePeople(now)
+	r.listen(now)
+	if !now.Before(r.nextHeartbeat) {
+		r.heartbeat(now)
+	}
+	if !now.Before(r.nextQuality) {
+		r.nextQuality = now.Add(qualityEvery)
+		r.tellQuality()
+		r.dirty = true // layers and reasons for a pause may have changed
+	}
+	r.decide(now)
+}
+
+// settle does once, after a message, what several of its effects may ask for.
+func (r *Room) settle() {
+	if r.dirty && r.phase != done {
+		r.dirty = false
+		r.reseat()
+	}
+	kept := r.leaving[:0]
+	for _, m := range r.leaving {
+		select {
+		case <-m.Closed():
+		default:
+			kept = append(kept, m)
+		}
+	}
+	r.leaving = kept
+}
+
+// heartbeat tells usage. With more sessions than fit, it comes round sooner.
+func (r *Room) heartbeat(now time.Time) {
+	r.count(now)
+	report, more := r.book.Report(now.UnixMilli(), false)
+	r.cfg.Send(signal.LinkHeartbeat, signal.Heartbeat{JoinSeq: r.joinSeq, Usage: report})
+	r.nextHeartbeat = now.Add(signal.HeartbeatS * time.Second)
+	if more {
+		r.nextHeartbeat = now.Add(time.Second)
+	}
+}
+
+// count takes everyone's counters into the book.
+func (r *Room) count(now time.Time) {
+	for _, p := range r.order {
+		if p.session != "" {
+			in, out, transport := p.media.Usage()
+			r.book.Update(p.session, now.UnixMilli(), in, out, transport)
+		}
+	}
+}
+
+func (r *Room) finish(e Exit) {
+	if r.phase == done {
+		return
+	}
+	r.closeAll(e.Reason)
+	r.phase, r.exit = done, e
+}

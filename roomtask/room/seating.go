@@ -1,0 +1,128 @@
+package room
+
+import "mayfly/shared/signal"
+
+// plan is what one seat is to carry. The zero value is an empty seat.
+type plan struct {
+	participant string
+	video       string // kind of the source, "" for an audio-only seat
+	audio       string // kind of the source, "" for none
+	width       int    // at which the video is shown, device pixels; 0×0 = hidden
+	height      int
+	pinned      bool
+}
+
+// occupant is a participant as the seating sees it.
+type occupant struct {
+	id    string
+	kinds map[string]bool // published kinds → muted
+}
+
+func (o occupant) has(kind string) bool { _, ok := o.kinds[kind]; return ok }
+
+// audioOf names the sound that belongs to a picture: a camera's is the microphone,
+// a screen's is the sound of what is shared.
+var audioOf = map[string]string{signal.KindCamera: signal.KindMic, signal.KindScreen: signal.KindScreenAudio}
+
+// seat decides who sits where for one viewer. Wanted sources come first, in the
+// view's order, while seats last; the seats left over carry the microphones of the
+// others, loudest first. Who already sits somewhere stays there, so that a seat
+// changes its occupant only when it must.
+//
+// others are all participants but the viewer, in the order they joined; loudest
+// lists participant ids. seats are the viewer's seat numbers; prev is the last result.
+func seat(seats []int, wants []signal.Want, others []occupant, loudest []string, prev map[int]plan) map[int]plan {
+	chosen := wanted(len(seats), wants, others)
+	chosen = append(chosen, heard(len(seats)-len(chosen), others, loudest, chosen)...)
+	next := make(map[int]plan, len(chosen))
+	placed := make([]bool, len(chosen))
+	for _, n := range seats {
+		old, ok := prev[n]
+		if !ok {
+			continue
+		}
+		for i, c := range chosen {
+			if !placed[i] && c.participant == old.participant && c.video == old.video && (c.video != "" || c.audio == old.audio) {
+				next[n], placed[i] = c, true
+				break
+			}
+		}
+	}
+	free := 0
+	for i, c := range chosen {
+		if placed[i] {
+			continue
+		}
+		for _, taken := next[seats[free]]; taken; _, taken = next[seats[free]] {
+			free++
+		}
+		next[seats[free]] = c
+	}
+	return next
+}
+
+// wanted turns the view into plans: at most n, without unknown, repeated or own sources.
+func wanted(n int, wants []signal.Want, others []occupant) []plan {
+	var out []plan
+	seen := map[string]bool{}
+	for _, w := range wants {
+		if len(out) == n {
+			break
+		}
+		id, kind, ok := splitSource(w.Source)
+		audio, video := audioOf[kind]
+		if !ok || !video || seen[w.Source] {
+			continue
+		}
+		for _, o := range others {
+			if o.id != id || !o.has(kind) {
+				continue
+			}
+			seen[w.Source] = true
+			p := plan{participant: id, video: kind, width: w.Width, height: w.Height, pinned: w.Pinned}
+			if o.has(audio) {
+				p.audio = audio
+			}
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// heard lists audio-only plans for at most n microphones (and sounds of screens)
+// that no plan in taken carries: the loudest first, then in the order of joining.
+func heard(n int, others []occupant, loudest []string, taken []plan) []plan {
+	type sound struct{ id, kind string }
+	have := map[sound]bool{}
+	for _, p := range taken {
+		have[sound{p.participant, p.audio}] = true
+	}
+	byID := make(map[string]occupant, len(others))
+	order := append([]string(nil), loudest...)
+	for _, o := range others {
+		byID[o.id] = o
+		order = append(order, o.id)
+	}
+	var out []plan
+	for _, id := range order {
+		for _, kind := range []string{signal.KindMic, signal.KindScreenAudio} {
+			o := byID[id]
+			if muted, ok := o.kinds[kind]; !ok || muted || have[sound{id, kind}] || len(out) >= n {
+				continue
+			}
+			have[sound{id, kind}] = true
+			out = append(out, plan{participant: id, audio: kind})
+		}
+	}
+	return out
+}
+
+// splitSource parses "<participant>/<kind>".
+func splitSource(id string) (participant, kind string, ok bool) {
+	for i := len(id) - 1; i >= 0; i-- {
+		if id[i] == '/' {
+			return id[:i], id[i+1:], i > 0 && i < len(id)-1
+		}
+	}
+	return "", "", false
+}

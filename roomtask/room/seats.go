@@ -1,0 +1,109 @@
+package room
+
+import (
+	"slices"
+	"time"
+
+	"mayfly/shared/signal"
+)
+
+// planFor decides the seats of one viewer.
+func (r *Room) planFor(p *participant) map[int]plan {
+	if !p.grants.Subscribe {
+		return map[int]plan{}
+	}
+	others := make([]occupant, 0, len(r.order))
+	for _, o := range r.order {
+		if o != p && !o.joining {
+			others = append(others, occupant{o.id, o.kinds})
+		}
+	}
+	return seat(p.media.Seats(), p.view.Wants, others, r.spoken.Loudest, p.seats)
+}
+
+// reseat brings everyone's seats up to date, and tells what changed.
+func (r *Room) reseat() {
+	for _, p := range r.order {
+		if p.joining {
+			continue
+		}
+		prev := p.seats
+		p.seats = r.planFor(p)
+		for n := range prev {
+			if _, still := p.seats[n]; !still {
+				p.media.Assign(n, nil, Placement{})
+			}
+		}
+		r.apply(p)
+		list := r.seatList(p)
+		if !slices.Equal(list, p.toldSeats) {
+			p.toldSeats = list
+			if p.dataOpen {
+				p.seatRev++
+				r.data(p, signal.TypeSeating, signal.Seating{Rev: p.seatRev, Seats: list})
+			}
+		}
+	}
+}
+
+// apply hands the plans of one viewer to its media. Repeating one is cheap: the
+// sender compares.
+func (r *Room) apply(p *participant) {
+	for n, s := range p.seats {
+		from := r.people[s.participant]
+		if from == nil {
+			continue
+		}
+		p.media.Assign(n, from.media, Placement{
+			Video: s.video, Audio: s.audio, Width: s.width, Height: s.height, Pinned: s.pinned,
+		})
+	}
+}
+
+// seatList is what a viewer is told of its seats.
+func (r *Room) seatList(p *participant) []signal.Seat {
+	list := make([]signal.Seat, 0, len(p.seats))
+	for n, s := range p.seats {
+		t := signal.Seat{Seat: n, Participant: s.participant}
+		if s.audio != "" {
+			t.Audio = s.participant + "/" + s.audio
+		}
+		if s.video != "" {
+			t.Video = s.participant + "/" + s.video
+			t.Paused = r.whyPaused(p, n, s)
+		}
+		list = append(list, t)
+	}
+	slices.SortFunc(list, func(a, b signal.Seat) int { return a.Seat - b.Seat })
+	return list
+}
+
+func (r *Room) whyPaused(p *participant, n int, s plan) string {
+	switch {
+	case r.people[s.participant] != nil && r.people[s.participant].kinds[s.video]:
+		return "muted"
+	case s.width == 0 || s.height == 0:
+		return "hidden"
+	default:
+		return p.media.Paused(n)
+	}
+}
+
+// listen finds out who speaks.
+func (r *Room) listen(now time.Time) {
+	for _, p := range r.order {
+		if muted, ok := p.kinds[signal.KindMic]; ok && !muted && !p.joining {
+			level, voice := p.media.Level()
+			r.speaker.Update(p.id, level, voice, now.UnixNano())
+		}
+	}
+	active, loudest, changed := r.speaker.Tick(now.UnixNano())
+	if !changed {
+		return
+	}
+	if !slices.Equal(loudest, r.spoken.Loudest) {
+		r.dirty = true
+	}
+	r.spoken = signal.Speakers{Active: active, Loudest: slices.Clone(loudest)}
+	r.broadcast(signal.TypeSpeakers, r.spoken)
+}
