@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// config is the environment of a room task.
+type config struct {
+	Room        string     // MAYFLY_ROOM: id of the room to serve
+	Epoch       int        // MAYFLY_EPOCH: the how-manieth task of the room, from 1
+	LinkURL     string     // MAYFLY_LINK_URL: ws(s):// URL of the task WebSocket API
+	Region      string     // MAYFLY_REGION: for the link's signature
+	MetadataURI string     // ECS_CONTAINER_METADATA_URI_V4, set by ECS
+	MediaIP     netip.Addr // MAYFLY_MEDIA_IP: address to bind; unset: found from the interfaces
+	UDPPort     int        // MAYFLY_UDP_PORT: of media, 0 = any free one (default 0)
+	TCPPort     int        // MAYFLY_TCP_PORT: of media over TCP, 0 = any free one, -1 = none (default 0)
+}
+
+// configFromEnv reads and checks the environment, and names every fault at once.
+func configFromEnv(getenv func(string) string) (config, error) {
+	c := config{
+		Room: getenv("MAYFLY_ROOM"), LinkURL: getenv("MAYFLY_LINK_URL"), Region: getenv("MAYFLY_REGION"),
+		MetadataURI: getenv("ECS_CONTAINER_METADATA_URI_V4"),
+	}
+	var faults []error
+	need := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	number := func(name string, low, high, unset int) int {
+		text := getenv(name)
+		if text == "" {
+			return unset
+		}
+		n, err := strconv.Atoi(text)
+		need(err == nil && n >= low && n <= high, "%s is %q, not a number from %d to %d", name, text, low, high)
+		return n
+	}
+	need(c.Room != "", "MAYFLY_ROOM is not set")
+	c.Epoch = number("MAYFLY_EPOCH", 1, 1<<20, 0)
+	need(c.Epoch > 0, "MAYFLY_EPOCH is not set")
+	need(strings.HasPrefix(c.LinkURL, "ws://") || strings.HasPrefix(c.LinkURL, "wss://"), "MAYFLY_LINK_URL is not a ws:// or wss:// URL")
+	need(c.Region != "", "MAYFLY_REGION is not set")
+	c.UDPPort = number("MAYFLY_UDP_PORT", 0, 65535, 0)
+	c.TCPPort = number("MAYFLY_TCP_PORT", -1, 65535, 0)
+	if text := getenv("MAYFLY_MEDIA_IP"); text != "" {
+		ip, err := netip.ParseAddr(text)
+		need(err == nil, "MAYFLY_MEDIA_IP is not an IP address")
+		c.MediaIP = ip
+	}
+	return c, errors.Join(faults...)
+}
+
+// level reads a slog level; anything unknown is Info.
+func level(text string) slog.Level {
+	var l slog.Level
+	if l.UnmarshalText([]byte(text)) != nil {
+		return slog.LevelInfo
+	}
+	return l
+}

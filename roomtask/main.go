@@ -1,0 +1,82 @@
+// Command roomtask is the room task: one process that serves one room, from its
+// registration to its end. It reads its environment, wires the parts, and exits
+// with one of the codes of shared/signal. Read room/doc.go next.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	_ "golang.org/x/crypto/x509roots/fallback" // the image holds no certificate store
+
+	"mayfly/roomtask/link"
+	"mayfly/roomtask/room"
+	msg "mayfly/shared/signal"
+)
+
+// version names the code; the build sets it.
+var version = "dev"
+
+func main() {
+	started := time.Now()
+	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level(os.Getenv("MAYFLY_LOG"))}))
+	cfg, err := configFromEnv(os.Getenv)
+	if err != nil {
+		log.Error("configuration", "err", err)
+		os.Exit(msg.ExitConfig)
+	}
+	exit := run(cfg, started, log.With("room", cfg.Room, "epoch", cfg.Epoch))
+	log.Info("exit", "room", cfg.Room, "epoch", cfg.Epoch, "code", exit.Code, "reason", exit.Reason)
+	os.Exit(exit.Code)
+}
+
+// run serves the room and returns when everything it started has ended.
+func run(cfg config, started time.Time, log *slog.Logger) room.Exit {
+	creds, err := link.TaskCredentials(os.Getenv)
+	if err != nil {
+		log.Error("configuration", "err", err)
+		return room.Exit{Code: msg.ExitConfig, Reason: "credentials"}
+	}
+	arn, err := link.TaskARN(context.Background(), cfg.MetadataURI)
+	if err != nil {
+		log.Error("configuration", "err", err)
+		return room.Exit{Code: msg.ExitConfig, Reason: "metadata"}
+	}
+	media := &room.Peers{UDPPort: cfg.UDPPort, TCPPort: cfg.TCPPort, IP: cfg.MediaIP, Log: log}
+	defer media.Close()
+
+	var l *link.Link
+	r := room.New(room.Config{
+		ID: cfg.Room, Epoch: cfg.Epoch, Log: log,
+		NewMedia: media.New, Opened: media.Open,
+		Send: func(typ string, body any) { l.Send(typ, body) },
+	})
+	l = link.New(link.Config{
+		URL: cfg.LinkURL, Region: cfg.Region, Credentials: creds, Log: log,
+		Hello:   func() msg.Register { return r.Hello(arn, version, started) },
+		OnFrame: r.Frame,
+	})
+
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	linked := make(chan struct{})
+	go func() { defer close(linked); l.Run(ctx) }()
+	go func() {
+		select {
+		case <-stop:
+			log.Info("asked to stop")
+			r.Terminate()
+		case <-ctx.Done():
+		}
+	}()
+	exit := r.Run(context.Background())
+	cancel()
+	<-linked
+	return exit
+}
