@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 
@@ -78,7 +77,7 @@ func newAPI(t *testing.T, h *toy, change func(*WebSocketConfig)) (*WebSocket, st
 	h.more = make(chan struct{}, 1)
 	cfg := WebSocketConfig{
 		APIID: "clientapi", Stage: "local", Domain: "clientapi.example",
-		Function: invoke.Function{Name: "socket", Handler: lambda.NewHandler(h.Invoke)},
+		Function: invoke.Function{Name: "socket", Handler: h.Invoke},
 		Now:      time.Now,
 		Log:      slog.New(slog.DiscardHandler),
 	}

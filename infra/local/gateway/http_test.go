@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi"
@@ -28,7 +27,7 @@ func newHTTPAPI(t *testing.T, handler any, change func(*HTTPConfig)) string {
 	t.Helper()
 	cfg := HTTPConfig{
 		APIID: "httpapi", Domain: "httpapi.example",
-		Function: invoke.Function{Name: "rooms", Handler: lambda.NewHandler(handler)},
+		Function: invoke.Function{Name: "rooms", Handler: handler},
 		Routes:   []string{"POST /v1/rooms", "GET /v1/rooms/{id}", "GET /v1/rooms/{id}/usage", "ANY /call/{file+}"},
 		Now:      time.Now, Log: slog.New(slog.DiscardHandler),
 	}
@@ -96,7 +95,10 @@ func TestHTTPBodyEncoding(t *testing.T) {
 		{"", "e30=", true},
 	} {
 		var got events.APIGatewayV2HTTPRequest
-		url := newHTTPAPI(t, func(ev events.APIGatewayV2HTTPRequest) (any, error) { got = ev; return map[string]bool{"ok": true}, nil }, nil)
+		url := newHTTPAPI(t, func(ev events.APIGatewayV2HTTPRequest) (any, error) {
+			got = ev
+			return map[string]bool{"ok": true}, nil
+		}, nil)
 		send := map[string]string{"AAEC": "\x00\x01\x02", "e30=": "{}"}[tc.body]
 		if send == "" {
 			send = tc.body

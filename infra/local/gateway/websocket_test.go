@@ -63,14 +63,17 @@ func TestEventsOfAConnection(t *testing.T) {
 
 func TestConnectIsPendingUntilTheIntegrationAnswers(t *testing.T) {
 	var g *WebSocket
-	var inConnect, later error
+	inConnect, later := make(chan error, 1), make(chan error, 1)
 	h := &toy{}
 	h.handle = func(ctx context.Context, ev wsRequest) (events.APIGatewayProxyResponse, error) {
+		if ev.RequestContext.EventType == eventDisconnect {
+			return ok200, nil
+		}
 		err := g.Send(ctx, ev.RequestContext.ConnectionID, []byte("hello"))
 		if ev.RequestContext.EventType == eventConnect {
-			inConnect = err
-		} else if ev.RequestContext.EventType == eventMessage {
-			later = err
+			inConnect <- err
+		} else {
+			later <- err
 		}
 		return ok200, nil
 	}
@@ -81,8 +84,8 @@ func TestConnectIsPendingUntilTheIntegrationAnswers(t *testing.T) {
 	if got := p.next(); got != "hello" {
 		t.Fatalf("got %q", got)
 	}
-	if !errors.Is(inConnect, control.ErrGone) || later != nil {
-		t.Fatalf("post from $connect: %v, from a message: %v", inConnect, later)
+	if a, b := <-inConnect, <-later; !errors.Is(a, control.ErrGone) || b != nil {
+		t.Fatalf("post from $connect: %v, from a message: %v", a, b)
 	}
 }
 
@@ -527,6 +530,7 @@ func TestFaultsOutbound(t *testing.T) {
 		}
 		got = append(got, string(f.Payload))
 	}
+	p.frame(ws.OpClose, true, ws.NewCloseFrameBody(1000, ""))
 	distinct := len(unique(got))
 	if distinct < n*6/10 || distinct >= n || len(got) <= distinct || slices.IsSorted(got) {
 		t.Fatalf("%d messages, %d distinct, sorted %v", len(got), distinct, slices.IsSorted(got))

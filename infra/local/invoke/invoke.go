@@ -24,8 +24,9 @@ const MaxPayload = 6 << 20
 
 // Function is one Lambda function.
 type Function struct {
-	Name    string
-	Handler lambda.Handler
+	Name string
+	// Handler is what a Lambda main gives to lambda.Start: a function.
+	Handler any
 	Timeout time.Duration // of one invocation; 0 means 29 s, API Gateway's longest wait
 }
 
@@ -58,7 +59,9 @@ func (f Function) Call(ctx context.Context, payload []byte) (answer []byte, err 
 			answer, err = nil, fmt.Errorf("invoke %s: %w", f.Name, &PanicError{Value: v, Stack: debug.Stack()})
 		}
 	}()
-	answer, err = f.Handler.Invoke(ctx, payload)
+	// An execution environment runs one invocation at a time, and lambda.NewHandler
+	// relies on it: the handler keeps its answer's buffer. So each has its own.
+	answer, err = lambda.NewHandler(f.Handler).Invoke(ctx, payload)
 	if err != nil {
 		return nil, fmt.Errorf("invoke %s: %w", f.Name, err)
 	}

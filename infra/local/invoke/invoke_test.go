@@ -11,13 +11,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/google/go-cmp/cmp"
 )
 
 func function(name string, h any) Function {
-	return Function{Name: name, Handler: lambda.NewHandler(h)}
+	return Function{Name: name, Handler: h}
 }
 
 func TestCallPassesJSONAndContext(t *testing.T) {
