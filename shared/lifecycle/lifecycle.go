@@ -1,3 +1,33 @@
+// Package lifecycle is a room's life across the control plane, its table and ECS:
+// the states, and the one pure function that moves between them. (The loop inside
+// the task's process that serves the room is another machine: roomtask/room.)
+//
+// functions/control/life calls Step for everything that happens to a room, and
+// commits what it returns; the task and the clients only use the names. The
+// package does no I/O and reads no clock: the time of an event is part of it.
+// Read step.go after this page.
+//
+//	stateDiagram-v2
+//	    [*] --> requested: create
+//	    requested --> starting: claim, due
+//	    requested --> ended: delete
+//	    starting --> starting: task stopped before it registered (next epoch), start failed (same epoch)
+//	    starting --> live: register
+//	    starting --> draining: delete, past its end
+//	    starting --> failed: too many failed starts
+//	    live --> live: join, heartbeat, ending refused (keep), ending terminated (moving)
+//	    live --> starting: task stopped (next epoch)
+//	    live --> draining: ending agreed, delete, past its end
+//	    live --> ended: task exited by itself
+//	    live --> failed: tasks keep dying
+//	    draining --> ended: task stopped
+//	    ended --> [*]
+//	    failed --> [*]
+//
+// Two rules keep one task per room. A start that is repeated keeps its epoch, and
+// so its idempotency token: it finds the first task instead of starting a second.
+// And the epoch grows only in TaskStopped, whose sender has ECS's proof: a lost
+// lease, a silent link or a timeout never starts a second task.
 package lifecycle
 
 // State is a room's place in its life.

@@ -9,17 +9,20 @@
 // decide anything that the pure step does not know, and it never counts usage:
 // that is ledger's.
 //
-// Files: life.go (types), create.go, task.go (allocate, ECS's word), link.go (the
-// task's frames), sweep.go, push.go (what watchers are told).
+// Files: life.go (types), step.go (load, step, commit, act), create.go, task.go
+// (starts, ECS's word), link.go (the task's frames), sweep.go, push.go (what
+// watchers are told).
 package life
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/ledger"
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
 	"mayfly/shared/signal"
@@ -39,9 +42,13 @@ var (
 
 // Config is set once, before use.
 type Config struct {
-	Rules    lifecycle.Rules // zero fields mean the defaults of lifecycle
-	MaxRooms int             // concurrent rooms per tenant; 0 means 50
+	Rules      lifecycle.Rules // zero fields mean the defaults of lifecycle
+	MaxRooms   int             // concurrent rooms per tenant; 0 means 50
+	StartEtaMS int64           // expected milliseconds from claim to live, told to watchers; 0 tells none
+	Retry      control.Retry   // of commits that lose a race; the zero value is good
 }
+
+const defaultMaxRooms = 50
 
 // Life is the room's life. All fields are set once, before use; its methods may be
 // called from any number of goroutines and processes.
@@ -89,54 +96,21 @@ type Reply struct {
 	Body any
 }
 
-// Create makes the room with its open ledger, quota, idempotency key and event in
-// one commit, then asks for its task. Errors of the second part do not fail it:
-// the sweep tries again. Errors: ErrIdemReused, ErrQuota.
-func (l *Life) Create(ctx context.Context, r CreateRequest) (Created, error) {
-	return Created{}, errors.ErrUnsupported
-}
 
 // Get loads a room. Errors: ErrNotFound.
 func (l *Life) Get(ctx context.Context, room string) (Room, error) {
-	return Room{}, errors.ErrUnsupported
+	r, err := control.Load[control.Room](ctx, l.Store, control.RoomKey(room))
+	if errors.Is(err, store.ErrNotFound) {
+		return Room{}, ErrNotFound
+	}
+	if err != nil {
+		return Room{}, fmt.Errorf("load %s: %w", room, err)
+	}
+	return *r, nil
 }
 
-// Allocate claims the start of a requested room and starts its task.
-func (l *Life) Allocate(ctx context.Context, room string) error { return errors.ErrUnsupported }
+func (l *Life) nowMS() int64 { return l.Now().UnixMilli() }
 
-// Register answers a task that claims its room: Registered or Refused.
-func (l *Life) Register(ctx context.Context, conn control.Conn, who TaskIdentity, m signal.Register) (*Reply, error) {
-	return nil, errors.ErrUnsupported
+func (l *Life) ledger() *ledger.Ledger {
+	return &ledger.Ledger{Store: l.Store, Now: l.Now, Log: l.Log, Retry: l.Config.Retry}
 }
-
-// Heartbeat stores usage and renews the lease: Ack, Refused, or no answer when the
-// connection has not registered (yet).
-func (l *Life) Heartbeat(ctx context.Context, conn control.Conn, m signal.Heartbeat) (*Reply, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Ending answers a task that wants to end: ending_ok, Keep, Refused, or none.
-func (l *Life) Ending(ctx context.Context, conn control.Conn, m signal.Ending) (*Reply, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// AdmitJoin counts a join against the room's ending: after it, an Ending that has
-// not seen this join is answered Keep. Writes in with become part of the same
-// commit; a conflict on one of them is returned as it is (*store.ConflictError).
-// Errors: ErrNotFound, ErrNotLive, ErrEnded.
-func (l *Life) AdmitJoin(ctx context.Context, room string, with ...store.Write) (joinSeq uint64, r Room, err error) {
-	return 0, Room{}, errors.ErrUnsupported
-}
-
-// Delete ends a room: at once when no task was asked for, else through its task.
-// A room that is draining or over is no error. Errors: ErrNotFound.
-func (l *Life) Delete(ctx context.Context, room string) error { return errors.ErrUnsupported }
-
-// TaskChanged takes ECS's word on a task, in any order and any number of times.
-func (l *Life) TaskChanged(ctx context.Context, t control.Task) error { return errors.ErrUnsupported }
-
-// Sweep looks at every due room and at every running task.
-func (l *Life) Sweep(ctx context.Context) error { return errors.ErrUnsupported }
-
-// RoomMessage is what watchers are told of a room.
-func (l *Life) RoomMessage(r Room) signal.Room { return signal.Room{} }

@@ -1,0 +1,193 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"mayfly/functions/control"
+	"mayfly/functions/control/outbox"
+	"mayfly/functions/store"
+	"mayfly/shared/usage"
+)
+
+// Joined and Left are the data of participant.joined and participant.left.
+type (
+	Joined struct {
+		Participant string `json:"participant"`
+		Session     string `json:"session"`
+		Epoch       int    `json:"epoch"`
+		JoinedMS    int64  `json:"joined_ms"`
+	}
+	Left struct {
+		Participant   string      `json:"participant"`
+		Session       string      `json:"session"`
+		Epoch         int         `json:"epoch"`
+		JoinedMS      int64       `json:"joined_ms"`
+		LeftMS        int64       `json:"left_ms"`
+		ParticipantMS int64       `json:"participant_ms"`
+		Reason        string      `json:"reason,omitempty"`
+		BytesIn       usage.Bytes `json:"bytes_in"`
+		BytesOut      usage.Bytes `json:"bytes_out"`
+		Bounded       bool        `json:"bounded,omitempty"`
+	}
+)
+
+// Report stores one report of the epoch's task, with the events of who came and
+// went. A report that was stored already changes nothing. Errors:
+// store.ErrNotFound, ErrOtherTask, ErrClosed.
+func (g *Ledger) Report(ctx context.Context, room string, epoch int, taskARN string, rep usage.Report) error {
+	sessions, stopped := rep.Sessions, false
+	for {
+		part := sessions[:min(batch, len(sessions))]
+		sessions = sessions[len(part):]
+		err := g.Retry.Do(ctx, func() error {
+			s, err := g.load(ctx, room, epoch)
+			if err != nil {
+				return err
+			}
+			if s.epoch.Task.ARN != taskARN {
+				return ErrOtherTask
+			}
+			if s.ledger.ClosedMS != 0 {
+				return ErrClosed
+			}
+			if err := s.merge(ctx, g.Store, rep, part, len(sessions) == 0, g.Now().UnixMilli()); err != nil {
+				return err
+			}
+			stopped = s.epoch.Stopped
+			return s.commit(ctx, g.Store)
+		})
+		if err != nil {
+			return fmt.Errorf("report %d of %s epoch %d: %w", rep.Seq, room, epoch, err)
+		}
+		if len(sessions) == 0 {
+			break
+		}
+	}
+	if stopped { // the report came after the proof: what it left open ended too
+		return g.Bound(ctx, room, epoch)
+	}
+	return nil
+}
+
+// change is one load → decide → commit on a room's usage. It lives for one try.
+type change struct {
+	ledger *control.Ledger
+	room   *control.Room
+	epoch  *control.Epoch
+	writes []store.Write // of sessions and events
+	// What else the commit must write, and not merely check.
+	dirtyRoom, dirtyEpoch bool
+}
+
+// load reads the ledger first: writes to the usage of a stopped epoch raise the
+// ledger's version, so that whatever is read after it is as it says.
+func (g *Ledger) load(ctx context.Context, room string, epoch int) (*change, error) {
+	var c change
+	var err error
+	if c.ledger, err = control.Load[control.Ledger](ctx, g.Store, control.LedgerKey(room)); err != nil {
+		return nil, err
+	}
+	if c.room, err = control.Load[control.Room](ctx, g.Store, control.RoomKey(room)); err != nil {
+		return nil, err
+	}
+	c.epoch, err = control.Load[control.Epoch](ctx, g.Store, control.EpochKey(room, epoch))
+	return &c, err
+}
+
+// merge takes over part of a report's sessions, and with the last part its totals.
+func (c *change) merge(ctx context.Context, st control.Store, rep usage.Report, part []usage.Session, last bool, nowMS int64) error {
+	for _, u := range part {
+		old, err := control.Load[control.Session](ctx, st, control.SessionKey(c.room.ID, c.epoch.Epoch, u.ID))
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if err := c.session(old, u, rep, nowMS); err != nil {
+			return err
+		}
+	}
+	if !last || rep.Seq <= c.epoch.ReportSeq {
+		return nil
+	}
+	e := c.epoch
+	e.ReportSeq, e.ReportMS, e.ReportedMS = rep.Seq, rep.AtMS, max(e.ReportedMS, nowMS)
+	e.Final = e.Final || rep.Final
+	e.Totals = rep.Totals
+	c.dirtyEpoch = true
+	if c.room.Epoch == e.Epoch && !c.room.State.Final() && c.room.Present != rep.Totals.Present {
+		c.room.Present, c.dirtyRoom = rep.Totals.Present, true
+	}
+	return nil
+}
+
+// session merges one session. old is nil if it is new.
+func (c *change) session(old *control.Session, u usage.Session, rep usage.Report, nowMS int64) error {
+	s := &control.Session{Room: c.room.ID, Epoch: c.epoch.Epoch, Session: u, Seq: rep.Seq, AtMS: rep.AtMS}
+	if old != nil {
+		if rep.Seq <= old.Seq {
+			return nil
+		}
+		s.Held, s.Told = old.Held, old.Told
+		if old.Bounded { // the task's own figure came after all
+			c.epoch.ExtraMS -= old.ExtraMS
+			c.dirtyEpoch = true
+		}
+	} else if err := c.event(outbox.ParticipantJoined, nowMS, Joined{u.Participant, u.ID, s.Epoch, u.JoinedMS}); err != nil {
+		return err
+	}
+	return c.put(s, nowMS)
+}
+
+// put writes a session, with its leave if that is new.
+func (c *change) put(s *control.Session, nowMS int64) error {
+	if s.LeftMS != 0 && !s.Told {
+		s.Told = true
+		if err := c.event(outbox.ParticipantLeft, nowMS, Left{
+			s.Participant, s.Session.ID, s.Epoch, s.JoinedMS, s.LeftMS, s.ParticipantMS,
+			s.LeaveReason, s.BytesIn, s.BytesOut, s.Bounded,
+		}); err != nil {
+			return err
+		}
+	}
+	w, err := control.Put(s)
+	c.writes = append(c.writes, w)
+	return err
+}
+
+func (c *change) event(typ string, atMS int64, data any) error {
+	w, err := outbox.Append(c.room, typ, atMS, data)
+	c.writes, c.dirtyRoom = append(c.writes, w), true
+	return err
+}
+
+// commit writes what changed. The epoch is part of every commit, so that a report
+// and the word that the task stopped can't both think they came first; and what
+// touches a stopped epoch's usage is a change of the ledger.
+func (c *change) commit(ctx context.Context, st control.Store) error {
+	if len(c.writes) == 0 && !c.dirtyEpoch && !c.dirtyRoom {
+		return nil
+	}
+	writes := c.writes
+	for _, d := range []struct {
+		doc   control.Doc
+		write bool
+	}{{c.ledger, c.epoch.Stopped}, {c.epoch, c.dirtyEpoch}} {
+		w := control.Unchanged(d.doc)
+		if d.write {
+			var err error
+			if w, err = control.Put(d.doc); err != nil {
+				return err
+			}
+		}
+		writes = append(writes, w)
+	}
+	if c.dirtyRoom {
+		w, err := control.Put(c.room)
+		if err != nil {
+			return err
+		}
+		writes = append(writes, w)
+	}
+	return st.Commit(ctx, writes...)
+}

@@ -1,0 +1,150 @@
+package life
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"mayfly/functions/control"
+	"mayfly/functions/control/ledger"
+	"mayfly/functions/store"
+	"mayfly/shared/lifecycle"
+)
+
+// orphanAgeMS is how old a task without a room must be before it is stopped: its
+// room was surely committed before it, but who knows which clock is wrong.
+const orphanAgeMS = 180_000
+
+// Sweep looks at every due room and at every running task. It is the net under
+// every lost event and every crash; running it at any time, twice at once, or
+// never for an hour does no harm but delay.
+func (l *Life) Sweep(ctx context.Context) error {
+	return errors.Join(l.sweepRooms(ctx), l.sweepTasks(ctx))
+}
+
+// sweepRooms takes the shards of the index side by side, rooms of one in order.
+func (l *Life) sweepRooms(ctx context.Context) error {
+	errs := make([]error, control.Shards)
+	var wg sync.WaitGroup
+	for shard := range control.Shards {
+		wg.Go(func() { errs[shard] = l.sweepShard(ctx, shard) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (l *Life) sweepShard(ctx context.Context, shard int) error {
+	upTo := control.IndexTime(l.nowMS()) + "~"
+	// All pages first: looking at a room moves it within the index.
+	var rooms []string
+	q := store.QueryOptions{}
+	for {
+		page, err := l.Store.Index(ctx, control.DuePK(shard), upTo, q)
+		if err != nil {
+			return fmt.Errorf("due rooms of shard %d: %w", shard, err)
+		}
+		for _, it := range page.Items {
+			if r, err := control.Decode[control.Room](it); err == nil {
+				rooms = append(rooms, r.ID)
+			}
+		}
+		if page.Next == "" {
+			break
+		}
+		q.Cursor = page.Next
+	}
+	var errs []error
+	for _, room := range rooms {
+		errs = append(errs, l.due(ctx, room))
+	}
+	return errors.Join(errs...)
+}
+
+// due looks at one room.
+func (l *Life) due(ctx context.Context, room string) error {
+	r, err := l.Get(ctx, room)
+	if errors.Is(err, ErrNotFound) || err == nil && (r.Settled || r.DueAtMS > l.nowMS()) {
+		return nil // the index was behind
+	}
+	if err != nil {
+		return err
+	}
+	next, todo, err := l.step(ctx, room, lifecycle.Event{Kind: lifecycle.Due}, nil)
+	if err != nil {
+		return err
+	}
+	if next.State.Final() {
+		return errors.Join(l.retell(ctx, room), l.prove(ctx, next), l.settle(ctx, room))
+	}
+	return errors.Join(l.act(ctx, next, todo), l.retell(ctx, room))
+}
+
+// retell makes good a telling that was lost.
+func (l *Life) retell(ctx context.Context, room string) error {
+	r, err := l.Get(ctx, room)
+	if err != nil || r.ToldRev >= r.Rev {
+		return err
+	}
+	return l.tell(ctx, room)
+}
+
+// prove asks ECS about the tasks of a final room that are not known to have stopped.
+func (l *Life) prove(ctx context.Context, r *Room) error {
+	epochs, err := control.LoadAll[control.Epoch](ctx, l.Store, control.RoomPK(r.ID), control.EpochPrefix)
+	if err != nil {
+		return fmt.Errorf("epochs of %s: %w", r.ID, err)
+	}
+	var errs []error
+	for _, e := range epochs {
+		switch {
+		case e.Stopped:
+		case e.Task.ARN != "":
+			errs = append(errs, l.look(ctx, r.ID, e.Epoch, e.Task.ARN))
+		default:
+			errs = append(errs, l.find(ctx, r.ID, e.Epoch))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// settle closes the ledger of a final room if it can be.
+func (l *Life) settle(ctx context.Context, room string) error {
+	_, err := l.ledger().Settle(ctx, room)
+	return err
+}
+
+// sweepTasks stops tasks that no room wants, and makes known those that a room
+// waits for.
+func (l *Life) sweepTasks(ctx context.Context) error {
+	tasks, err := l.Fleet.Find(ctx, "")
+	if err != nil {
+		return fmt.Errorf("list tasks: %w", err)
+	}
+	var errs []error
+	for _, t := range tasks {
+		errs = append(errs, l.sweepTask(ctx, t))
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Life) sweepTask(ctx context.Context, t control.Task) error {
+	room, epoch, ok := parseStartedBy(t.StartedBy)
+	if !ok || t.LastStatus == ledger.Stopped {
+		return nil
+	}
+	r, err := l.Get(ctx, room)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		if l.nowMS()-t.CreatedMS < orphanAgeMS {
+			return nil
+		}
+		l.Log.WarnContext(ctx, "stopping a task without a room", "task", t.ARN, "room", room)
+		return l.stop(ctx, room, t.ARN, "orphan")
+	case err != nil:
+		return err
+	case r.Task == t.ARN && r.Epoch == epoch && !r.State.Final():
+		return nil
+	}
+	return l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromDescribe)
+}

@@ -1,0 +1,185 @@
+package life
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"mayfly/functions/control"
+	"mayfly/functions/control/ledger"
+	"mayfly/functions/store"
+	"mayfly/shared/lifecycle"
+)
+
+// startedBy is how ECS remembers whose task it is.
+func startedBy(room string, epoch int) string { return "room/" + room + "/" + strconv.Itoa(epoch) }
+
+// parseStartedBy is the inverse of startedBy.
+func parseStartedBy(s string) (room string, epoch int, ok bool) {
+	rest, ok := strings.CutPrefix(s, "room/")
+	if !ok {
+		return "", 0, false
+	}
+	room, n, ok := strings.Cut(rest, "/")
+	epoch, err := strconv.Atoi(n)
+	return room, epoch, ok && err == nil && room != "" && epoch > 0
+}
+
+// Allocate claims the start of a requested room and starts its task. Somebody else
+// having done so is no error.
+func (l *Life) Allocate(ctx context.Context, room string) error {
+	r, todo, err := l.step(ctx, room, lifecycle.Event{Kind: lifecycle.Claim}, nil)
+	if _, refused := refusal(err); refused {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return l.act(ctx, r, todo)
+}
+
+// start calls RunTask and records its answer. The token makes a repeat, by the
+// sweep or after a lost answer, find the task that the first call started.
+func (l *Life) start(ctx context.Context, r *Room, epoch int) error {
+	t, err := l.Fleet.Start(ctx, control.StartRequest{
+		Room: r.ID, Epoch: epoch, Token: r.ID + "." + strconv.Itoa(epoch), Region: r.Region,
+	})
+	if err != nil {
+		_, _, serr := l.step(ctx, r.ID, lifecycle.Event{Kind: lifecycle.StartFailed, Epoch: epoch}, nil)
+		return errors.Join(fmt.Errorf("start task of %s epoch %d: %w", r.ID, epoch, err), serr)
+	}
+	return l.word(ctx, r.ID, epoch, t, lifecycle.Started, control.FromDescribe)
+}
+
+func (l *Life) stop(ctx context.Context, room, task, reason string) error {
+	if err := l.Fleet.Stop(ctx, task, "mayfly: "+reason); err != nil {
+		return fmt.Errorf("stop task of %s: %w", room, err)
+	}
+	return nil
+}
+
+// TaskChanged takes ECS's word on a task, in any order and any number of times.
+// Tasks that are not a room's are passed over.
+func (l *Life) TaskChanged(ctx context.Context, t control.Task) error {
+	room, epoch, ok := parseStartedBy(t.StartedBy)
+	if !ok {
+		return nil
+	}
+	err := l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromEvent)
+	if errors.Is(err, ErrNotFound) {
+		return nil // the sweep stops tasks that have no room
+	}
+	return err
+}
+
+// word feeds ECS's word on a task to its room and to the ledger, in one commit, and
+// acts on it. seen is the event of a task that has not stopped.
+func (l *Life) word(ctx context.Context, room string, epoch int, t control.Task, seen lifecycle.Kind, from string) error {
+	e := lifecycle.Event{Kind: seen, Epoch: epoch, Task: t.ARN, Version: t.Version, Phase: phaseOf(t)}
+	if t.LastStatus == ledger.Stopped {
+		e.Kind, e.Clean = lifecycle.TaskStopped, clean(t)
+	}
+	return l.proof(ctx, room, e, func(ep *control.Epoch) bool { return ledger.Merge(ep, t, from) })
+}
+
+// proof steps the room by an event about an epoch's task, and merges it into the
+// epoch's usage in the same commit.
+func (l *Life) proof(ctx context.Context, room string, e lifecycle.Event, merge func(*control.Epoch) bool) error {
+	stopped := false
+	r, todo, err := l.step(ctx, room, e, func(_, _ *Room) ([]store.Write, error) {
+		ep, err := control.Load[control.Epoch](ctx, l.Store, control.EpochKey(room, e.Epoch))
+		if err != nil {
+			return nil, fmt.Errorf("load epoch %d: %w", e.Epoch, err)
+		}
+		changed := merge(ep)
+		if stopped = ep.Stopped; !changed {
+			return nil, nil
+		}
+		w, err := control.Put(ep)
+		return []store.Write{w}, err
+	})
+	if code, refused := refusal(err); refused {
+		l.Log.WarnContext(ctx, "word of an epoch that the room has not reached", "room", room, "epoch", e.Epoch, "code", code)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = l.act(ctx, r, todo)
+	if stopped && e.Kind == lifecycle.TaskStopped {
+		err = errors.Join(err, l.ledger().Bound(ctx, room, e.Epoch))
+	}
+	return err
+}
+
+// phaseOf translates ECS's status for people who wait.
+func phaseOf(t control.Task) string {
+	switch t.LastStatus {
+	case "PROVISIONING":
+		return lifecycle.PhaseProvisioning
+	case "PENDING":
+		switch {
+		case t.PullStoppedMS > 0:
+			return lifecycle.PhaseBooting
+		case t.PullStartedMS > 0:
+			return lifecycle.PhasePulling
+		}
+		return lifecycle.PhaseProvisioning
+	case "ACTIVATING", "RUNNING":
+		return lifecycle.PhaseBooting
+	}
+	return ""
+}
+
+// clean says that the task ended by its own decision: nobody stopped it, and its
+// exit code says that the room is over.
+func clean(t control.Task) bool {
+	return t.ExitCode != nil && *t.ExitCode == 0 && (t.StopCode == "" || t.StopCode == "EssentialContainerExited")
+}
+
+// look asks ECS about a task and feeds the answer back.
+func (l *Life) look(ctx context.Context, room string, epoch int, arn string) error {
+	t, err := l.Fleet.Describe(ctx, arn)
+	if errors.Is(err, control.ErrTaskUnknown) {
+		return l.unknown(ctx, room, epoch, arn)
+	}
+	if err != nil {
+		return fmt.Errorf("look at task of %s: %w", room, err)
+	}
+	return l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromDescribe)
+}
+
+// find asks ECS whether an epoch has a task at all. Stopped tasks are not listed,
+// but none listed long after the last RunTask is proof enough that none runs.
+func (l *Life) find(ctx context.Context, room string, epoch int) error {
+	tasks, err := l.Fleet.Find(ctx, startedBy(room, epoch))
+	if err != nil {
+		return fmt.Errorf("find task of %s: %w", room, err)
+	}
+	if len(tasks) == 0 {
+		return l.unknown(ctx, room, epoch, "")
+	}
+	var errs []error
+	for _, t := range tasks {
+		errs = append(errs, l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromDescribe))
+	}
+	return errors.Join(errs...)
+}
+
+// unknown takes ECS's not knowing a task for its end, once it is too late for
+// "not yet".
+func (l *Life) unknown(ctx context.Context, room string, epoch int, arn string) error {
+	ep, err := control.Load[control.Epoch](ctx, l.Store, control.EpochKey(room, epoch))
+	if err != nil {
+		return fmt.Errorf("load epoch %d of %s: %w", epoch, room, err)
+	}
+	if l.nowMS() < ep.AskedMS+l.Config.Rules.WithDefaults().AskGraceMS {
+		return nil
+	}
+	e := lifecycle.Event{Kind: lifecycle.TaskStopped, Epoch: epoch, Task: arn}
+	return l.proof(ctx, room, e, func(ep *control.Epoch) bool {
+		return ep.Task.ARN == arn && ledger.MergeGone(ep) // else its task has become known meanwhile
+	})
+}
