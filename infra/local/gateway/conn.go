@@ -18,6 +18,7 @@ import (
 	"github.com/gobwas/ws"
 
 	"mayfly/functions/control"
+	"mayfly/infra/local/fault"
 )
 
 // ending says how a connection ends. send writes a close frame with the code.
@@ -37,7 +38,7 @@ type conn struct {
 	id             string
 	connectedAt    time.Time
 	identity       events.APIGatewayRequestIdentity
-	in, out        *line
+	in, out        *fault.Line
 	loseDisconnect bool
 	wake           chan struct{} // capacity 1: something to write, or an end
 
@@ -58,8 +59,8 @@ func newConn(g *WebSocket, r *http.Request, caller Caller, number uint64) *conn 
 		id:          newID(),
 		connectedAt: g.cfg.Now(),
 		identity:    identityOf(r, caller),
-		in:          newLine(f.In, f.Seed, 2*number),
-		out:         newLine(f.Out, f.Seed, 2*number+1),
+		in:          fault.NewLine(f.In, f.Seed, 2*number),
+		out:         fault.NewLine(f.Out, f.Seed, 2*number+1),
 		wake:        make(chan struct{}, 1),
 	}
 	c.loseDisconnect = rand.New(rand.NewPCG(f.Seed, ^number)).Float64() < f.LoseDisconnect
@@ -120,7 +121,7 @@ func (c *conn) post(data []byte) error {
 		return control.ErrThrottled
 	}
 	frames := compile(data)
-	c.out.pass(func() { c.enqueue(frames) })
+	c.out.Pass(func() { c.enqueue(frames) })
 	return nil
 }
 
@@ -340,7 +341,7 @@ func drain(br *bufio.Reader, skip int64) {
 
 // receive hands one message to the integration, in its own goroutine.
 func (c *conn) receive(body []byte) {
-	c.in.pass(func() {
+	c.in.Pass(func() {
 		if c.inFlight.Add(1) > maxInFlight {
 			c.inFlight.Add(-1)
 			c.complain("Too Many Requests")

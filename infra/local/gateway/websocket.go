@@ -211,8 +211,8 @@ func (g *WebSocket) drop(c *conn) {
 
 // disconnect sends the best-effort $disconnect event.
 func (g *WebSocket) disconnect(c *conn) {
-	c.in.wait()
-	c.out.wait()
+	c.in.Wait()
+	c.out.Wait()
 	if c.loseDisconnect {
 		return
 	}
@@ -287,7 +287,7 @@ func (g *WebSocket) Disconnect(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	c.out.wait()
+	c.out.Wait()
 	c.end(ending{code: ws.StatusNormalClosure, reason: "Connection Closed Normally", send: true})
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"mayfly/functions/control"
+	"mayfly/infra/local/fault"
 )
 
 var ok200 = events.APIGatewayProxyResponse{StatusCode: 200}
@@ -455,7 +456,7 @@ func bodies(evs []wsRequest) []string {
 
 func TestFaultsInbound(t *testing.T) {
 	const n = 200
-	run := func(t *testing.T, f Fault, want func(got []string) error) {
+	run := func(t *testing.T, f fault.Fault, want func(got []string) error) {
 		h := &toy{}
 		_, url := newAPI(t, h, func(c *WebSocketConfig) { c.Faults = Faults{Seed: 7, In: f} })
 		p := mustDial(t, url)
@@ -472,17 +473,17 @@ func TestFaultsInbound(t *testing.T) {
 		eventually(t, "all invocations", func() bool { got = bodies(h.events(eventMessage)); return want(got) == nil })
 	}
 	t.Run("duplicate", func(t *testing.T) {
-		run(t, Fault{Duplicate: 0.5}, func(got []string) error {
+		run(t, fault.Fault{Duplicate: 0.5}, func(got []string) error {
 			return checkf(len(got) > n*5/4 && len(got) < n*7/4 && len(unique(got)) == n, "%d messages, %d distinct", len(got), len(unique(got)))
 		})
 	})
 	t.Run("drop", func(t *testing.T) {
-		run(t, Fault{Drop: 0.5}, func(got []string) error {
+		run(t, fault.Fault{Drop: 0.5}, func(got []string) error {
 			return checkf(len(got) > n/4 && len(got) < n*3/4 && len(unique(got)) == len(got), "%d messages", len(got))
 		})
 	})
 	t.Run("reorder", func(t *testing.T) {
-		run(t, Fault{Reorder: 0.5}, func(got []string) error {
+		run(t, fault.Fault{Reorder: 0.5}, func(got []string) error {
 			return checkf(len(got) == n && len(unique(got)) == n && !slices.IsSorted(got), "%d messages, sorted %v", len(got), slices.IsSorted(got))
 		})
 	})
@@ -507,7 +508,7 @@ func TestFaultsOutbound(t *testing.T) {
 	const n = 100
 	h := &toy{}
 	g, url := newAPI(t, h, func(c *WebSocketConfig) {
-		c.Faults = Faults{Seed: 3, Out: Fault{Drop: 0.2, Duplicate: 0.2, Reorder: 0.3}, LoseDisconnect: 1}
+		c.Faults = Faults{Seed: 3, Out: fault.Fault{Drop: 0.2, Duplicate: 0.2, Reorder: 0.3}, LoseDisconnect: 1}
 	})
 	p := mustDial(t, url)
 	id := onlyConn(t, g)
@@ -538,22 +539,5 @@ func TestFaultsOutbound(t *testing.T) {
 	g.Close()
 	if len(h.events(eventDisconnect)) != 0 {
 		t.Fatal("$disconnect was not lost")
-	}
-}
-
-func TestSameSeedSameDecisions(t *testing.T) {
-	f := Fault{Drop: 0.3, Duplicate: 0.3, Reorder: 0.3}
-	roll := func(seed uint64) (out [][]time.Duration) {
-		l := newLine(f, seed, 1)
-		for range 50 {
-			out = append(out, l.roll())
-		}
-		return out
-	}
-	if diff := cmp.Diff(roll(1), roll(1)); diff != "" {
-		t.Error(diff)
-	}
-	if cmp.Equal(roll(1), roll(2)) {
-		t.Error("another seed, the same decisions")
 	}
 }

@@ -146,7 +146,9 @@ func TestEndpoints(t *testing.T) {
 	defer resp.Body.Close()
 	var meta struct {
 		TaskARN, Cluster, AvailabilityZone string
-		Containers                         []struct{ Networks []struct{ IPv4Addresses []string } }
+		Containers                         []struct {
+			Networks []struct{ IPv4Addresses []string }
+		}
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&meta); err != nil || !strings.HasSuffix(meta.TaskARN, "/one") || meta.AvailabilityZone != "local-a" || meta.Containers[0].Networks[0].IPv4Addresses[0] != "127.0.0.1" {
 		t.Fatalf("%+v %v", meta, err)
