@@ -28,6 +28,7 @@ const (
 	pingEvery    = 4 * time.Minute   // API Gateway cuts an idle connection at 10 min
 	dialTimeout  = 5 * time.Second
 	writeTimeout = 5 * time.Second
+	byeTimeout   = 300 * time.Millisecond
 	maxQueue     = 512      // frames
 	maxWrite     = 24 << 10 // bytes of one WebSocket frame; the gateway allows 32 KB
 )
@@ -53,6 +54,7 @@ type Link struct {
 	cfg    Config
 	events chan event    // sessions and dials → Run
 	wake   chan struct{} // cap 1: the queue has something
+	rotate chan struct{} // cap 1: a new connection is wanted
 
 	mu    sync.Mutex
 	queue []outgoing // guarded by mu
@@ -70,9 +72,10 @@ type outgoing struct {
 }
 
 type session struct {
-	conn  *websocket.Conn
-	since time.Time
-	seq   uint64 // of the last frame sent; owned by Run
+	conn   *websocket.Conn
+	since  time.Time
+	cancel context.CancelFunc // ends its reader, which closes the connection; set by listen
+	seq    uint64             // of the last frame sent; owned by Run
 }
 
 type eventKind int8
@@ -95,7 +98,16 @@ func New(cfg Config) *Link {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Link{cfg: cfg, events: make(chan event), wake: make(chan struct{}, 1)}
+	return &Link{cfg: cfg, events: make(chan event), wake: make(chan struct{}, 1), rotate: make(chan struct{}, 1)}
+}
+
+// Rotate asks for a new connection; the present one stays in use until the control
+// plane has answered on the new one. Run does so by itself before the gateway's limit.
+func (l *Link) Rotate() {
+	select {
+	case l.rotate <- struct{}{}:
+	default:
+	}
 }
 
 // Send queues a frame. It never blocks: while the link is down the newest
@@ -134,8 +146,8 @@ func (l *Link) Run(ctx context.Context) {
 	inner, cancel := context.WithCancel(context.Background())
 	defer l.wg.Wait()
 	defer cancel()
-	rotate, ping := time.NewTimer(maxAge), time.NewTicker(pingEvery)
-	defer rotate.Stop()
+	old, ping := time.NewTimer(maxAge), time.NewTicker(pingEvery)
+	defer old.Stop()
 	defer ping.Stop()
 	l.dial(inner)
 	for {
@@ -149,11 +161,13 @@ func (l *Link) Run(ctx context.Context) {
 		case ev := <-l.events:
 			l.handle(inner, ev)
 			if ev.kind == registered {
-				rotate.Reset(maxAge)
+				old.Reset(maxAge)
 			}
 		case <-l.wake:
 			l.flush(inner)
-		case <-rotate.C:
+		case <-old.C:
+			l.dial(inner)
+		case <-l.rotate:
 			l.dial(inner)
 		case <-ping.C:
 			if l.current != nil {
@@ -220,7 +234,9 @@ func (l *Link) dial(ctx context.Context) {
 }
 
 // listen says hello and reads until the connection ends.
-func (l *Link) listen(ctx context.Context, s *session) {
+func (l *Link) listen(run context.Context, s *session) {
+	ctx, cancel := context.WithCancel(run)
+	s.cancel = cancel
 	hello, err := json.Marshal(l.cfg.Hello())
 	if err == nil {
 		err = s.write(ctx, outgoing{signal.LinkRegister, hello})
@@ -242,7 +258,8 @@ func (l *Link) listen(ctx context.Context, s *session) {
 			l.cfg.OnFrame(f)
 		}
 		_ = s.conn.CloseNow()
-		l.post(ctx, event{kind: lost, s: s, err: err})
+		s.cancel()
+		l.post(run, event{kind: lost, s: s, err: err})
 	})
 }
 
@@ -253,13 +270,22 @@ func (l *Link) retire(ctx context.Context, s *session) {
 		case <-ctx.Done():
 		case <-time.After(overlap):
 		}
-		_ = s.conn.Close(websocket.StatusNormalClosure, "rotated")
+		s.bye()
 	})
+}
+
+// bye closes with a handshake, but does not wait long for the other end's half of
+// it: ending the reader's context cuts the connection.
+func (s *session) bye() {
+	cut := time.AfterFunc(byeTimeout, s.cancel)
+	defer cut.Stop()
+	defer s.cancel()
+	_ = s.conn.Close(websocket.StatusNormalClosure, "")
 }
 
 func (l *Link) closeCurrent() {
 	if l.current != nil {
-		_ = l.current.conn.Close(websocket.StatusNormalClosure, "")
+		l.current.bye()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -80,6 +81,13 @@ func (m *fakeMedia) Quality() signal.Quality { return signal.Quality{Score: 100}
 func (m *fakeMedia) Pulse(int64)             { m.mu.Lock(); defer m.mu.Unlock(); m.pulses++ }
 func (m *fakeMedia) Close()                  { close(m.closed) }
 func (m *fakeMedia) Closed() <-chan struct{} { return m.closed }
+
+// seatsNow copies what sits where.
+func (m *fakeMedia) seatsNow() map[int]Placement {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.placed)
+}
 
 // last is the body of the newest frame of a type that was sent over the data channel.
 func last[T any](t *testing.T, m *fakeMedia, typ string) (body T) {
@@ -269,10 +277,10 @@ func TestJoinIsAnsweredOnceWithEveryoneAndSeats(t *testing.T) {
 		if len(joined.Seating.Seats) != 1 || joined.Seating.Seats[0] != wantSeat {
 			t.Errorf("seating %+v", joined.Seating)
 		}
-		if p := w.media["bob"].placed[0]; p.Width != 640 || w.media["bob"].from[0] != w.media["ann"] {
+		if p := w.media["bob"].seatsNow()[0]; p.Width != 640 || w.media["bob"].from[0] != w.media["ann"] {
 			t.Errorf("bob's seat 0 carries %+v", p)
 		}
-		if p := w.media["ann"].placed[0]; p.Audio != signal.KindMic || p.Video != "" {
+		if p := w.media["ann"].seatsNow()[0]; p.Audio != signal.KindMic || p.Video != "" {
 			t.Errorf("ann hears bob by an audio-only seat: %+v", p)
 		}
 		c := w.client("bob", 2, nil) // the gateway delivers the join again
@@ -394,11 +402,11 @@ func TestLeaverFreesTheSeatAndOthersAreTold(t *testing.T) {
 		w.open("bob")
 		w.media["ann"].post(Event{Kind: EventDisconnected})
 		w.sleep(lostGrace - time.Second)
-		if len(w.media["bob"].placed) != 1 {
+		if len(w.media["bob"].seatsNow()) != 1 {
 			t.Fatal("a lost path is not a leave")
 		}
 		w.sleep(2 * time.Second)
-		if p := w.media["bob"].placed; len(p) != 0 {
+		if p := w.media["bob"].seatsNow(); len(p) != 0 {
 			t.Errorf("bob's seats still carry %+v", p)
 		}
 		if m := last[signal.Participants](t, w.media["bob"], signal.TypeParticipants); len(m.Remove) != 1 || m.Remove[0] != "ann" {
@@ -504,11 +512,11 @@ func TestChatMuteViewAndSpeakers(t *testing.T) {
 			t.Errorf("chat %+v", c)
 		}
 		w.data("bob", signal.TypeView, signal.View{Rev: 2, Wants: []signal.Want{want("ann/camera", 320, 180)}})
-		if p := w.media["bob"].placed[0]; p.Video != signal.KindCamera || p.Width != 320 {
+		if p := w.media["bob"].seatsNow()[0]; p.Video != signal.KindCamera || p.Width != 320 {
 			t.Errorf("after the view: %+v", p)
 		}
 		w.data("bob", signal.TypeView, signal.View{Rev: 1, Wants: []signal.Want{}}) // late
-		if p := w.media["bob"].placed[0]; p.Video != signal.KindCamera {
+		if p := w.media["bob"].seatsNow()[0]; p.Video != signal.KindCamera {
 			t.Errorf("an older view won: %+v", p)
 		}
 		w.data("ann", signal.TypeMute, signal.Mute{Kind: signal.KindCamera, Muted: true})
@@ -522,8 +530,11 @@ func TestChatMuteViewAndSpeakers(t *testing.T) {
 		if s := last[signal.Speakers](t, w.media["bob"], signal.TypeSpeakers); s.Active != "ann" {
 			t.Errorf("speakers %+v", s)
 		}
-		if w.media["ann"].pulses < 100 {
-			t.Errorf("%d pulses in 3 s", w.media["ann"].pulses)
+		w.media["ann"].mu.Lock()
+		pulses := w.media["ann"].pulses
+		w.media["ann"].mu.Unlock()
+		if pulses < 100 {
+			t.Errorf("%d pulses in 3 s", pulses)
 		}
 		w.finish()
 	})
