@@ -2,38 +2,389 @@ package ingest
 
 import (
 	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/pion/rtcp"
 	"github.com/pion/transport/v4/packetio"
 
 	"mayfly/roomtask/rtpx"
 )
 
-type Publisher struct{ cfg Config }
+// Limits of one PeerConnection. A client publishes four sources: two of one stream,
+// two of three layers, each with its retransmission. Its reports concern these and
+// at most 64 seats of two streams, the video with a retransmission.
+const (
+	maxStreams = 64
+	maxReports = 384
+	maxOut     = 256 // queued RTCP packets; more means that nobody takes them
 
-func NewPublisher(cfg Config) *Publisher { return &Publisher{cfg: cfg} }
+	maxDatagram = 1200 // bytes of one RTCP datagram
+)
+
+// Periods of what Tick does.
+const (
+	reportEvery   = int64(time.Second)
+	feedbackEvery = int64(60 * time.Millisecond)
+	rateEvery     = int64(500 * time.Millisecond)
+	ringKeep      = int64(2 * time.Second)
+)
+
+// Publisher receives everything that one PeerConnection sends us.
+type Publisher struct {
+	// set once
+	cfg    Config
+	sender uint32        // SSRC that our RTCP comes from
+	wake   chan struct{} // to the writer goroutine; holds one
+	done   chan struct{} // closed by Close
+	idle   chan struct{} // closed when the writer goroutine has ended
+
+	rtt atomic.Int64 // nanoseconds, 0 while unknown
+
+	mu sync.Mutex
+	// guarded by mu
+	closed   bool
+	abused   bool
+	table    *table
+	sources  []*Source
+	streams  map[uint32]*sink
+	reports  map[uint32]*control
+	out      []rtcp.Packet
+	spare    []rtcp.Packet // the slice that the writer has emptied
+	twcc     recorder
+	nackBuf  []uint16
+	stats    Stats
+	nextRR   int64
+	nextTWCC int64
+	nextRate int64
+}
+
+// NewPublisher makes a Publisher and starts its writer goroutine, which Close ends.
+func NewPublisher(cfg Config) *Publisher {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Publisher{
+		cfg:     cfg,
+		sender:  rand.Uint32() | 1,
+		wake:    make(chan struct{}, 1),
+		done:    make(chan struct{}),
+		idle:    make(chan struct{}),
+		table:   &table{},
+		streams: make(map[uint32]*sink),
+		reports: make(map[uint32]*control),
+		nackBuf: make([]uint16, 0, nackCap),
+	}
+	go p.write()
+	return p
+}
+
+// BufferFactory is for webrtc.SettingEngine.BufferFactory of this PeerConnection.
 func (p *Publisher) BufferFactory(t packetio.BufferPacketType, ssrc uint32) io.ReadWriteCloser {
+	var made io.ReadWriteCloser
+	p.mu.Lock()
+	tooMany := ""
+	switch {
+	case p.closed:
+		made = newRefusal()
+	case t == packetio.RTCPBufferPacket && len(p.reports) < maxReports:
+		c := newControl(p, ssrc)
+		p.reports[ssrc], made = c, c
+	case t == packetio.RTPBufferPacket && len(p.streams) < maxStreams:
+		s := newSink(p, ssrc)
+		p.streams[ssrc], made = s, s
+	default:
+		made = newRefusal()
+		if !p.abused {
+			p.abused, tooMany = true, "too many streams"
+		}
+	}
+	p.mu.Unlock()
+	if tooMany != "" && p.cfg.Abuse != nil {
+		p.cfg.Abuse(tooMany)
+	}
+	return made
+}
+
+// Source returns the source of that kind, or nil.
+func (p *Publisher) Source(kind string) *Source {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sources {
+		if s.kind == kind {
+			return s
+		}
+	}
 	return nil
 }
-func (p *Publisher) Bind(lines []Line)          {}
-func (p *Publisher) Source(kind string) *Source { return nil }
-func (p *Publisher) Sources() []*Source         { return nil }
-func (p *Publisher) Tick(now int64)             {}
-func (p *Publisher) SetRTT(ns int64)            {}
-func (p *Publisher) Stats() Stats               { return Stats{} }
-func (p *Publisher) Close()                     {}
 
-type Source struct{}
+// Sources returns all sources, in the order of the last Bind.
+func (p *Publisher) Sources() []*Source {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.sources)
+}
 
-func (s *Source) ID() string                                 { return "" }
-func (s *Source) Kind() string                               { return "" }
-func (s *Source) Video() bool                                { return false }
-func (s *Source) Codec() string                              { return "" }
-func (s *Source) ClockRate() uint32                          { return 0 }
-func (s *Source) LayerCount() int                            { return 0 }
-func (s *Source) LayerInfo(i int) LayerInfo                  { return LayerInfo{} }
-func (s *Source) AddTap(layer int, t Tap)                    {}
-func (s *Source) RemoveTap(layer int, t Tap)                 {}
-func (s *Source) RequestKeyframe(layer int)                  {}
-func (s *Source) Lookup(layer int, ext uint64) *rtpx.Packet  { return nil }
-func (s *Source) SenderReport(layer int) (r SR, ok bool)     { return }
-func (s *Source) Level() (level uint8, voice bool, at int64) { return }
+// SetRTT tells the round trip to the publisher, in nanoseconds, as measured with our
+// own sender reports. Until then the Publisher judges by its retransmissions.
+func (p *Publisher) SetRTT(ns int64) {
+	if ns > 0 {
+		p.rtt.Store(ns)
+	}
+}
+
+// Stats returns a copy of the counters.
+func (p *Publisher) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st := p.stats
+	st.RTT = p.rtt.Load()
+	for _, s := range p.sources {
+		for _, l := range s.all() {
+			st.Layers = append(st.Layers, LayerStats{
+				Source: s.id, Layer: l.index, Info: l.info(),
+				Packets: l.packets, Bytes: l.bytes, Keyframes: l.keyframes,
+				Jitter: uint32(l.recv.jitter >> 4),
+			})
+		}
+	}
+	return st
+}
+
+// Tick does what is due at now: NACKs that nobody answered, keyframe requests,
+// receiver reports, feedback, rates, liveness. The room calls it every 20 ms. It
+// never waits for the network.
+func (p *Publisher) Tick(now int64) {
+	var changed []*Source
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	rate := now >= p.nextRate
+	if rate {
+		p.nextRate = now + rateEvery
+	}
+	for _, s := range p.sources {
+		dirty := false
+		for _, l := range s.all() {
+			l.ring.Trim(now - ringKeep)
+			p.nack(l, now)
+			if rate {
+				l.measure(now)
+			}
+			if l.dry(now) {
+				dirty = true
+			}
+		}
+		if dirty {
+			changed = append(changed, s)
+		}
+	}
+	if now >= p.nextRR {
+		p.nextRR = now + reportEvery
+		p.report(now)
+	}
+	if now >= p.nextTWCC {
+		p.nextTWCC = now + feedbackEvery
+		p.out = p.twcc.build(p.out, p.sender)
+	}
+	wake := len(p.out) > 0 || p.keyframeDue(now)
+	p.mu.Unlock()
+	if wake {
+		p.wakeWriter()
+	}
+	for _, s := range changed {
+		p.changed(s)
+	}
+}
+
+// keyframeDue says whether some gate has something to send. The caller holds mu.
+func (p *Publisher) keyframeDue(now int64) bool {
+	for _, s := range p.sources {
+		for _, l := range s.all() {
+			if l.active && (l.asked.Load() || l.gate.pending(now)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Close ends the writer goroutine and gives all packets back. Close the
+// PeerConnection first: it ends a WriteRTCP that is under way.
+func (p *Publisher) Close() {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		<-p.idle
+		return
+	}
+	p.closed = true
+	for _, s := range p.streams {
+		s.early.close()
+	}
+	for _, c := range p.reports {
+		c.end.close()
+	}
+	for _, s := range p.sources {
+		for _, l := range s.all() {
+			l.close()
+		}
+	}
+	p.mu.Unlock()
+	close(p.done)
+	<-p.idle
+}
+
+func (p *Publisher) changed(s *Source) {
+	if p.cfg.Changed != nil {
+		p.cfg.Changed(s)
+	}
+}
+
+func (p *Publisher) wakeWriter() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// queue adds an RTCP packet for the writer. The caller holds mu.
+func (p *Publisher) queue(pkt rtcp.Packet) {
+	if len(p.out) < maxOut {
+		p.out = append(p.out, pkt)
+	}
+}
+
+// nack queues a request for the packets of l that are due. The caller holds mu. It
+// reports whether it queued one.
+func (p *Publisher) nack(l *layer, now int64) bool {
+	if len(l.nacks.list) == 0 {
+		return false
+	}
+	seqs, given := l.nacks.due(p.nackBuf[:0], now, l.window.high, p.rtt.Load())
+	p.stats.Lost += uint64(given)
+	if given > 0 && l.src.video {
+		l.gate.request()
+	}
+	if len(seqs) == 0 {
+		return false
+	}
+	p.stats.NACKs += uint64(len(seqs))
+	p.queue(&rtcp.TransportLayerNack{
+		SenderSSRC: p.sender, MediaSSRC: l.ssrc,
+		Nacks: rtcp.NackPairsFromSequenceNumbers(seqs),
+	})
+	return true
+}
+
+// report queues receiver reports about all layers that receive. The caller holds mu.
+func (p *Publisher) report(now int64) {
+	var blocks []rtcp.ReceptionReport
+	flush := func() {
+		if len(blocks) > 0 {
+			p.queue(&rtcp.ReceiverReport{SSRC: p.sender, Reports: blocks})
+			blocks = nil
+		}
+	}
+	for _, s := range p.sources {
+		for _, l := range s.all() {
+			if l.active && l.recv.received > 0 {
+				blocks = append(blocks, l.recv.block(l.ssrc, l.sr, l.hasSR, now))
+			}
+			if len(blocks) == 31 { // the count has five bits
+				flush()
+			}
+		}
+	}
+	flush()
+}
+
+// take hands the queued packets to the writer, with the keyframe requests that are
+// due. Keyframe requests are looked for here, so that one who asks need only wake
+// the writer.
+func (p *Publisher) take() []rtcp.Packet {
+	now := p.cfg.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sources {
+		for _, l := range s.all() {
+			if l.asked.Swap(false) {
+				l.gate.request()
+			}
+			if l.active && l.gate.due(now) {
+				p.stats.PLIs++
+				p.queue(&rtcp.PictureLossIndication{SenderSSRC: p.sender, MediaSSRC: l.ssrc})
+			}
+		}
+	}
+	pkts := p.out
+	p.out, p.spare = p.spare[:0], pkts
+	return pkts
+}
+
+// write sends what was queued, in datagrams of at most maxDatagram bytes.
+func (p *Publisher) write() {
+	defer close(p.idle)
+	for {
+		select {
+		case <-p.done:
+			return
+		case <-p.wake:
+		}
+		pkts := p.take()
+		for len(pkts) > 0 {
+			n, size := 1, pkts[0].MarshalSize()
+			for n < len(pkts) && size+pkts[n].MarshalSize() <= maxDatagram {
+				size += pkts[n].MarshalSize()
+				n++
+			}
+			// An error means that the connection is not up yet or already gone.
+			// What is lost is asked for again.
+			if err := p.cfg.WriteRTCP(pkts[:n:n]); err != nil {
+				break
+			}
+			pkts = pkts[n:]
+		}
+	}
+}
+
+// receive takes one RTP packet of s: b is its size on the wire. It runs on Pion's
+// read goroutine and is the path that must not allocate.
+func (p *Publisher) receive(s *sink, h *rtpx.Header, size int, now int64) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.stats.Packets++
+	p.stats.Bytes += uint64(size)
+	x := p.table.read(h)
+	if x.hasTransportSeq {
+		p.twcc.record(s.ssrc, x.transportSeq, now)
+	}
+	in, l := p.route(s, h, &x)
+	var pkt *rtpx.Packet
+	var news, wake bool
+	if l != nil {
+		in.now = now
+		pkt, news = l.receive(p, &in)
+		wake = p.nack(l, now) || news && l.gate.wanted
+	}
+	p.mu.Unlock()
+	if pkt != nil {
+		l.deliver(pkt)
+		pkt.Release()
+	}
+	if wake {
+		p.wakeWriter()
+	}
+	if news {
+		p.changed(l.src)
+	}
+}

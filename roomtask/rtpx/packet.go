@@ -98,8 +98,9 @@ func (p *Packet) tryRetain() bool {
 }
 
 // Pool hands out packets and takes them back. It caps the bytes that are out at
-// one time, so that a slow consumer costs dropped packets and not the process.
-// It is safe for concurrent use.
+// one time, so that a slow consumer costs dropped packets and not the process. The
+// last sixteenth is for small packets, so that video cannot starve audio. It is safe
+// for concurrent use.
 type Pool struct {
 	max   int64        // set once
 	out   atomic.Int64 // bytes handed out
@@ -125,11 +126,11 @@ func (p *Pool) GetFor(n int) *Packet {
 	if n > MaxPayload {
 		return nil
 	}
-	class, size := &p.large, int64(MaxPayload+slabOverhead)
+	class, size, limit := &p.large, int64(MaxPayload+slabOverhead), p.max-p.max/16
 	if n <= SmallPayload {
-		class, size = &p.small, int64(SmallPayload+slabOverhead)
+		class, size, limit = &p.small, int64(SmallPayload+slabOverhead), p.max
 	}
-	if p.out.Add(size) > p.max {
+	if p.out.Add(size) > limit {
 		p.out.Add(-size)
 		return nil
 	}
