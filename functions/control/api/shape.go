@@ -1,0 +1,187 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxBody is the largest request body, in bytes.
+const maxBody = 64 << 10
+
+// maxErrors is how many faults one answer lists.
+const maxErrors = 20
+
+// readJSON reads the request's body, one JSON object, into a pointer to a struct.
+// Unknown members and wrong types are reported by pointer, all at once: products
+// are told of a misspelt limit, which would otherwise silently be the default.
+func readJSON(r *http.Request, into any) *Problem {
+	if p := checkMediaType(r); p != nil {
+		return p
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err != nil {
+		return problem(codeBadJSON, "The body could not be read.")
+	}
+	if len(body) > maxBody {
+		return problem(codeBodyTooLarge, fmt.Sprintf("The body is over %d bytes.", maxBody))
+	}
+	if !utf8.Valid(body) {
+		return problem(codeBadJSON, "The body is not UTF-8.")
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	var tree any
+	if err := dec.Decode(&tree); err != nil {
+		return problem(codeBadJSON, "The body is not JSON.")
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return problem(codeBadJSON, "There is text after the JSON object.")
+	}
+	if _, ok := tree.(map[string]any); !ok {
+		return problem(codeBadJSON, "The body is not a JSON object.")
+	}
+	var f faults
+	f.shape(tree, reflect.TypeOf(into).Elem(), "")
+	if p := f.problem(); p != nil {
+		return p
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return problem(codeBadJSON, "The body does not fit.")
+	}
+	return nil
+}
+
+func checkMediaType(r *http.Request) *Problem {
+	value := r.Header.Get("Content-Type")
+	if value == "" {
+		return nil
+	}
+	if kind, _, err := mime.ParseMediaType(value); err != nil || kind != "application/json" {
+		return problem(codeMediaType, "Send the body as application/json.")
+	}
+	return nil
+}
+
+// faults collects what is wrong with a request.
+type faults []FieldError
+
+func (f *faults) add(pointer, format string, args ...any) {
+	if len(*f) < maxErrors {
+		*f = append(*f, FieldError{pointer, fmt.Sprintf(format, args...)})
+	}
+}
+
+func (f *faults) problem() *Problem {
+	if len(*f) == 0 {
+		return nil
+	}
+	return problem(codeInvalidRequest, "The fields listed in errors are not as they must be.", *f...)
+}
+
+var rawMessage = reflect.TypeFor[json.RawMessage]()
+
+// shape compares decoded JSON with the Go type that will take it.
+func (f *faults) shape(v any, t reflect.Type, at string) {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	ok := true
+	switch {
+	case t == rawMessage: // its owner looks inside
+	case t.Kind() == reflect.Struct:
+		f.structShape(v, t, at)
+	case t.Kind() == reflect.Slice:
+		var list []any
+		if list, ok = v.([]any); ok {
+			for i, e := range list {
+				f.shape(e, t.Elem(), at+"/"+strconv.Itoa(i))
+			}
+		}
+	case t.Kind() == reflect.Map:
+		var m map[string]any
+		if m, ok = v.(map[string]any); ok {
+			for _, k := range sortedKeys(m) {
+				f.shape(m[k], t.Elem(), at+"/"+escapePointer(k))
+			}
+		}
+	case t.Kind() == reflect.String:
+		_, ok = v.(string)
+	case t.Kind() == reflect.Bool:
+		_, ok = v.(bool)
+	case t.Kind() == reflect.Int:
+		var n json.Number
+		if n, ok = v.(json.Number); ok {
+			_, err := strconv.ParseInt(n.String(), 10, 32)
+			ok = err == nil
+		}
+	default:
+		panic("api: request type without a shape: " + t.String())
+	}
+	if !ok {
+		f.add(at, "must be %s", jsonName(t))
+	}
+}
+
+func (f *faults) structShape(v any, t reflect.Type, at string) {
+	object, ok := v.(map[string]any)
+	if !ok {
+		f.add(at, "must be an object")
+		return
+	}
+	fields := make(map[string]reflect.Type, t.NumField())
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		fields[name] = t.Field(i).Type
+	}
+	for _, k := range sortedKeys(object) {
+		if ft, known := fields[k]; known {
+			f.shape(object[k], ft, at+"/"+k)
+		} else {
+			f.add(at+"/"+escapePointer(k), "unknown field")
+		}
+	}
+}
+
+func jsonName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Slice:
+		return "a list"
+	case reflect.Map:
+		return "an object"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int:
+		return "an integer"
+	default:
+		return "a string"
+	}
+}
+
+func sortedKeys(m map[string]any) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// escapePointer writes a member name into a JSON pointer (RFC 6901 §3), cut to a
+// length that an answer can carry.
+func escapePointer(name string) string {
+	const most = 64
+	if len(name) > most {
+		name = strings.ToValidUTF8(name[:most], "")
+	}
+	return strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+}
