@@ -1,0 +1,73 @@
+// Debian's Chromium (driven by playwright-core) and Firefox ESR (by puppeteer-core),
+// with fake cameras and microphones, behind one small interface: Page.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { chromium } from 'playwright-core'
+import puppeteer from 'puppeteer-core'
+
+/** Page is one browser with one tab. */
+export class Page {
+  constructor(kind, page, close) {
+    this.kind = kind
+    this.page = page
+    this.closeAll = close
+    this.console = []
+  }
+
+  goto(url) { return this.page.goto(url, { waitUntil: 'load' }) }
+  evaluate(fn, arg) { return this.page.evaluate(fn, arg) }
+  screenshot(path) { return this.page.screenshot({ path }) }
+  async close() { await this.closeAll() }
+}
+
+export async function openChromium({ width = 1280, height = 800 } = {}) {
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
+    headless: true,
+    args: [
+      '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+      '--disable-component-update', '--disable-sync', '--disable-features=WebRtcHideLocalIpsWithMdns',
+      '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream',
+      '--auto-select-desktop-capture-source=Entire screen', '--autoplay-policy=no-user-gesture-required',
+    ],
+  })
+  const context = await browser.newContext({ viewport: { width, height } })
+  await context.grantPermissions(['camera', 'microphone'])
+  const page = await context.newPage()
+  const p = new Page('chromium', page, () => browser.close())
+  page.on('console', (m) => p.console.push(`${m.type()}: ${m.text()}`))
+  page.on('pageerror', (e) => p.console.push(`pageerror: ${e.message}`))
+  return p
+}
+
+export async function openFirefox({ width = 1280, height = 800 } = {}) {
+  const profile = await mkdtemp(join(tmpdir(), 'mayfly-ff-'))
+  const browser = await puppeteer.launch({
+    browser: 'firefox',
+    executablePath: process.env.FIREFOX || '/usr/bin/firefox-esr',
+    headless: true,
+    userDataDir: profile,
+    defaultViewport: { width, height },
+    extraPrefsFirefox: {
+      'media.navigator.streams.fake': true,
+      'media.navigator.permission.disabled': true,
+      'media.peerconnection.ice.loopback': true,
+      'media.peerconnection.ice.obfuscate_host_addresses': false,
+      'media.autoplay.default': 0,
+      'media.autoplay.blocking_policy': 0,
+      'app.update.enabled': false,
+      'datareporting.policy.dataSubmissionEnabled': false,
+      'network.captive-portal-service.enabled': false,
+      'network.connectivity-service.enabled': false,
+    },
+  })
+  const page = await browser.newPage()
+  const p = new Page('firefox', page, async () => {
+    await browser.close()
+    await rm(profile, { recursive: true, force: true })
+  })
+  page.on('console', (m) => p.console.push(`${m.type()}: ${m.text()}`))
+  page.on('pageerror', (e) => p.console.push(`pageerror: ${e.message}`))
+  return p
+}
