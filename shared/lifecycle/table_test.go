@@ -1,0 +1,158 @@
+package lifecycle
+
+// pairs is the whole machine: what every event does in every state. The outcome is
+// the state and epoch after it, then what else changed, then the actions in order.
+const pairs = `
+requested     × claim             → starting 1: emit room.starting, start 1, tell
+requested     × started           → refused impossible
+requested     × start_failed      → refused impossible
+requested     × task_seen         → refused impossible
+requested     × task_stopped      → refused impossible
+requested     × task_stopped/0    → refused impossible
+requested     × task_stopped/none → refused impossible
+requested     × register          → refused wrong_epoch
+requested     × heartbeat         → refused wrong_epoch
+requested     × join              → refused not_live
+requested     × ending            → refused wrong_epoch
+requested     × ending/behind     → refused wrong_epoch
+requested     × ending/final      → refused wrong_epoch
+requested     × ending/terminated → refused wrong_epoch
+requested     × delete            → ended 0 because deleted: emit room.ended, tell
+requested     × due               → starting 1: emit room.starting, start 1, tell
+
+starting      × claim             → refused claimed
+starting      × started           → starting 1
+starting      × start_failed      → starting 1
+starting      × task_seen         → starting 1: tell
+starting      × task_stopped      → starting 2: emit room.starting, start 2, tell
+starting      × task_stopped/0    → starting 2: emit room.starting, start 2, tell
+starting      × task_stopped/none → failed 1 because start_timeout: emit room.failed, tell
+starting      × register          → live 1 link-b: emit room.live, tell
+starting      × heartbeat         → refused not_registered
+starting      × join              → refused not_live
+starting      × ending            → refused not_registered
+starting      × ending/behind     → refused not_registered
+starting      × ending/final      → refused not_registered
+starting      × ending/terminated → refused not_registered
+starting      × delete            → draining 1 because deleted: tell
+starting      × due               → starting 1: start 1
+
+starting+task × claim             → refused claimed
+starting+task × started           → starting 1
+starting+task × start_failed      → starting 1
+starting+task × task_seen         → starting 1: tell
+starting+task × task_stopped      → starting 2: emit room.starting, start 2, tell
+starting+task × task_stopped/0    → starting 2: emit room.starting, start 2, tell
+starting+task × task_stopped/none → starting 1
+starting+task × register          → live 1 link-b: emit room.live, tell
+starting+task × heartbeat         → refused not_registered
+starting+task × join              → refused not_live
+starting+task × ending            → refused not_registered
+starting+task × ending/behind     → refused not_registered
+starting+task × ending/final      → refused not_registered
+starting+task × ending/terminated → refused not_registered
+starting+task × delete            → draining 1 because deleted: tell, stop arn:task/a
+starting+task × due               → starting 1: look arn:task/a
+
+live          × claim             → refused claimed
+live          × started           → live 1
+live          × start_failed      → live 1
+live          × task_seen         → live 1
+live          × task_stopped      → starting 2: emit room.starting, start 2, tell
+live          × task_stopped/0    → ended 1 because task_exited: emit room.ended, tell
+live          × task_stopped/none → live 1
+live          × register          → live 1 link-b
+live          × heartbeat         → live 1
+live          × join              → live 1 joined
+live          × ending            → draining 1 because empty: tell
+live          × ending/behind     → live 1: keep
+live          × ending/final      → draining 1 because max_duration: tell
+live          × ending/terminated → live 1 moving: tell
+live          × delete            → draining 1 because deleted: tell, end link-a
+live          × due               → live 1
+
+moving        × claim             → refused claimed
+moving        × started           → live 1 moving
+moving        × start_failed      → live 1 moving
+moving        × task_seen         → live 1 moving
+moving        × task_stopped      → starting 2: emit room.starting, start 2, tell
+moving        × task_stopped/0    → starting 2: emit room.starting, start 2, tell
+moving        × task_stopped/none → live 1 moving
+moving        × register          → live 1 moving link-b
+moving        × heartbeat         → live 1 moving
+moving        × join              → refused not_live
+moving        × ending            → draining 1 because empty: tell
+moving        × ending/behind     → live 1 moving: keep
+moving        × ending/final      → draining 1 because max_duration: tell
+moving        × ending/terminated → live 1 moving
+moving        × delete            → draining 1 because deleted: tell, end link-a
+moving        × due               → live 1 moving: stop arn:task/a, look arn:task/a
+
+draining      × claim             → refused ended
+draining      × started           → draining 1
+draining      × start_failed      → draining 1
+draining      × task_seen         → draining 1
+draining      × task_stopped      → ended 1: emit room.ended, tell
+draining      × task_stopped/0    → ended 1: emit room.ended, tell
+draining      × task_stopped/none → draining 1
+draining      × register          → draining 1 link-b: end link-b
+draining      × heartbeat         → draining 1: end link-a
+draining      × join              → refused ended
+draining      × ending            → draining 1
+draining      × ending/behind     → draining 1
+draining      × ending/final      → draining 1
+draining      × ending/terminated → draining 1
+draining      × delete            → draining 1
+draining      × due               → draining 1: end link-a, look arn:task/a
+
+draining-task × claim             → refused ended
+draining-task × started           → draining 1: stop arn:task/a
+draining-task × start_failed      → draining 1
+draining-task × task_seen         → draining 1: stop arn:task/a
+draining-task × task_stopped      → ended 1: emit room.ended, tell
+draining-task × task_stopped/0    → ended 1: emit room.ended, tell
+draining-task × task_stopped/none → ended 1: emit room.ended, tell
+draining-task × register          → refused ended
+draining-task × heartbeat         → draining 1
+draining-task × join              → refused ended
+draining-task × ending            → draining 1
+draining-task × ending/behind     → draining 1
+draining-task × ending/final      → draining 1
+draining-task × ending/terminated → draining 1
+draining-task × delete            → draining 1
+draining-task × due               → draining 1: find 1
+
+ended         × claim             → refused ended
+ended         × started           → ended 1
+ended         × start_failed      → ended 1
+ended         × task_seen         → ended 1
+ended         × task_stopped      → ended 1
+ended         × task_stopped/0    → ended 1
+ended         × task_stopped/none → ended 1
+ended         × register          → refused ended
+ended         × heartbeat         → refused ended
+ended         × join              → refused ended
+ended         × ending            → ended 1
+ended         × ending/behind     → ended 1
+ended         × ending/final      → ended 1
+ended         × ending/terminated → ended 1
+ended         × delete            → ended 1
+ended         × due               → ended 1
+
+failed        × claim             → refused ended
+failed        × started           → failed 1: stop arn:task/a
+failed        × start_failed      → failed 1
+failed        × task_seen         → failed 1: stop arn:task/a
+failed        × task_stopped      → failed 1
+failed        × task_stopped/0    → failed 1
+failed        × task_stopped/none → failed 1
+failed        × register          → refused ended
+failed        × heartbeat         → refused ended
+failed        × join              → refused ended
+failed        × ending            → failed 1
+failed        × ending/behind     → failed 1
+failed        × ending/final      → failed 1
+failed        × ending/terminated → failed 1
+failed        × delete            → failed 1
+failed        × due               → failed 1
+`
