@@ -10,10 +10,10 @@ import (
 
 // Limits of transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 const (
-	twccWindow   = 4096 // sequence numbers kept
-	twccBack     = 512  // how far a late packet may reopen what was reported
-	twccTick     = 250_000    // nanoseconds per receive delta
-	twccRefTick  = 64_000_000 // nanoseconds per unit of reference time
+	twccWindow  = 4096       // sequence numbers kept
+	twccBack    = 512        // how far a late packet may reopen what was reported
+	twccTick    = 250_000    // nanoseconds per receive delta
+	twccRefTick = 64_000_000 // nanoseconds per unit of reference time
 )
 
 // Packet status symbols.

@@ -1,0 +1,205 @@
+package rtpx
+
+import (
+	"encoding/binary"
+	"sync"
+	"testing"
+)
+
+func put(t *testing.T, r *Ring, pool *Pool, ext uint64, arrival int64) {
+	t.Helper()
+	p := pool.GetFor(8)
+	if p == nil {
+		t.Fatal("pool is empty")
+	}
+	p.ExtSeq, p.Arrival = ext, arrival
+	r.Put(p)
+	p.Release()
+}
+
+func has(r *Ring, ext uint64) bool {
+	p := r.Get(ext)
+	if p == nil {
+		return false
+	}
+	p.Release()
+	return true
+}
+
+func TestPoolCap(t *testing.T) {
+	pool := NewPool(16 * 1024)
+	var held []*Packet
+	for p := pool.Get(); p != nil; p = pool.Get() {
+		held = append(held, p)
+	}
+	if len(held) != 9 { // of 1588 bytes within fifteen sixteenths of 16384
+		t.Errorf("%d large packets, want 9", len(held))
+	}
+	small := 0
+	for p := pool.GetFor(10); p != nil; p = pool.GetFor(10) {
+		held = append(held, p)
+		small++
+	}
+	if small != 4 { // of 448 bytes in what remains
+		t.Errorf("%d small packets, want 4", small)
+	}
+	for _, p := range held {
+		p.Release()
+	}
+	if pool.Out() != 0 {
+		t.Errorf("%d bytes out after the last release", pool.Out())
+	}
+	if pool.GetFor(MaxPayload+1) != nil {
+		t.Error("got a packet for more than MaxPayload")
+	}
+}
+
+func TestPacketIsCleanAgain(t *testing.T) {
+	pool := NewPool(1 << 20)
+	p := pool.Get()
+	p.Fill([]byte{1, 2, 3})
+	p.Key, p.Width, p.HasLevel = true, 5, true
+	p.Release()
+	for range 100 { // whichever the pool gives back
+		q := pool.Get()
+		if len(q.Payload()) != 0 || q.Key || q.Width != 0 || q.HasLevel {
+			t.Fatalf("packet carries its former content: %+v", q)
+		}
+		q.Release()
+	}
+	if small := pool.GetFor(1); small.Fill(make([]byte, SmallPayload+1)) {
+		t.Error("filled beyond the slab")
+	}
+}
+
+func TestPacketMisuse(t *testing.T) {
+	for name, misuse := range map[string]func(p *Packet){
+		"released twice":         func(p *Packet) { p.Release(); p.Release() },
+		"retained after release": func(p *Packet) { p.Release(); p.Retain() },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			misuse(NewPool(1 << 20).Get())
+		}()
+	}
+}
+
+func TestRing(t *testing.T) {
+	pool := NewPool(1 << 20)
+	r := NewRing(5) // becomes 8
+	const base = 1<<16 + 65530
+	for i := range uint64(20) { // over the wrap of the 16-bit counter
+		put(t, r, pool, base+i, int64(i))
+	}
+	for i := range uint64(20) {
+		if got, want := has(r, base+i), i >= 12; got != want {
+			t.Errorf("packet %d: %v, want %v", i, got, want)
+		}
+	}
+	if has(r, base+20) || has(r, 0) {
+		t.Error("found a packet that never was")
+	}
+	put(t, r, pool, base+4, 4) // long overwritten by base+12
+	if has(r, base+4) || !has(r, base+12) {
+		t.Error("an old packet took a newer one's place")
+	}
+	r.Trim(15)
+	if r.Len() != 5 || has(r, base+14) || !has(r, base+15) {
+		t.Errorf("%d packets after Trim, want 5 from the fifteenth", r.Len())
+	}
+	put(t, r, pool, base+13, 13) // a late repair below all the rest
+	if !has(r, base+13) || r.Len() != 6 {
+		t.Error("lost the late packet")
+	}
+	put(t, r, pool, base+1<<20, 100) // a jump leaves old packets in other places
+	r.Trim(99)
+	if r.Len() != 1 || !has(r, base+1<<20) {
+		t.Errorf("%d packets after the jump, want 1", r.Len())
+	}
+	r.Clear()
+	if r.Len() != 0 || pool.Out() != 0 {
+		t.Errorf("%d packets, %d bytes after Clear", r.Len(), pool.Out())
+	}
+}
+
+// TestRingRace lets readers hold and check packets while the writer overwrites and
+// recycles them: a retained packet must never change.
+func TestRingRace(t *testing.T) {
+	pool := NewPool(1 << 20)
+	r := NewRing(16)
+	const last = 1<<16 + 20_000
+	var readers sync.WaitGroup
+	done := make(chan struct{})
+	for range 3 {
+		readers.Go(func() {
+			for ext := uint64(1 << 16); ; ext++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if ext > last {
+					ext = 1 << 16
+				}
+				p := r.Get(ext)
+				if p == nil {
+					continue
+				}
+				if got := binary.BigEndian.Uint64(p.Payload()); got != ext || p.ExtSeq != ext {
+					t.Errorf("asked for %d, got %d with bytes of %d", ext, p.ExtSeq, got)
+				}
+				p.Release()
+			}
+		})
+	}
+	var b [8]byte
+	for ext := uint64(1 << 16); ext <= last; ext++ {
+		p := pool.GetFor(8)
+		binary.BigEndian.PutUint64(b[:], ext)
+		p.Fill(b[:])
+		p.ExtSeq = ext
+		r.Put(p)
+		p.Release()
+	}
+	close(done)
+	readers.Wait()
+	r.Clear()
+	if pool.Out() != 0 {
+		t.Errorf("%d bytes leaked", pool.Out())
+	}
+}
+
+func TestNoAllocations(t *testing.T) {
+	pool := NewPool(1 << 20)
+	r := NewRing(64)
+	raw := []byte{0x90, 0x60, 0, 1, 0, 0, 0, 9, 0, 0, 0, 7, 0xBE, 0xDE, 0, 1, 0x11, 5, 6, 0, 0x90, 0xF0, 0x95, 0x55, 7, 0xBF, 1, 2}
+	var dst [64]byte
+	ext := uint64(1 << 16)
+	step := func() {
+		var h Header
+		if h.Parse(raw) != nil || h.Ext(1) == nil {
+			t.Fatal("packet did not parse")
+		}
+		d, err := ParseVP8(h.Payload)
+		if err != nil || RewriteVP8(dst[:], h.Payload, d, 1, 2, 3) == 0 {
+			t.Fatal("payload did not parse")
+		}
+		p := pool.GetFor(len(h.Payload))
+		p.Fill(h.Payload)
+		p.ExtSeq = ext
+		r.Put(p)
+		p.Release()
+		r.Get(ext).Release()
+		ext++
+	}
+	for range 200 {
+		step()
+	}
+	if n := testing.AllocsPerRun(1000, step); n != 0 {
+		t.Errorf("%v allocations per packet, want 0", n)
+	}
+}
