@@ -1,0 +1,499 @@
+// The mayfly client: a call in a room, without touching the DOM. This is the
+// module that a product imports:
+//
+//   const call = new Call({ ws, ticket });
+//   call.on("seating", (seats) => …);        // seats: [{seat, participant, video, stream, …}]
+//   call.watch();                            // room states, while the room starts
+//   call.setTrack("mic", track);
+//   await call.join();                       // as soon as the room is live
+//   call.view([{ source: "p_1/camera", width: 1280, height: 720 }]);
+//
+// docs/protocol.md is the contract. wire.js has frames, socket.js the WebSocket and
+// its reconnections, peer.js one PeerConnection. This file decides: when to join,
+// when a lost connection is replaced, when it is over. Losing the WebSocket never
+// touches media; losing media, or the task, leads to a new PeerConnection over the
+// same local tracks, without anyone's help.
+
+import { Events, Timers, browserEnv, deferred, errorInfo } from "./base.js";
+import { Mirror } from "./mirror.js";
+import { Peer } from "./peer.js";
+import { Roster } from "./roster.js";
+import { Socket } from "./socket.js";
+import {
+  CallError, MAX_CHAT_BYTES, MAX_FIRST_SEATS, MAX_FRAME_BYTES, MAX_SEATS, byteLength, encodeFrame, retryDelay,
+} from "./wire.js";
+
+export { CallError } from "./wire.js";
+
+/** @import { Deferred } from "./base.js" */
+/**
+ * @import { Answer, CallEvents, CallOptions, CallState, Ended, Env, Frame, Joined, Kind, Local, Offer,
+ *   Participant, Room, SeatView, Want } from "./types.js"
+ */
+
+export const VIEW_DEBOUNCE_MS = 100;
+export const JOIN_RETRY_MS = 3000; // a join without an answer is sent again
+export const STEADY_MS = 10_000; // media that held this long starts the schedule anew
+const FIRST_TRIES = 10; // to reach the WebSocket at all, about 50 s
+const LEAVE_MS = 500;
+
+export class Call {
+  /** @type {CallState} */
+  state = "new";
+  /** The room's latest state. @type {Room | null} */
+  room = null;
+  /** @type {SeatView[]} */
+  seating = [];
+  /** The secret for the next join, "" before joining. */
+  resume = "";
+  /** Own sources. @type {Record<Kind, Local>} */
+  local = {
+    mic: { track: null, muted: false },
+    camera: { track: null, muted: false },
+    screen: { track: null, muted: false },
+    "screen-audio": { track: null, muted: false },
+  };
+
+  /** @type {Env} */ #env;
+  /** @type {Socket} */ #socket;
+  /** @type {Peer | null} */ #peer = null; // what media flows over
+  /** @type {Peer | null} */ #pending = null; // its successor, until it is answered
+  /** @type {Offer | null} */ #offer = null; // of #pending
+  /** @type {Peer | null} */ #growing = null; // has offered more seats, and waits for the answer
+  #ticket;
+  #attempt;
+  #epoch = 0; // of #peer
+  #generation = 0; // of the latest offer, over all peers
+  #answered = 0; // the generation that #peer joined with
+  #wanted = false; // join was called
+  #healthy = false; // #peer serves, or may still come
+  #joinSent = false; // and its answer is awaited
+  #tried = false; // the ticket or secret may have been used, by a join whose answer is unknown
+  #rejoins = 0;
+  #media = false;
+  #seats;
+  #mirror = new Mirror();
+  #roster = new Roster();
+  #events = new Events();
+  /** @type {Timers} */ #timers;
+  /** @type {Deferred<Joined> | null} */ #joining = null;
+
+  /** @param {CallOptions} options */
+  constructor(options) {
+    if (!options.ws || !options.ticket === !options.resume) {
+      throw new CallError("bad_message", "a call needs a WebSocket URL and either a ticket or a resume secret");
+    }
+    this.options = options;
+    this.#env = { ...browserEnv(), ...options.env };
+    this.#timers = new Timers(this.#env);
+    if (!this.#env.RTCPeerConnection || !this.#env.WebSocket) {
+      throw new CallError("unsupported", "this browser has no WebRTC");
+    }
+    this.#ticket = options.ticket ?? "";
+    this.resume = options.resume ?? "";
+    this.#attempt = this.#env.secret();
+    this.#seats = Math.min(options.seats ?? MAX_FIRST_SEATS, MAX_SEATS);
+    this.#socket = new Socket({
+      url: options.ws,
+      env: this.#env,
+      hello: () => this.#hello(),
+      frame: (f) => this.#frame(f, null),
+      up: (up) => this.#signalling(up),
+      lost: (tries) => this.#unreached(tries),
+    });
+  }
+
+  /**
+   * Listens; returns a function that stops listening.
+   * @template {keyof CallEvents} K
+   * @param {K} type @param {(arg: CallEvents[K]) => void} fn
+   */
+  on(type, fn) { return this.#events.on(type, fn); }
+
+  /** Connects, to be told the room's state. join does it too. */
+  watch() {
+    if (this.state !== "new") return;
+    this.#enter("connecting");
+    this.#socket.open();
+  }
+
+  /** Joins as soon as the room is live. Rejects with a CallError if that cannot be. @returns {Promise<Joined>} */
+  join() {
+    this.watch();
+    if (!this.#joining) {
+      this.#joining = deferred();
+      this.#wanted = true;
+      if (this.over) this.#joining.reject(new CallError("left", "the call is over"));
+      this.#advance();
+    }
+    return this.#joining.promise;
+  }
+
+  /** The client's own participant id, "" before joining. */
+  get participant() { return this.#roster.self; }
+
+  /** Everyone else, by id. @returns {Map<string, Participant>} */
+  get participants() { return this.#roster.people; }
+
+  get over() { return this.state === "ended" || this.state === "failed"; }
+
+  /** Attaches an own source's track, or null to detach it. @param {Kind} kind @param {MediaStreamTrack | null} track */
+  setTrack(kind, track) {
+    if (track) {
+      track.addEventListener?.("ended", () => this.local[kind].track === track && this.setTrack(kind, null));
+    }
+    this.#setLocal(kind, { ...this.local[kind], track });
+  }
+
+  /** Mutes an own source or unmutes it. The track stays attached. @param {Kind} kind @param {boolean} muted */
+  setMuted(kind, muted) {
+    this.#setLocal(kind, { ...this.local[kind], muted });
+  }
+
+  /** Says what this viewer wants to see, in order of importance. Sent after a short rest. @param {Want[]} wants */
+  view(wants) {
+    this.#mirror.want(wants);
+    if (!this.#timers.has("view")) this.#timers.after("view", VIEW_DEBOUNCE_MS, () => this.#sync());
+  }
+
+  /** Sends a text to everyone; it comes back as a chat event. @param {string} text */
+  chat(text) {
+    if (byteLength(text) > MAX_CHAT_BYTES) throw new CallError("too_large", "the text is too long");
+    if (!this.#peer?.send("chat", { text })) throw new CallError("not_joined", "not connected", true);
+  }
+
+  /** Grows to n seats, beyond which people are not received. @param {number} n */
+  async grow(n) {
+    this.#seats = Math.max(this.#seats, Math.min(n, MAX_SEATS));
+    const peer = this.#peer;
+    if (!peer?.open || this.#growing === peer || peer.seats.size >= this.#seats) return;
+    this.#growing = peer;
+    try {
+      peer.send("offer", await peer.offer(this.local, this.#seats));
+    } catch (err) {
+      this.#growing = null;
+      this.#events.emit("error", errorInfo(err));
+    }
+  }
+
+  /** A summary of the connection. Loss and rates are since the last call. */
+  async stats() { return this.#peer ? this.#peer.stats() : null; }
+
+  /** The PeerConnection in use, for statistics and tests; it changes with every rejoin. */
+  get peerConnection() { return this.#peer?.pc ?? null; }
+
+  /** Reconnects at once, as when the network came back. */
+  nudge() {
+    this.#socket.nudge();
+  }
+
+  /** Leaves the room. The local tracks are the caller's to stop. @param {string} [reason] */
+  async leave(reason = "left") {
+    if (this.over) return;
+    const peer = this.#peer;
+    this.#peer = null; // nothing that comes now matters
+    const told = peer?.send("leave", { reason });
+    if (!told && this.participant) this.#socket.send("leave", { reason });
+    this.#finish("ended", { reason: "left" });
+    await peer?.flushed(LEAVE_MS);
+    peer?.close();
+  }
+
+  // Deciding.
+
+  /** Does whatever is due: called after every change. */
+  #advance() {
+    if (this.over || !this.#wanted || !this.room) return;
+    if (this.#peer && this.#healthy && this.room.epoch <= this.#epoch) return;
+    const live = this.room.state === "live";
+    this.#enter(this.participant ? "rejoining" : live ? "joining" : "waiting");
+    if (this.#timers.has("rejoin")) return;
+    if (!this.#pending) {
+      this.#prepare();
+    } else if (live && this.#offer && !this.#joinSent && this.#socket.up) {
+      this.#sendJoin(this.#offer);
+    }
+  }
+
+  /** Makes the PeerConnection and its offer, which is ready when the room is. */
+  async #prepare() {
+    const seats = Math.min(this.#seats, MAX_FIRST_SEATS);
+    /** @type {Peer} */ const peer = (this.#pending = new Peer(this.#env, this.local, seats, {
+      generation: () => ++this.#generation,
+      frame: (f) => this.#frame(f, peer),
+      open: () => peer === this.#peer && this.#opened(),
+      media: (up) => peer === this.#peer && this.#setMedia(up),
+      lost: () => peer === this.#peer && this.#lost(),
+    }));
+    this.#offer = null;
+    try {
+      const offer = await peer.offer(this.local);
+      if (peer !== this.#pending) return;
+      this.#offer = offer;
+      this.#advance();
+    } catch (err) {
+      if (peer === this.#pending) this.#fail(new CallError("unsupported", errorInfo(err).message));
+    }
+  }
+
+  /**
+   * The first frame of a WebSocket. A ticket that was used cannot watch; the same
+   * join again can.
+   */
+  #hello() {
+    if (this.#tried && this.#ticket && this.#offer) return { type: "join", body: this.#joinBody(this.#offer) };
+    return { type: "watch", body: this.#secret() };
+  }
+
+  /** @param {Offer} offer */
+  #sendJoin(offer) {
+    const body = this.#joinBody(offer);
+    if (byteLength(encodeFrame("join", 1e6, body)) > MAX_FRAME_BYTES) {
+      return this.#fail(new CallError("offer_too_large", "the offer is over 32 KB; ask for fewer seats"));
+    }
+    this.#socket.send("join", body);
+  }
+
+  /** The join, about to be sent. @param {Offer} offer */
+  #joinBody(offer) {
+    const { name, sdk, browser } = this.options;
+    this.#mirror.joining(offer);
+    this.#joinSent = this.#tried = true;
+    this.#rejoinSoon(JOIN_RETRY_MS);
+    return {
+      ...this.#secret(),
+      attempt: this.#attempt,
+      offer,
+      view: this.#mirror.view,
+      ...(name && { name }),
+      ...((sdk || browser) && { client: { sdk, browser } }),
+    };
+  }
+
+  /** Sends the join again, after a while. @param {number} ms */
+  #rejoinSoon(ms) {
+    this.#timers.after("join", ms, () => {
+      this.#joinSent = false;
+      this.#advance();
+    });
+  }
+
+  /** @param {Joined} joined */
+  async #joined(joined) {
+    const peer = this.#pending;
+    // The answer to a join that was sent twice may bring a newer secret. One from an
+    // older epoch comes from a task that is gone.
+    if (joined.answer.generation === this.#answered && !this.#tried) this.#keep(joined.resume);
+    if (!peer || peer.generation !== joined.answer.generation || joined.epoch < (this.room?.epoch ?? 0)) return;
+    this.#timers.cancel("join");
+    this.#answered = peer.generation;
+    this.#attempt = this.#env.secret();
+    this.#tried = false;
+    this.#keep(joined.resume);
+    this.#peer?.close();
+    this.#peer = peer;
+    this.#pending = this.#offer = null;
+    this.#joinSent = false;
+    this.#healthy = true;
+    this.#epoch = joined.epoch;
+    this.#roster.join(joined);
+    this.#setMedia(false);
+    this.#enter("joined");
+    this.#events.emit("joined", joined);
+    this.#events.emit("participants", this.participants);
+    this.#reseat();
+    this.#joining?.resolve(joined);
+    try {
+      await peer.accept(joined.answer);
+    } catch (err) {
+      this.#events.emit("error", errorInfo(err));
+      if (peer === this.#peer) this.#lost();
+    }
+  }
+
+  /** @param {string} resume */
+  #keep(resume) {
+    this.#ticket = "";
+    this.resume = resume;
+    this.#events.emit("resume", resume);
+  }
+
+  /** The connection, or the task, is gone: replace it on schedule. */
+  #lost() {
+    if (this.over || !this.#healthy) return;
+    this.#healthy = false;
+    this.#setMedia(false);
+    this.#enter("rejoining");
+    this.#timers.after("rejoin", retryDelay(this.#rejoins++, this.#env.random()), () => this.#advance());
+    this.#advance();
+  }
+
+  // What comes in.
+
+  /** @param {boolean} up */
+  #signalling(up) {
+    this.#events.emit("connection", { signalling: up, media: this.#media });
+    if (up) return this.#advance();
+    this.#joinSent = false;
+    this.#timers.cancel("join");
+  }
+
+  /** Whether to go on trying to reach the WebSocket. @param {number} tries */
+  #unreached(tries) {
+    if (this.room || tries < FIRST_TRIES) return true;
+    this.#fail(new CallError("signalling_lost", "the service cannot be reached"));
+    return false;
+  }
+
+  /** @param {Frame} frame @param {Peer | null} from the peer whose data channel it came over; null: the WebSocket */
+  #frame({ type, body }, from) {
+    if (this.over || (from && from !== this.#peer)) return;
+    switch (type) {
+      case "room":
+        return this.#roomIs(body);
+      case "joined":
+        return this.#joined(body);
+      case "answer":
+        return this.#grown(body);
+      case "participants":
+        this.#roster.change(body);
+        return this.#events.emit("participants", this.participants);
+      case "seating":
+        this.#roster.seat(body);
+        return this.#reseat();
+      case "ended":
+        return this.#ended(body, from);
+      case "error":
+        return this.#error(new CallError(body.code, body.message, body.retryable), from);
+      case "speakers": case "chat": case "quality":
+        return this.#events.emit(type, body);
+    }
+  }
+
+  /** @param {Room} room */
+  #roomIs(room) {
+    if (this.room && room.version < this.room.version) return;
+    // A join that went to an earlier task, or came too early, is answered by nobody.
+    if (room.epoch !== this.room?.epoch || room.state !== this.room.state) this.#joinSent = false;
+    this.room = room;
+    if (this.state === "connecting") this.#enter("waiting");
+    this.#events.emit("room", room);
+    if (room.state === "failed") return this.#fail(new CallError("room_ended", "the room could not be started"));
+    if (room.state === "ended") return this.#finish("ended", { reason: room.reason ?? "ended" });
+    if (this.#peer && room.epoch > this.#epoch && this.#healthy) {
+      // Another task takes over. Nothing comes from the old one any more, so this is
+      // no time for the schedule.
+      this.#healthy = false;
+      this.#setMedia(false);
+      this.#rejoins = 0;
+      this.#timers.cancel("rejoin");
+    }
+    this.#advance();
+  }
+
+  /** @param {Answer} answer */
+  async #grown(answer) {
+    const peer = this.#peer;
+    if (!peer || this.#growing !== peer || answer.generation !== peer.generation) return;
+    this.#growing = null;
+    try {
+      await peer.accept(answer);
+      this.#reseat();
+      await this.grow(this.#seats);
+    } catch (err) {
+      this.#events.emit("error", errorInfo(err));
+    }
+  }
+
+  #reseat() {
+    this.seating = this.#roster.views(this.#peer?.seats ?? new Map());
+    this.#events.emit("seating", this.seating);
+  }
+
+  /** @param {Ended} ended @param {Peer | null} from */
+  #ended({ reason, rejoin }, from) {
+    // While this client joins again, it is itself who replaces its old connection.
+    if (reason === "replaced" && this.#pending) return;
+    if (rejoin && this.#wanted) {
+      if (from || this.#peer) this.#lost();
+      else this.#rejoinSoon(retryDelay(1, this.#env.random()));
+      return;
+    }
+    this.#finish("ended", { reason });
+  }
+
+  /** @param {CallError} err @param {Peer | null} from */
+  #error(err, from) {
+    const joining = !from && this.#pending !== null && this.#joinSent;
+    if (err.final) {
+      if (err.code === "room_ended") return this.#finish("ended", { reason: "ended" });
+      // Media in use outlives its signalling.
+      if (this.#peer?.connected && this.#healthy) this.#socket.stop();
+      else return this.#fail(err);
+    } else if (joining && err.retryable && err.code !== "room_full") {
+      this.#rejoinSoon(retryDelay(1, this.#env.random()));
+      if (err.code === "room_not_live") return; // a state, not a fault
+    } else if (joining) {
+      return this.#fail(err);
+    }
+    this.#events.emit("error", errorInfo(err));
+  }
+
+  // Keeping the room up to date.
+
+  #opened() {
+    this.#sync();
+    this.grow(this.#seats);
+  }
+
+  #sync() {
+    if (this.#peer) this.#mirror.sync(this.#peer, this.local);
+  }
+
+  /** @param {Kind} kind @param {Local} next */
+  #setLocal(kind, next) {
+    this.local[kind] = next;
+    if (next.track) next.track.enabled = !next.muted;
+    this.#peer?.attach(kind, next);
+    this.#pending?.attach(kind, next);
+    this.#sync();
+    this.#events.emit("local", { kind, ...next });
+  }
+
+  /** @param {boolean} up */
+  #setMedia(up) {
+    if (up) this.#timers.after("steady", STEADY_MS, () => (this.#rejoins = 0));
+    else this.#timers.cancel("steady");
+    if (up === this.#media) return;
+    this.#media = up;
+    this.#events.emit("connection", { signalling: this.#socket.up, media: up });
+  }
+
+  #secret() {
+    return this.#ticket ? { ticket: this.#ticket } : { resume: this.resume };
+  }
+
+  /** @param {CallState} state */
+  #enter(state) {
+    if (this.state === state || this.over) return;
+    this.state = state;
+    this.#events.emit("state", state);
+  }
+
+  /** @param {CallError} err */
+  #fail(err) {
+    this.#finish("failed", { reason: err.code, error: errorInfo(err) });
+  }
+
+  /** @param {"ended" | "failed"} state @param {CallEvents["ended"]} ended */
+  #finish(state, ended) {
+    if (this.over) return;
+    this.#enter(state);
+    this.#timers.clear();
+    this.#pending?.close();
+    this.#peer?.close();
+    this.#socket.stop();
+    this.#joining?.reject(new CallError(ended.error?.code ?? "left", ended.error?.message ?? "the call is over"));
+    this.#events.emit("ended", ended);
+  }
+}

@@ -1,0 +1,34 @@
+// What the room should know of this client (its view, which own sources are
+// silent) beside what it was last told, so that nothing is told twice or forgotten.
+
+import { KINDS, sends } from "./peer.js";
+import { MAX_WANTS } from "./wire.js";
+
+/** @import { Peer } from "./peer.js" */
+/** @import { Kind, Local, Offer, View, Want } from "./types.js" */
+
+export class Mirror {
+  /** @type {View} */ view = { rev: 0, wants: [] };
+  #rev = 0; // of the view that the room has
+  /** @type {Map<Kind, boolean>} */ #silent = new Map();
+
+  /** @param {Want[]} wants */
+  want(wants) {
+    this.view = { rev: this.view.rev + 1, wants: wants.slice(0, MAX_WANTS) };
+  }
+
+  /** Notes what a join with this offer tells. @param {Offer} offer */
+  joining(offer) {
+    this.#rev = this.view.rev;
+    for (const s of offer.sources ?? []) this.#silent.set(s.kind, s.muted === true);
+  }
+
+  /** Tells what the room does not know, if the channel is open. @param {Peer} peer @param {Record<Kind, Local>} local */
+  sync(peer, local) {
+    if (this.#rev < this.view.rev && peer.send("view", this.view)) this.#rev = this.view.rev;
+    for (const kind of KINDS) {
+      const muted = !sends(local[kind]);
+      if (this.#silent.get(kind) !== muted && peer.send("mute", { kind, muted })) this.#silent.set(kind, muted);
+    }
+  }
+}

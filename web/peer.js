@@ -1,0 +1,247 @@
+// One PeerConnection of a call: own sources on fixed m-lines, seats to receive
+// over, and the data channel. A lost connection is not repaired but replaced by a
+// new Peer over the same local tracks; client.js decides when.
+
+import { summarize } from "./stats.js";
+import {
+  Assembler, CHANNEL, CallError, MAX_PLAIN_BYTES, byteLength, encodeFrame, parseFrame, split,
+} from "./wire.js";
+
+/** @import { Marks } from "./stats.js" */
+/** @import { Answer, Env, Frame, Kind, Local, Offer } from "./types.js" */
+
+/** @type {Kind[]} In the order of the first offer's m-lines. */
+export const KINDS = ["mic", "camera", "screen", "screen-audio"];
+
+/** Simulcast layers, lowest first. @type {RTCRtpEncodingParameters[]} */
+export const LAYERS = [
+  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
+  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500_000 },
+  { rid: "f", scaleResolutionDownBy: 1, maxBitrate: 1_500_000 },
+];
+
+/** @type {Record<Kind, RTCRtpEncodingParameters[]>} */
+const ENCODINGS = {
+  mic: [{ maxBitrate: 40_000 }],
+  camera: LAYERS,
+  screen: [{ maxBitrate: 2_500_000 }],
+  "screen-audio": [{ maxBitrate: 96_000 }],
+};
+
+/** Disconnected for this long counts as lost: ICE itself would take 15 to 30 s to say so. */
+export const DISCONNECTED_MS = 4000;
+/** From the answer to connected. */
+export const CONNECT_MS = 10_000;
+
+/**
+ * @typedef {object} PeerEvents
+ * @property {() => number} generation counts offers, over all peers of a call
+ * @property {(frame: Frame) => void} frame a frame from the data channel, whole
+ * @property {() => void} open the data channel is open
+ * @property {(connected: boolean) => void} media
+ * @property {() => void} lost this connection will not come (back)
+ */
+
+export class Peer {
+  /** @type {RTCPeerConnection} */ pc;
+  /** @type {Map<number, {audio: RTCRtpTransceiver, video: RTCRtpTransceiver, stream: MediaStream}>} */
+  seats = new Map();
+  generation = 0;
+  closed = false;
+
+  /** @type {Map<Kind, RTCRtpTransceiver>} */ #senders = new Map();
+  /** @type {Map<Kind, Promise<void>>} */ #swaps = new Map(); // replaceTrack calls of a kind run one by one
+  /** @type {RTCDataChannel} */ #channel;
+  #assembler = new Assembler();
+  #chunkId = 0;
+  /** @type {Marks | null} */ #marks = null;
+  /** @type {any} */ #timer = null;
+
+  /**
+   * @param {Env} env
+   * @param {Record<Kind, Local>} local
+   * @param {number} seats
+   * @param {PeerEvents} on
+   */
+  constructor(env, local, seats, on) {
+    this.env = env;
+    this.on = on;
+    this.pc = new env.RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    this.#channel = this.pc.createDataChannel(CHANNEL, { ordered: true });
+    this.#channel.onopen = () => this.closed || on.open();
+    this.#channel.onmessage = (e) => this.#receive(e.data);
+    this.pc.onconnectionstatechange = () => this.#changed();
+    for (const kind of KINDS) {
+      const media = kind === "mic" || kind === "screen-audio" ? "audio" : "video";
+      const transceiver = this.pc.addTransceiver(media, { direction: "sendonly", sendEncodings: ENCODINGS[kind] });
+      this.#prefer(transceiver, media);
+      this.#senders.set(kind, transceiver);
+      this.attach(kind, local[kind]);
+    }
+    this.#addSeats(seats);
+  }
+
+  /** Adds seats up to n in all. Takes effect with the next offer. @param {number} n */
+  #addSeats(n) {
+    for (let seat = this.seats.size; seat < n; seat++) {
+      const audio = this.pc.addTransceiver("audio", { direction: "recvonly" });
+      const video = this.pc.addTransceiver("video", { direction: "recvonly" });
+      this.#prefer(audio, "audio");
+      this.#prefer(video, "video");
+      const stream = new this.env.MediaStream([audio.receiver.track, video.receiver.track]);
+      this.seats.set(seat, { audio, video, stream });
+    }
+  }
+
+  /**
+   * VP8 with its retransmission, and Opus: what every browser has, and a quarter of
+   * the SDP. A browser without the call offers all it has, which the room accepts.
+   * @param {RTCRtpTransceiver} transceiver @param {"audio" | "video"} media
+   */
+  #prefer(transceiver, media) {
+    if (typeof transceiver.setCodecPreferences !== "function") return;
+    const wanted = media === "audio" ? ["audio/opus"] : ["video/vp8", "video/rtx"];
+    const codecs = this.env.capabilities(media)?.codecs.filter((c) => wanted.includes(c.mimeType.toLowerCase())) ?? [];
+    if (codecs.some((c) => c.mimeType.toLowerCase() === wanted[0])) transceiver.setCodecPreferences(codecs);
+  }
+
+  /**
+   * Makes the next offer. Candidates are left out: the room ignores them, and they
+   * would tell it addresses of the local network.
+   * @param {Record<Kind, Local>} local @param {number} [seats] grow to this many
+   * @returns {Promise<Offer>}
+   */
+  async offer(local, seats = this.seats.size) {
+    this.#addSeats(seats);
+    await Promise.all(this.#swaps.values());
+    await this.pc.setLocalDescription(await this.pc.createOffer());
+    const sdp = (this.pc.localDescription?.sdp ?? "").replace(/^a=(candidate:|end-of-candidates).*\r\n/gm, "");
+    return {
+      generation: (this.generation = this.on.generation()),
+      sdp,
+      sources: KINDS.map((kind) => ({
+        mid: this.#senders.get(kind)?.mid ?? "",
+        kind,
+        ...(!sends(local[kind]) && { muted: true }),
+      })),
+      seats: [...this.seats].map(([seat, s]) => ({ seat, audio: s.audio.mid ?? "", video: s.video.mid ?? "" })),
+    };
+  }
+
+  /** Takes the room's answer. @param {Answer} answer */
+  async accept(answer) {
+    if (this.closed || answer.generation !== this.generation) return;
+    await this.pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+    if (this.pc.connectionState !== "connected") this.#arm(CONNECT_MS);
+  }
+
+  /** Sends the source's track, or nothing while it is muted. @param {Kind} kind @param {Local} local */
+  attach(kind, local) {
+    const sender = this.#senders.get(kind)?.sender;
+    const track = sends(local) ? local.track : null;
+    const swap = async () => {
+      if (!this.closed && sender && sender.track !== track) await sender.replaceTrack(track);
+    };
+    const done = (this.#swaps.get(kind) ?? Promise.resolve()).then(swap).catch(() => {}); // closed meanwhile
+    this.#swaps.set(kind, done);
+    return done;
+  }
+
+  get open() {
+    return !this.closed && this.#channel.readyState === "open";
+  }
+
+  get connected() {
+    return !this.closed && this.pc.connectionState === "connected";
+  }
+
+  /** Sends over the data channel. @param {string} type @param {unknown} body */
+  send(type, body) {
+    if (!this.open) return false;
+    const text = encodeFrame(type, 0, body);
+    if (byteLength(text) <= MAX_PLAIN_BYTES) {
+      this.#channel.send(text);
+    } else {
+      for (const chunk of split(++this.#chunkId, text)) this.#channel.send(encodeFrame("chunk", 0, chunk));
+    }
+    return true;
+  }
+
+  /** A summary; loss and rates are since the last one. */
+  async stats() {
+    const report = await this.pc.getStats();
+    /** @type {Map<string | null, number>} */
+    const mids = new Map();
+    for (const [seat, { audio, video }] of this.seats) mids.set(audio.mid, seat).set(video.mid, seat);
+    const { stats, marks } = summarize([...report.values()], (mid) => mids.get(mid) ?? -1, this.#marks, this.env.now());
+    this.#marks = marks;
+    return stats;
+  }
+
+  /** Waits until what was sent is out, at most ms. @param {number} ms */
+  async flushed(ms) {
+    for (let left = ms; left > 0 && this.open && this.#channel.bufferedAmount > 0; left -= 20) {
+      await new Promise((r) => this.env.setTimeout(() => r(null), 20));
+    }
+  }
+
+  close() {
+    if (this.closed) return;
+    this.closed = true;
+    this.env.clearTimeout(this.#timer);
+    this.pc.onconnectionstatechange = null;
+    this.#channel.onopen = this.#channel.onmessage = null;
+    this.pc.close();
+  }
+
+  /** @param {unknown} data */
+  #receive(data) {
+    if (this.closed || typeof data !== "string") return;
+    const frame = this.#parse(data);
+    if (frame) this.on.frame(frame);
+  }
+
+  /** Null for the part of a frame, and for what is no frame at all. @param {string} text */
+  #parse(text) {
+    try {
+      const frame = parseFrame(text);
+      if (frame.type !== "chunk") return frame;
+      const whole = this.#assembler.push(frame.body);
+      return whole === null ? null : parseFrame(whole);
+    } catch (err) {
+      if (err instanceof CallError) return null;
+      throw err;
+    }
+  }
+
+  #changed() {
+    const state = this.pc.connectionState;
+    if (state === "connected") {
+      this.env.clearTimeout(this.#timer);
+      this.on.media(true);
+    } else if (state === "failed" || state === "closed") {
+      this.#lose();
+    } else if (state === "disconnected") {
+      this.on.media(false);
+      this.#arm(DISCONNECTED_MS);
+    }
+  }
+
+  /** @param {number} ms */
+  #arm(ms) {
+    this.env.clearTimeout(this.#timer);
+    this.#timer = this.env.setTimeout(() => this.connected || this.#lose(), ms);
+  }
+
+  #lose() {
+    if (this.closed) return;
+    this.env.clearTimeout(this.#timer);
+    this.on.media(false);
+    this.on.lost();
+  }
+}
+
+/** Whether a source has something to send. @param {Local} local */
+export function sends(local) {
+  return local.track !== null && !local.muted;
+}

@@ -1,0 +1,211 @@
+// The WebSocket of a call: it opens, says hello, keeps alive, and comes back. It
+// knows frames but no meaning; client.js decides what they mean and when to stop.
+
+import { PROTOCOL, Reorder, encodeFrame, parseFrame, retryDelay } from "./wire.js";
+
+/** @import { Env, Frame } from "./types.js" */
+
+export const PING_MS = 4 * 60_000; // the gateway closes after 10 minutes without a frame
+export const PONG_MS = 10_000;
+export const ROTATE_MS = 110 * 60_000; // the gateway closes after 2 hours
+export const OPEN_MS = 10_000;
+export const STEADY_MS = 10_000; // a connection that lived this long starts the schedule anew
+
+/** One WebSocket connection, from open to close. */
+class Link {
+  #reorder = new Reorder();
+  #seq = 0;
+  /** @type {any} */
+  #gap = null;
+
+  /**
+   * @param {Env} env
+   * @param {string} url
+   * @param {{open: (l: Link) => void, frame: (l: Link, f: Frame) => void, closed: (l: Link) => void}} on
+   */
+  constructor(env, url, on) {
+    this.env = env;
+    this.on = on;
+    this.greeted = false; // the server has said something
+    this.done = false;
+    this.ws = new env.WebSocket(url, PROTOCOL);
+    this.ws.onopen = () => this.done || on.open(this);
+    this.ws.onmessage = (e) => this.#receive(e.data);
+    this.ws.onclose = () => this.close();
+    this.ws.onerror = () => {}; // a close follows
+    this.timers = new Set([env.setTimeout(() => this.greeted || this.close(), OPEN_MS)]);
+  }
+
+  /** @param {string} type @param {unknown} [body] @param {boolean} [ordered] */
+  send(type, body, ordered = true) {
+    if (this.ws.readyState !== 1) return false;
+    this.ws.send(encodeFrame(type, ordered ? ++this.#seq : 0, body));
+    return true;
+  }
+
+  /** @param {() => void} fn @param {number} ms */
+  after(fn, ms) {
+    this.timers.add(this.env.setTimeout(fn, ms));
+  }
+
+  close() {
+    if (this.done) return;
+    this.done = true;
+    for (const t of this.timers) this.env.clearTimeout(t);
+    this.env.clearTimeout(this.#gap);
+    this.ws.close(1000);
+    this.on.closed(this);
+  }
+
+  /** @param {unknown} data */
+  #receive(data) {
+    if (this.done || typeof data !== "string") return;
+    let frame;
+    try {
+      frame = parseFrame(data);
+    } catch {
+      return; // not ours; nothing can be answered
+    }
+    this.greeted = true;
+    this.#deliver(this.#reorder.push(this.env.now(), frame));
+  }
+
+  /** @param {Frame[]} due */
+  #deliver(due) {
+    for (const frame of due) if (!this.done) this.on.frame(this, frame);
+    this.env.clearTimeout(this.#gap);
+    const wait = this.#reorder.deadline() - this.env.now();
+    if (Number.isFinite(wait) && !this.done) {
+      this.#gap = this.env.setTimeout(() => this.#deliver(this.#reorder.expire(this.env.now())), Math.max(0, wait));
+    }
+  }
+}
+
+/** The WebSocket over its reconnections. */
+export class Socket {
+  /** @type {Link | null} */
+  #link = null;
+  /** @type {Link | null} */
+  #next = null; // the planned successor, until it has been greeted
+  #tries = 0;
+  #told = false; // up(true) was the last word
+  /** @type {any} */
+  #retry = null;
+  #stopped = false;
+  #awaitsPong = false;
+
+  /**
+   * @param {{
+   *   url: string, env: Env,
+   *   hello: () => {type: string, body: unknown},
+   *   frame: (f: Frame) => void,
+   *   up: (up: boolean) => void,
+   *   lost: (tries: number) => boolean,
+   * }} o hello is the first frame of each connection; up tells of every change;
+   *   lost says, after each failed try, whether to try on
+   */
+  constructor(o) {
+    this.o = o;
+  }
+
+  get up() {
+    return this.#link?.greeted === true;
+  }
+
+  open() {
+    this.#link = this.#make();
+  }
+
+  /**
+   * Sends on the connection, if there is one.
+   * @param {string} type @param {unknown} [body]
+   */
+  send(type, body) {
+    return this.#link?.send(type, body) ?? false;
+  }
+
+  /** Reconnects now, as when the network has come back, instead of on schedule. */
+  nudge() {
+    if (this.#link || this.#stopped) return;
+    this.o.env.clearTimeout(this.#retry);
+    this.#link = this.#make();
+  }
+
+  stop() {
+    this.#stopped = true;
+    this.o.env.clearTimeout(this.#retry);
+    this.#next?.close();
+    this.#link?.close();
+  }
+
+  #make() {
+    return new Link(this.o.env, this.o.url, {
+      open: (link) => this.#opened(link),
+      frame: (link, frame) => this.#frame(link, frame),
+      closed: (link) => this.#closed(link),
+    });
+  }
+
+  /** @param {Link} link */
+  #opened(link) {
+    const hello = this.o.hello();
+    link.send(hello.type, hello.body);
+    const ping = () => {
+      link.send("ping", undefined, false);
+      this.#awaitsPong = true;
+      link.after(() => link === this.#link && this.#awaitsPong && link.close(), PONG_MS);
+      link.after(ping, PING_MS);
+    };
+    link.after(ping, PING_MS);
+    link.after(() => (this.#tries = 0), STEADY_MS);
+    this.#rotateIn(link, ROTATE_MS);
+  }
+
+  /** Opens a successor after a while; the old connection serves until it is greeted.
+   *  @param {Link} link @param {number} ms */
+  #rotateIn(link, ms) {
+    link.after(() => {
+      if (link === this.#link && !this.#next) this.#next = this.#make();
+    }, ms);
+  }
+
+  /** @param {Link} link @param {Frame} frame */
+  #frame(link, frame) {
+    if (link === this.#next) {
+      const old = this.#link;
+      this.#link = link;
+      this.#next = null;
+      old?.close();
+    }
+    if (link !== this.#link) return;
+    this.#awaitsPong = false;
+    this.#tell(true);
+    if (frame.type !== "pong") this.o.frame(frame);
+  }
+
+  /** @param {Link} link */
+  #closed(link) {
+    if (link === this.#next) {
+      this.#next = null;
+      if (this.#link) this.#rotateIn(this.#link, 60_000);
+    }
+    if (link !== this.#link) return;
+    this.#link = null;
+    this.#awaitsPong = false;
+    this.#tell(false);
+    if (this.#stopped) return;
+    if (!this.o.lost(this.#tries)) {
+      this.#stopped = true;
+      return;
+    }
+    const delay = retryDelay(this.#tries++, this.o.env.random());
+    this.#retry = this.o.env.setTimeout(() => this.nudge(), delay);
+  }
+
+  /** @param {boolean} up */
+  #tell(up) {
+    if (up === this.#told) return;
+    this.#told = up;
+    this.o.up(up);
+  }
+}

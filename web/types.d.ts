@@ -1,0 +1,210 @@
+// The messages of the protocol (docs/protocol.md) and the options, events and
+// values of client.js.
+
+export type Kind = "mic" | "camera" | "screen" | "screen-audio";
+
+export interface Frame {
+  type: string;
+  seq?: number;
+  body?: any;
+}
+
+// Messages.
+
+export interface Room {
+  id: string;
+  version: number;
+  epoch: number;
+  state: "requested" | "starting" | "live" | "draining" | "ended" | "failed";
+  phase: string;
+  since_ms: number;
+  eta_ms?: number;
+  reason?: string;
+}
+export interface Offer {
+  generation: number;
+  sdp: string;
+  sources?: SourceLine[];
+  seats: SeatLine[];
+}
+export interface SourceLine {
+  mid: string;
+  kind: Kind;
+  muted?: boolean;
+}
+export interface SeatLine {
+  seat: number;
+  audio: string;
+  video: string;
+}
+export interface Answer {
+  generation: number;
+  sdp: string;
+}
+export interface Want {
+  source: string;
+  width: number;
+  height: number;
+  pinned?: boolean;
+}
+export interface View {
+  rev: number;
+  wants: Want[];
+}
+export interface Source {
+  id: string;
+  kind: Kind;
+  codec?: string;
+  muted: boolean;
+}
+export interface Participant {
+  id: string;
+  identity: string;
+  name: string;
+  sources: Source[];
+}
+export interface Seat {
+  seat: number;
+  participant: string;
+  video?: string;
+  audio?: string;
+  paused?: "muted" | "hidden" | "bandwidth" | "codec" | "no_keyframe";
+}
+export interface Seating {
+  rev: number;
+  seats: Seat[];
+}
+export interface Joined {
+  room: string;
+  epoch: number;
+  participant: string;
+  answer: Answer;
+  participants: Participant[];
+  seating: Seating;
+  resume: string;
+}
+export interface Speakers {
+  active: string;
+  loudest?: string[];
+}
+export interface Chat {
+  text: string;
+  from?: string;
+  name?: string;
+  at_ms?: number;
+}
+export interface Quality {
+  participant: string;
+  score: number;
+  rtt_ms: number;
+  loss_permil: number;
+}
+export interface Ended {
+  reason: string;
+  rejoin: boolean;
+}
+export interface Chunk {
+  id: number;
+  index: number;
+  count: number;
+  data: string;
+}
+
+// The client.
+
+/** What the client needs of its surroundings. Tests give their own. */
+export interface Env {
+  WebSocket: new (url: string, protocols?: string | string[]) => WebSocket;
+  RTCPeerConnection: new (config?: RTCConfiguration) => RTCPeerConnection;
+  MediaStream: new (tracks?: MediaStreamTrack[]) => MediaStream;
+  /** Codecs this browser can receive, or null if it cannot tell. */
+  capabilities(kind: "audio" | "video"): RTCRtpCapabilities | null;
+  now(): number;
+  setTimeout(fn: () => void, ms: number): any;
+  clearTimeout(id: any): void;
+  random(): number;
+  /** A secret of at least 16 random bytes, base64url. */
+  secret(): string;
+}
+
+export interface CallOptions {
+  /** URL of the client WebSocket. */
+  ws: string;
+  /** A join ticket, or the resume secret of an earlier call. Exactly one. */
+  ticket?: string;
+  resume?: string;
+  /** Shown name, if the ticket leaves it to the client. */
+  name?: string;
+  /** How many people can be received at once; above 8 the rest follow after joining. Default 8. */
+  seats?: number;
+  /** For operators: what software joins. */
+  sdk?: string;
+  browser?: string;
+  env?: Partial<Env>;
+}
+
+export interface Local {
+  track: MediaStreamTrack | null;
+  muted: boolean;
+}
+
+export type CallState = "new" | "connecting" | "waiting" | "joining" | "joined" | "rejoining" | "ended" | "failed";
+
+/** A seat as the page sees it. The stream stays the same as long as the connection does. */
+export interface SeatView extends Seat {
+  stream: MediaStream;
+}
+
+export interface CallErrorInfo {
+  code: string;
+  message: string;
+  retryable: boolean;
+}
+
+export interface Stats {
+  /** "udp", "tcp", or "" while unknown. */
+  transport: string;
+  rttMs: number | null;
+  /** Of the packets expected since the last call of stats(), in and out: 0 to 1. */
+  lossIn: number;
+  lossOut: number;
+  /** Bytes on the transport since it connected. */
+  bytesIn: number;
+  bytesOut: number;
+  /** Since the last call of stats(), bits per second. */
+  bpsIn: number;
+  bpsOut: number;
+  seats: SeatStats[];
+}
+export interface SeatStats {
+  seat: number;
+  width: number;
+  height: number;
+  fps: number;
+  framesDecoded: number;
+  audioEnergy: number;
+}
+
+export interface CallEvents {
+  /** The call's state changed. */
+  state: CallState;
+  /** The room's state, from the control plane. */
+  room: Room;
+  joined: Joined;
+  /** The resume secret changed: keep it to come back after a reload. */
+  resume: string;
+  /** Everyone else, by id. */
+  participants: Map<string, Participant>;
+  seating: SeatView[];
+  speakers: Speakers;
+  chat: Chat;
+  quality: Quality;
+  /** Whether the WebSocket and the media connection are up. */
+  connection: { signalling: boolean; media: boolean };
+  /** An own source started or stopped to be sent. */
+  local: { kind: Kind; track: MediaStreamTrack | null; muted: boolean };
+  /** A fault that does not end the call by itself. */
+  error: CallErrorInfo;
+  /** The last event: why it is over. error is set when it failed. */
+  ended: { reason: string; error?: CallErrorInfo };
+}
