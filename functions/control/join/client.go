@@ -274,7 +274,7 @@ func (j *Join) toClient(ctx context.Context, conn, typ string, body any) error {
 }
 
 func (j *Join) post(ctx context.Context, conn string, data []byte) error {
-	err := j.send(ctx, control.Conn{ID: conn}, data)
+	err := j.Post.Send(ctx, control.Conn{ID: conn}, data)
 	if errors.Is(err, control.ErrGone) {
 		return nil
 	}

@@ -13,12 +13,12 @@ import (
 	"mayfly/shared/signal"
 )
 
-// Posts are tried again while the other end may come back: a link that rotates is
-// gone for as long as its task needs to register the next one. Waits are random,
-// half to one and a half of postWait, doubling.
+// Posts to a link are tried again while it may come back: one that rotates is gone
+// for as long as its task needs to register the next one. Waits are random, half to
+// one and a half of linkWait, doubling.
 const (
-	postTries = 4
-	postWait  = 60 * time.Millisecond
+	linkTries = 4
+	linkWait  = 60 * time.Millisecond
 )
 
 // anyEpoch is for frames that concern whatever task serves the room.
@@ -83,7 +83,7 @@ func (j *Join) answerTask(ctx context.Context, conn string, reply *life.Reply) e
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", reply.Type, err)
 	}
-	if err := j.send(ctx, control.Conn{ID: conn, Task: true}, data); err != nil {
+	if err := j.Post.Send(ctx, control.Conn{ID: conn, Task: true}, data); err != nil {
 		return fmt.Errorf("answer %s: %w", reply.Type, err)
 	}
 	return nil
@@ -126,7 +126,7 @@ func (j *Join) fromTask(ctx context.Context, conn string, f signal.Frame) error 
 	if err != nil {
 		return err
 	}
-	err = j.send(ctx, control.Conn{ID: m.Conn}, data)
+	err = j.Post.Send(ctx, control.Conn{ID: m.Conn}, data)
 	if errors.Is(err, control.ErrGone) {
 		if err := j.forget(ctx, row); err != nil {
 			return err
@@ -222,21 +222,13 @@ func (j *Join) toLink(ctx context.Context, room string, epoch int, typ string, b
 	})
 }
 
-// send posts to one connection, again if it is throttled.
-func (j *Join) send(ctx context.Context, c control.Conn, data []byte) error {
-	return j.again(ctx, func() (bool, error) {
-		err := j.Post.Send(ctx, c, data)
-		return errors.Is(err, control.ErrThrottled), err
-	})
-}
-
 // again calls f until it succeeds, or says that trying again is useless, or tries
 // run out.
 func (j *Join) again(ctx context.Context, f func() (retry bool, err error)) error {
-	wait := postWait
+	wait := linkWait
 	for try := 1; ; try++ {
 		retry, err := f()
-		if err == nil || !retry || try == postTries {
+		if err == nil || !retry || try == linkTries {
 			return err
 		}
 		t := time.NewTimer(wait/2 + rand.N(wait))

@@ -1,0 +1,221 @@
+package entry
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"mayfly/functions/control/api"
+	"mayfly/functions/control/life"
+	"mayfly/shared/ticket"
+)
+
+// Config is the configuration of all four functions, read from the environment once,
+// in main. A function has only the variables that it needs (Validate says which): the
+// socket function, which faces browsers, is given no secret.
+type Config struct {
+	// Table is the DynamoDB table. TABLE.
+	Table string
+	// Region is where tasks run and what rooms are said to run in. REGION, or AWS_REGION
+	// if that is not set.
+	Region string
+
+	// Cluster, TaskDefinition, Subnets and SecurityGroups are where and how tasks run.
+	// CLUSTER (name or ARN), TASK_DEFINITION (ARN with revision), SUBNETS and
+	// SECURITY_GROUPS (ids, separated by commas).
+	Cluster        string
+	TaskDefinition string
+	Subnets        []string
+	SecurityGroups []string
+
+	// ClientEndpoint and TaskEndpoint are the management URLs of the two WebSocket APIs,
+	// "https://<api>.execute-api.<region>.amazonaws.com/<stage>". CLIENT_WS_ENDPOINT and
+	// TASK_WS_ENDPOINT.
+	ClientEndpoint string
+	TaskEndpoint   string
+	// TaskAPIID tells the task WebSocket API's events from the client API's. TASK_API_ID.
+	TaskAPIID string
+
+	// SignallingURL is what browsers dial, wss:// (ws:// on one machine). CLIENT_WS_URL.
+	SignallingURL string
+	// PublicURL is the HTTP API as products and browsers reach it, without a slash at
+	// the end. PUBLIC_URL.
+	PublicURL string
+	// AllowedOrigins are the pages that may call the HTTP API and open client
+	// WebSockets, as "https://host[:port]" separated by commas. The origin of PublicURL,
+	// which serves the call page, is always among them. ALLOWED_ORIGINS.
+	AllowedOrigins []string
+
+	// APIKeys are the SHA-256 of the API keys, "tenant=hex,tenant=hex". API_KEYS.
+	APIKeys string
+	// TicketSecret is what the ticket signing key and the cursor key are derived from:
+	// at least 16 bytes, better 32 random ones. TICKET_SECRET. Never logged.
+	TicketSecret Secret
+
+	// Life holds the rules of a room's life. MAX_ROOMS is the most rooms of a tenant at
+	// once (default 50); START_ETA_MS is how long a start takes as a rule, in
+	// milliseconds, told to those who wait (default 25000, Fargate's).
+	Life life.Config
+}
+
+// Secret is a string that prints as a placeholder, so that a logged Config leaks nothing.
+type Secret string
+
+// String hides the secret.
+func (Secret) String() string { return "(secret)" }
+
+// GoString hides the secret from %#v.
+func (Secret) GoString() string { return `"(secret)"` }
+
+// MarshalText hides the secret from JSON and slog.
+func (Secret) MarshalText() ([]byte, error) { return []byte("(secret)"), nil }
+
+// Function names one of the four functions.
+type Function string
+
+// Functions.
+const (
+	RoomsFunction     Function = "rooms"
+	SocketFunction    Function = "socket"
+	LifecycleFunction Function = "lifecycle"
+	DeliverFunction   Function = "deliver"
+)
+
+// defaultStartEtaMS is from RunTask to a registered task on Fargate, as a rule.
+const defaultStartEtaMS = 25_000
+
+// ConfigFromEnv reads the configuration and checks the form of everything that is
+// set. What a function cannot do without is for Validate.
+func ConfigFromEnv(getenv func(string) string) (Config, error) {
+	c := Config{
+		Table: getenv("TABLE"), Region: getenv("REGION"),
+		Cluster: getenv("CLUSTER"), TaskDefinition: getenv("TASK_DEFINITION"),
+		Subnets: list(getenv("SUBNETS")), SecurityGroups: list(getenv("SECURITY_GROUPS")),
+		ClientEndpoint: getenv("CLIENT_WS_ENDPOINT"), TaskEndpoint: getenv("TASK_WS_ENDPOINT"),
+		TaskAPIID: getenv("TASK_API_ID"), SignallingURL: getenv("CLIENT_WS_URL"),
+		PublicURL: strings.TrimSuffix(getenv("PUBLIC_URL"), "/"), AllowedOrigins: list(getenv("ALLOWED_ORIGINS")),
+		APIKeys: getenv("API_KEYS"), TicketSecret: Secret(getenv("TICKET_SECRET")),
+	}
+	if c.Region == "" {
+		c.Region = getenv("AWS_REGION")
+	}
+	maxRooms, err1 := integer(getenv, "MAX_ROOMS", 0)
+	eta, err2 := integer(getenv, "START_ETA_MS", defaultStartEtaMS)
+	c.Life.MaxRooms, c.Life.StartEtaMS = maxRooms, int64(eta)
+	errs := []error{
+		err1, err2,
+		checkURL("CLIENT_WS_ENDPOINT", c.ClientEndpoint, "https", "http"),
+		checkURL("TASK_WS_ENDPOINT", c.TaskEndpoint, "https", "http"),
+		checkURL("CLIENT_WS_URL", c.SignallingURL, "wss", "ws"),
+		checkURL("PUBLIC_URL", c.PublicURL, "https", "http"),
+	}
+	for i, o := range c.AllowedOrigins {
+		c.AllowedOrigins[i] = strings.TrimSuffix(o, "/")
+		errs = append(errs, checkOrigin(o))
+	}
+	if c.APIKeys != "" {
+		_, err := api.ParseKeys(c.APIKeys)
+		errs = append(errs, err)
+	}
+	if n := len(c.TicketSecret); n > 0 && n < ticket.MinSecretBytes {
+		errs = append(errs, fmt.Errorf("TICKET_SECRET has %d bytes, want at least %d", n, ticket.MinSecretBytes))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	if o := originOf(c.PublicURL); o != "" && !slices.Contains(c.AllowedOrigins, o) {
+		c.AllowedOrigins = append(c.AllowedOrigins, o)
+	}
+	return c, nil
+}
+
+// Validate says what a function misses.
+func (c Config) Validate(f Function) error {
+	fleet := []string{"CLUSTER", "TASK_DEFINITION", "SUBNETS"}
+	posts := []string{"CLIENT_WS_ENDPOINT", "TASK_WS_ENDPOINT"}
+	needed := map[Function][]string{
+		RoomsFunction:     slices.Concat(fleet, posts, []string{"REGION", "CLIENT_WS_URL", "PUBLIC_URL", "API_KEYS", "TICKET_SECRET"}),
+		SocketFunction:    slices.Concat(fleet, posts, []string{"TASK_API_ID", "PUBLIC_URL"}),
+		LifecycleFunction: slices.Concat(fleet, posts),
+		DeliverFunction:   {},
+	}
+	names, ok := needed[f]
+	if !ok {
+		return fmt.Errorf("configuration: no function %q", f)
+	}
+	missing := []string{}
+	for _, name := range append([]string{"TABLE"}, names...) {
+		if !c.has(name) {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("configuration of %s: %s not set", f, strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// has says whether the variable was set.
+func (c Config) has(name string) bool {
+	set := map[string]bool{
+		"TABLE": c.Table != "", "REGION": c.Region != "", "CLUSTER": c.Cluster != "",
+		"TASK_DEFINITION": c.TaskDefinition != "", "SUBNETS": len(c.Subnets) > 0,
+		"CLIENT_WS_ENDPOINT": c.ClientEndpoint != "", "TASK_WS_ENDPOINT": c.TaskEndpoint != "",
+		"TASK_API_ID": c.TaskAPIID != "", "CLIENT_WS_URL": c.SignallingURL != "", "PUBLIC_URL": c.PublicURL != "",
+		"API_KEYS": c.APIKeys != "", "TICKET_SECRET": c.TicketSecret != "",
+	}
+	return set[name]
+}
+
+func list(s string) []string {
+	var out []string
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+func integer(getenv func(string) string, name string, standard int) (int, error) {
+	text := getenv(name)
+	if text == "" {
+		return standard, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%s is not a whole number", name)
+	}
+	return n, nil
+}
+
+func checkURL(name, text string, schemes ...string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme) || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("%s is not a %s:// URL", name, schemes[0])
+	}
+	return nil
+}
+
+// checkOrigin wants a serialised origin (RFC 6454 §6.2).
+func checkOrigin(text string) error {
+	if text = strings.TrimSuffix(text, "/"); originOf(text) != text {
+		return fmt.Errorf("ALLOWED_ORIGINS: %q is not an origin", text)
+	}
+	return nil
+}
+
+// originOf is the origin of an http(s) URL, or "".
+func originOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}

@@ -1,0 +1,31 @@
+// Package entry adapts Lambda events to the control plane: one handler for each of
+// the four functions rooms, socket, lifecycle and deliver.
+//
+// It owns the functions' configuration (config.go) and the translation of events and
+// answers, and nothing else: what happens is functions/control's. The mains in
+// functions/{rooms,socket,lifecycle,deliver} call it with AWS behind the interfaces
+// (functions/wire), infra/local with its stand-ins; the handlers cannot tell which.
+// Read config.go, then socket.go.
+package entry
+
+import (
+	"log/slog"
+
+	"mayfly/functions/control"
+	"mayfly/functions/control/life"
+)
+
+// Deps are what stands behind the handlers. All fields are set once, before use.
+// deliver needs neither Fleet nor Post.
+type Deps struct {
+	Store  control.Store
+	Fleet  control.Fleet
+	Post   control.Post
+	Now    control.Clock
+	Log    *slog.Logger
+	Config Config
+}
+
+func (d Deps) life() *life.Life {
+	return &life.Life{Store: d.Store, Fleet: d.Fleet, Post: d.Post, Now: d.Now, Log: d.Log, Config: d.Config.Life}
+}
