@@ -26,7 +26,7 @@ const (
 	ms     = int64(1e6)
 	second = int64(1e9)
 
-	historySize = 1 << 13 // packets in flight that can be told apart; 1.2 s at 80 Mbit/s
+	historySize = 1 << 12 // packets in flight that can be told apart; 1 s at 40 Mbit/s
 	rateWindow  = second  // for the rates of sent and arrived bytes
 	rateSlots   = 10
 	delayWindow = 10 * second // in which the smallest delay counts as that of an empty queue
@@ -98,6 +98,9 @@ func (e *Estimator) OnSent(seq uint16, size int, now int64) {
 	e.history[seq%historySize] = sentInfo{seq, int32(size), now}
 	e.sent.add(now, int64(size))
 }
+
+// OnSentPlain notes a packet that carries no transport-wide number.
+func (e *Estimator) OnSentPlain(size int, now int64) { e.sent.add(now, int64(size)) }
 
 // OnFeedback takes in one transport-wide report.
 func (e *Estimator) OnFeedback(now int64, acks []Ack) {

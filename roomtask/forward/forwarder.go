@@ -1,0 +1,354 @@
+package forward
+
+import (
+	"sync/atomic"
+
+	"github.com/pion/rtp"
+
+	"mayfly/roomtask/ingest"
+	"mayfly/roomtask/rtpx"
+)
+
+// State of a Forwarder.
+type State int8
+
+// The states. A forwarder in WaitKey sends nothing; one in Switch sends the current
+// layer until the wanted one has a keyframe.
+const (
+	Off State = iota
+	WaitKey
+	Live
+	Switch
+)
+
+func (s State) String() string { return [...]string{"off", "wait-key", "live", "switch"}[s] }
+
+const (
+	// maxGap is the largest hole in a source's sequence that is forwarded as a loss.
+	// Behind a larger one the stream starts again: nobody could repair the hole, and
+	// jumps of 2^15 would make SRTP lose count (RFC 3711 §3.3.1).
+	maxGap = 1024
+	// maxLead is how far a timestamp may run ahead of the time that has passed since
+	// the previous source's last frame. More would make receivers grow their delay.
+	maxLead = 75 * second / 1000
+	// keyframeEvery is the time between requests while a keyframe is awaited. ingest
+	// merges the requests of all subscribers and spaces them out for the publisher.
+	keyframeEvery = 200 * second / 1000
+)
+
+// Source is what a forwarder needs of a published source. *ingest.Source is one;
+// tests drive another by hand. All methods may be called from any goroutine.
+type Source interface {
+	AddTap(layer int, t ingest.Tap)
+	RemoveTap(layer int, t ingest.Tap)
+	RequestKeyframe(layer int)
+	Lookup(layer int, ext uint64) *rtpx.Packet
+	SenderReport(layer int) (ingest.SR, bool)
+}
+
+// Sink takes packets from the goroutine that received them to the one that owns the
+// forwarder. Push must not block, and must retain p to keep it.
+type Sink interface {
+	Push(t *Tap, p *rtpx.Packet)
+}
+
+// Tap listens to one layer of one source on behalf of a forwarder. A forwarder
+// makes a new one for each selection, so a packet that was on its way when the
+// selection changed is known by its stale tap.
+type Tap struct {
+	F     *Forwarder  // set once
+	Lost  atomic.Bool // set by the sink when it had to throw away a packet of this tap
+	sink  Sink        // set once
+	src   Source      // set once
+	layer int         // set once
+
+	high    uint64 // owned by the forwarder: newest extended sequence number that arrived
+	started bool   // owned by the forwarder: high is valid
+}
+
+// Deliver implements ingest.Tap.
+func (t *Tap) Deliver(p *rtpx.Packet) { t.sink.Push(t, p) }
+
+// stint is the time between two switches: one layer of one source under one SSRC.
+type stint struct {
+	tap      *Tap
+	ssrc     uint32
+	first    uint64 // extended sequence number of its first packet
+	high     uint64 // newest one
+	seqs     ranges
+	tsOff    uint32 // source's timestamp − ours
+	dropTS   uint32 // source's timestamp of the newest packet, if that was dropped
+	dropping bool
+}
+
+// Stats count what a forwarder did since it was made.
+type Stats struct {
+	Packets, Octets uint32 // sent on the media SSRC; octets of payload, as in sender reports
+	Resent          uint64 // packets sent on the RTX SSRC
+	Switches        uint64 // stints begun
+	Swallowed       uint64 // padding-only packets and dropped temporal layers
+	Stale           uint64 // packets of a former selection, or older than the switch
+	Duplicate       uint64
+	Unrepaired      uint64 // NACKs for packets that are not to be had any more
+}
+
+// Forwarder carries one source at a time over one m-line of one subscriber: it
+// chooses the layer's packets, rewrites them into one continuous stream, sends them
+// again when asked, and reports on the stream. It has no channel, clock or socket;
+// one goroutine, its Sender's, calls all methods.
+type Forwarder struct {
+	line Line
+	sink Sink // set once
+	head headers
+
+	state   State
+	cur     stint // meaningful from the first stint on; cur.tap is nil while nothing is sent
+	next    *Tap  // awaited: in WaitKey and Switch
+	clock   *Clock
+	waiting int64 // since when a keyframe is awaited, ns
+	askedAt int64 // last keyframe request, ns
+	maxTID  int8
+	last    reference // where the last stint ended
+
+	out      uint64 // newest sequence number used, extended
+	keyOut   uint64 // first packet of the newest keyframe, or of the stint for audio
+	ts       uint32 // newest timestamp sent
+	tsAt     int64  // arrival of the first packet that had it
+	marker   bool   // the newest packet ended its frame
+	begun    bool   // something was sent
+	rtxSeq   uint16
+	reportAt int64 // when the next sender report is due, ns; 0 = at once
+	sent     sentRing
+	vp8      vp8Munger
+	scratch  [rtpx.MaxPayload + 4]byte
+	stats    Stats
+}
+
+// reference is the source and layer whose timestamps continue in ours.
+type reference struct {
+	src   Source
+	layer int
+	ssrc  uint32
+	tsOff uint32
+}
+
+// New makes a forwarder in state Off. Sequence numbers and timestamps begin at seq
+// and ts, which should be random (RFC 3550 §5.1); seq is taken modulo 2^15, so that
+// the first wrap is far from the first packet.
+func New(line Line, sink Sink, seq uint16, ts uint32) *Forwarder {
+	f := &Forwarder{line: line, sink: sink, ts: ts, maxTID: 3}
+	f.out = 1<<16 + uint64(seq&0x7FFF)
+	f.sent.high = f.out
+	f.rtxSeq = seq & 0x7FFF
+	f.vp8.pid = 1<<15 + uint64(seq&0x7FFF)
+	f.head.init(&f.line)
+	return f
+}
+
+// Rebind takes over what a later negotiation changed. The SSRCs must be the same:
+// another SSRC is another stream, and needs another forwarder.
+func (f *Forwarder) Rebind(line Line) {
+	f.line = line
+	f.head.init(&f.line)
+}
+
+// Line returns what was negotiated.
+func (f *Forwarder) Line() *Line { return &f.line }
+
+// State returns the state.
+func (f *Forwarder) State() State { return f.state }
+
+// Layer is the layer that is being sent, −1 if none.
+func (f *Forwarder) Layer() int {
+	if f.cur.tap == nil {
+		return -1
+	}
+	return f.cur.tap.layer
+}
+
+// Waiting returns the layer whose keyframe is awaited and since when; −1 if none is.
+func (f *Forwarder) Waiting() (layer int, since int64) {
+	if f.next == nil {
+		return -1, 0
+	}
+	return f.next.layer, f.waiting
+}
+
+// Stats returns the counts.
+func (f *Forwarder) Stats() Stats { return f.stats }
+
+// SetMaxTID limits the temporal layers. Down takes effect at the next picture, up
+// at the next keyframe or layer-sync picture.
+func (f *Forwarder) SetMaxTID(tid int8) { f.maxTID = tid }
+
+// Select chooses what is to be sent. A nil src or a negative layer turns the line
+// off. The same choice again does nothing. Another layer of the same source is
+// switched to at its keyframe, and the current one is sent until then; another
+// source silences the current one at once, because the viewer has been told that
+// somebody else sits here.
+func (f *Forwarder) Select(src Source, layer int, clock *Clock, now int64) {
+	if src == nil || layer < 0 {
+		f.off()
+		return
+	}
+	f.clock = clock
+	if f.cur.tap != nil && f.cur.tap.src == src {
+		if f.cur.tap.layer == layer {
+			f.setNext(nil, now)
+			f.state = Live
+			return
+		}
+		if f.next == nil || f.next.layer != layer {
+			f.setNext(f.tap(src, layer), now)
+		}
+		f.state = Switch
+		return
+	}
+	f.dropCurrent()
+	if f.next == nil || f.next.src != src || f.next.layer != layer {
+		f.setNext(f.tap(src, layer), now)
+	}
+	f.state = WaitKey
+}
+
+// Selected says whether src is what is sent or waited for.
+func (f *Forwarder) Selected(src Source) bool {
+	return (f.cur.tap != nil && f.cur.tap.src == src) || (f.next != nil && f.next.src == src)
+}
+
+func (f *Forwarder) tap(src Source, layer int) *Tap {
+	return &Tap{F: f, sink: f.sink, src: src, layer: layer}
+}
+
+// setNext replaces the awaited tap, asking for a keyframe at once.
+func (f *Forwarder) setNext(t *Tap, now int64) {
+	if f.next != nil {
+		f.next.src.RemoveTap(f.next.layer, f.next)
+	}
+	f.next = t
+	if t == nil {
+		return
+	}
+	f.waiting = now
+	t.src.AddTap(t.layer, t)
+	f.askKeyframe(now)
+}
+
+func (f *Forwarder) askKeyframe(now int64) {
+	f.askedAt = now
+	if f.line.Video {
+		f.next.src.RequestKeyframe(f.next.layer)
+	}
+}
+
+func (f *Forwarder) dropCurrent() {
+	if t := f.cur.tap; t != nil {
+		t.src.RemoveTap(t.layer, t)
+		f.cur.tap = nil
+	}
+}
+
+func (f *Forwarder) off() {
+	f.setNext(nil, 0)
+	f.dropCurrent()
+	f.state = Off
+}
+
+// Close removes all taps. The forwarder can be used again with Select.
+func (f *Forwarder) Close() { f.off() }
+
+// Resync stops sending until the next keyframe: the stream has a hole that cannot
+// be repaired. Audio goes on with its next packet.
+func (f *Forwarder) Resync(now int64) {
+	t := f.cur.tap
+	if t == nil {
+		return
+	}
+	f.cur.tap = nil
+	f.state = WaitKey
+	if f.next != nil {
+		t.src.RemoveTap(t.layer, t) // the layer that was to come will do
+		return
+	}
+	t.started = false
+	f.next, f.waiting = t, now
+	f.askKeyframe(now)
+}
+
+// Tick repeats the request for an awaited keyframe.
+func (f *Forwarder) Tick(now int64) {
+	if f.next != nil && now-f.askedAt >= keyframeEvery {
+		f.askKeyframe(now)
+	}
+}
+
+// Keyframe passes a subscriber's wish for a keyframe on to the layer it sees, or is
+// about to see.
+func (f *Forwarder) Keyframe() {
+	t := f.next
+	if f.cur.tap != nil {
+		t = f.cur.tap
+	}
+	if t != nil && f.line.Video {
+		t.src.RequestKeyframe(t.layer)
+	}
+}
+
+// Rewrite makes of a packet that t delivered what the subscriber is to be sent. The
+// header and the payload are valid until the next call of any method; ok is false
+// if nothing is to be sent. The caller keeps its reference to p.
+func (f *Forwarder) Rewrite(t *Tap, p *rtpx.Packet, now int64) (h *rtp.Header, payload []byte, ok bool) {
+	if t != f.next && t != f.cur.tap {
+		f.stats.Stale++
+		return nil, nil, false
+	}
+	if t.Lost.Load() && t.Lost.Swap(false) && f.line.Video && t == f.cur.tap {
+		f.Resync(now)
+	}
+	late := t.started && p.ExtSeq <= t.high
+	jump := t.started && !late && (p.ExtSeq-t.high > maxGap || (t == f.cur.tap && p.SSRC != f.cur.ssrc))
+	t.high, t.started = max(t.high, p.ExtSeq), true
+	if jump && t == f.cur.tap {
+		f.Resync(now)
+	}
+	if t == f.next {
+		if late || !p.Start || !p.Key || len(p.Payload()) == 0 {
+			return nil, nil, false
+		}
+		f.begin(t, p)
+	}
+	if t != f.cur.tap {
+		f.stats.Stale++
+		return nil, nil, false
+	}
+	return f.forward(p)
+}
+
+// begin starts a stint with p, the first packet of a keyframe (or any of audio).
+func (f *Forwarder) begin(t *Tap, p *rtpx.Packet) {
+	f.dropCurrent()
+	f.next = nil
+	f.state = Live
+	ts := f.startTS(t, p)
+	first := f.out + 1
+	if f.begun && !f.marker && f.line.Video {
+		first++ // the frame before was cut off: let the receiver see that
+	}
+	c := &f.cur
+	c.tap, c.ssrc, c.first, c.high = t, p.SSRC, p.ExtSeq, p.ExtSeq-1
+	c.tsOff, c.dropping = p.TS-ts, false
+	c.seqs.reset(p.ExtSeq, first)
+	f.keyOut = first
+	f.out = first - 1
+	if f.line.Video {
+		f.sent.init(sentVideo)
+	} else {
+		f.sent.init(sentAudio)
+	}
+	if p.VP8.Len > 0 {
+		f.vp8.begin(&p.VP8, f.maxTID)
+	}
+	f.last = reference{src: t.src, layer: t.layer, ssrc: p.SSRC, tsOff: c.tsOff}
+	f.reportAt = 0
+	f.stats.Switches++
+}

@@ -1,0 +1,68 @@
+package forward
+
+// maxSpans bounds what a ranges remembers. Each drop that does not touch the one
+// before takes two; packets older than the oldest span are too late to be of use.
+const maxSpans = 128
+
+// span holds for the numbers from its own From up to the next span's: they are
+// either dropped, or sent as n-off (modulo 2^64, so off may stand for a negative).
+type span struct {
+	from, off uint64
+	drop      bool
+}
+
+// ranges maps the growing numbers of a source (extended sequence numbers, extended
+// picture ids) to those that a subscriber sees, where dropped numbers leave no
+// hole. It remembers where it dropped, so that a number that comes late still maps
+// to its own place. The zero value maps nothing.
+type ranges struct {
+	spans [maxSpans]span // a ring
+	first int            // index of the oldest span
+	n     int            // spans in use; the newest one is open-ended and never dropped
+}
+
+// reset forgets everything and maps in to out, and all above it likewise.
+func (r *ranges) reset(in, out uint64) {
+	r.first, r.n = 0, 1
+	r.spans[0] = span{from: in, off: in - out}
+}
+
+// at is the i-th oldest span.
+func (r *ranges) at(i int) *span { return &r.spans[(r.first+i)%maxSpans] }
+
+// drop leaves out the numbers lo..hi. Both must lie above every number that was
+// sent or dropped before; numbers between those and lo keep their places.
+func (r *ranges) drop(lo, hi uint64) {
+	open := r.at(r.n - 1)
+	off := open.off + (hi - lo + 1)
+	if open.from == lo && r.n >= 2 && r.at(r.n-2).drop {
+		open.from, open.off = hi+1, off // the dropped span before it just grows
+		return
+	}
+	if open.from == lo {
+		open.drop = true
+	} else {
+		r.push(span{from: lo, drop: true})
+	}
+	r.push(span{from: hi + 1, off: off})
+}
+
+func (r *ranges) push(s span) {
+	if r.n == maxSpans {
+		r.first = (r.first + 1) % maxSpans
+		r.n--
+	}
+	r.n++
+	*r.at(r.n - 1) = s
+}
+
+// get returns the number under which in is sent; false if it is dropped or older
+// than what is remembered.
+func (r *ranges) get(in uint64) (out uint64, ok bool) {
+	for i := r.n - 1; i >= 0; i-- {
+		if s := r.at(i); in >= s.from {
+			return in - s.off, !s.drop
+		}
+	}
+	return 0, false
+}

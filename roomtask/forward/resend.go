@@ -1,0 +1,83 @@
+package forward
+
+import (
+	"encoding/binary"
+
+	"github.com/pion/rtp"
+
+	"mayfly/roomtask/rtpx"
+)
+
+// minResendGap is the time within which one packet is not sent a second time, where
+// the round trip is shorter or unknown.
+const minResendGap = 20 * second / 1000
+
+// CanResend decides about one sequence number of a NACK (RFC 4585 §6.2.1), and
+// notes that it will be sent. The number it returns is for Resend. It refuses what
+// was asked for within a round trip, what lies before the newest keyframe, which
+// the decoder does not need any more, and what is not to be had.
+func (f *Forwarder) CanResend(seq uint16, now, rtt int64) (out uint64, ok bool) {
+	if f.line.RTXSSRC == 0 || f.cur.tap == nil || !f.begun {
+		return 0, false
+	}
+	out = f.sent.unwrap(seq)
+	if out < f.keyOut {
+		return 0, false
+	}
+	s := f.sent.find(out)
+	if s == nil || s.tries >= maxResends {
+		f.stats.Unrepaired++
+		return 0, false
+	}
+	if s.resentAt != 0 && now-s.resentAt < max(rtt, minResendGap) {
+		return 0, false
+	}
+	s.resentAt = now
+	s.tries++
+	return out, true
+}
+
+// Resend builds the retransmission (RFC 4588) of the packet that was sent as out:
+// the original sequence number, then the very bytes that were sent, on the RTX SSRC
+// with a count of its own. The payload is read again from the source's ring and
+// rewritten again. It never goes out on the media SSRC: SRTP must not encrypt two
+// different packets under one number.
+func (f *Forwarder) Resend(out uint64) (h *rtp.Header, payload []byte, ok bool) {
+	s := f.sent.find(out)
+	if s == nil || f.cur.tap == nil || out < f.keyOut {
+		return nil, nil, false
+	}
+	binary.BigEndian.PutUint16(f.scratch[:], uint16(out))
+	n := 2
+	if !s.empty {
+		size, ok := f.reread(s, f.scratch[2:])
+		if !ok {
+			f.stats.Unrepaired++
+			return nil, nil, false
+		}
+		n += size
+	}
+	f.rtxSeq++
+	f.stats.Resent++
+	h = f.head.forRTX()
+	h.SequenceNumber, h.Timestamp, h.Marker = f.rtxSeq, s.ts, s.marker
+	return h, f.scratch[:n], true
+}
+
+// reread writes the payload of s as it was sent to dst.
+func (f *Forwarder) reread(s *sentPacket, dst []byte) (n int, ok bool) {
+	t := f.cur.tap
+	p := t.src.Lookup(t.layer, s.ext)
+	if p == nil {
+		return 0, false
+	}
+	defer p.Release()
+	if p.SSRC != f.cur.ssrc || p.ExtSeq != s.ext {
+		return 0, false
+	}
+	if p.VP8.Len > 0 {
+		n = rtpx.RewriteVP8(dst, p.Payload(), p.VP8, s.vp8.pid, s.vp8.tl0, s.vp8.key)
+		return n, n > 0
+	}
+	return copy(dst, p.Payload()), true
+}

@@ -1,0 +1,152 @@
+package forward
+
+import (
+	"encoding/binary"
+
+	"github.com/pion/rtp"
+
+	"mayfly/roomtask/rtpx"
+)
+
+// forward sends a packet of the current stint, or finds that it must not be sent.
+func (f *Forwarder) forward(p *rtpx.Packet) (*rtp.Header, []byte, bool) {
+	c := &f.cur
+	if p.ExtSeq < c.first || p.SSRC != c.ssrc {
+		f.stats.Stale++ // from before the switch
+		return nil, nil, false
+	}
+	if p.ExtSeq > c.high {
+		if !f.inOrder(p) {
+			f.stats.Swallowed++
+			return nil, nil, false
+		}
+		out, _ := c.seqs.get(p.ExtSeq)
+		return f.emit(p, out, len(p.Payload()) == 0)
+	}
+	out, ok := c.seqs.get(p.ExtSeq)
+	if !ok || f.sent.tooOld(out) {
+		f.stats.Stale++
+		return nil, nil, false
+	}
+	if f.sent.find(out) != nil {
+		f.stats.Duplicate++
+		return nil, nil, false
+	}
+	// A hole was left for this number, so something must fill it, even when there is
+	// nothing to show: the receiver would ask for it again and again.
+	empty := len(p.Payload()) == 0 || (p.VP8.Len > 0 && !f.vp8.keep(&p.VP8, p.Key, f.maxTID))
+	return f.emit(p, out, empty)
+}
+
+// inOrder takes note of the newest packet so far. It returns false when the packet
+// is left out, and its number closed up.
+func (f *Forwarder) inOrder(p *rtpx.Packet) bool {
+	c := &f.cur
+	prev := c.high
+	c.high = p.ExtSeq
+	if len(p.Payload()) == 0 {
+		c.seqs.drop(p.ExtSeq, p.ExtSeq)
+		return false
+	}
+	if p.VP8.Len > 0 {
+		if p.Key && p.Start && p.ExtSeq != c.first && f.vp8.jumped(&p.VP8) {
+			f.vp8.begin(&p.VP8, f.maxTID)
+		}
+		if !f.vp8.keep(&p.VP8, p.Key, f.maxTID) {
+			lo := p.ExtSeq
+			if c.dropping && c.dropTS == p.TS {
+				lo = prev + 1 // a hole within a dropped picture is dropped with it
+			}
+			c.seqs.drop(lo, p.ExtSeq)
+			c.dropping, c.dropTS = true, p.TS
+			return false
+		}
+	}
+	c.dropping = false
+	if p.Key && p.Start && f.line.Video {
+		f.keyOut, _ = c.seqs.get(p.ExtSeq)
+	}
+	return true
+}
+
+// emit builds the packet that is sent as out, and remembers how.
+func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, []byte, bool) {
+	s := sentPacket{out: out, ext: p.ExtSeq, ts: p.TS - f.cur.tsOff, marker: p.Marker && !empty, empty: empty}
+	payload := p.Payload()
+	switch {
+	case empty:
+		payload = nil
+	case p.VP8.Len > 0:
+		n, ok := f.vp8.numbers(&p.VP8)
+		if !ok {
+			f.stats.Stale++
+			return nil, nil, false
+		}
+		s.vp8 = n
+		size := rtpx.RewriteVP8(f.scratch[:], payload, p.VP8, n.pid, n.tl0, n.key)
+		payload = f.scratch[:size]
+	}
+	if out > f.out {
+		f.out, f.marker = out, s.marker
+	}
+	if !f.begun || int32(s.ts-f.ts) > 0 {
+		f.ts, f.tsAt = s.ts, p.Arrival
+	}
+	f.begun = true
+	f.sent.put(s)
+	f.stats.Packets++
+	f.stats.Octets += uint32(len(payload))
+
+	h := f.head.forMedia(!f.line.Video && p.HasLevel, p.Level, p.Voice)
+	h.SequenceNumber, h.Timestamp, h.Marker = uint16(out), s.ts, s.marker
+	return h, payload, true
+}
+
+// StampTWCC writes the transport-wide sequence number into the header that Rewrite
+// or Resend returned last, and says whether the line has the extension. The Sender
+// counts, because the numbers run over all its lines in the order of the wire.
+func (f *Forwarder) StampTWCC(n uint16) bool {
+	if f.line.TWCCExt == 0 {
+		return false
+	}
+	binary.BigEndian.PutUint16(f.head.twcc[:], n)
+	return true
+}
+
+// startTS is the timestamp of the first packet of a stint. Within one stream it just
+// goes on; between two layers of a source both sender reports tell the distance;
+// otherwise the time that passed does.
+func (f *Forwarder) startTS(t *Tap, p *rtpx.Packet) uint32 {
+	if !f.begun {
+		return f.ts
+	}
+	elapsed := ticks(max(0, p.Arrival-f.tsAt), f.line.ClockRate)
+	ahead := elapsed
+	if ts, ok := f.mappedTS(t, p); ok {
+		// Compared near the expected value, because 32 bits are 13 h of video only.
+		d := int64(int32(ts - (f.ts + uint32(elapsed))))
+		if rate := int64(f.line.ClockRate); -rate < d && d < rate {
+			ahead = elapsed + d // else a report is out of date
+		}
+	}
+	ahead = max(1, min(ahead, elapsed+ticks(maxLead, f.line.ClockRate)))
+	return f.ts + uint32(ahead)
+}
+
+func (f *Forwarder) mappedTS(t *Tap, p *rtpx.Packet) (ts uint32, ok bool) {
+	l := &f.last
+	if l.src != t.src {
+		return 0, false
+	}
+	if l.layer == t.layer {
+		return p.TS - l.tsOff, l.ssrc == p.SSRC
+	}
+	to, ok1 := t.src.SenderReport(t.layer)
+	from, ok2 := t.src.SenderReport(l.layer)
+	if !ok1 || !ok2 || f.line.ClockRate == 0 {
+		return 0, false
+	}
+	since := int64(int32(p.TS-to.RTP)) * second / int64(f.line.ClockRate)
+	at := ntpNanos(to.NTP) + since
+	return from.RTP + uint32(ticks(at-ntpNanos(from.NTP), f.line.ClockRate)) - l.tsOff, true
+}

@@ -1,0 +1,13 @@
+// Package sendq sends to one subscriber. A Sender owns the subscriber's seats with
+// their forwarders, the transport-wide numbering, and the estimate of its path; its
+// goroutine is the only one that writes RTP to that PeerConnection.
+//
+// peer makes one Sender per PeerConnection, tells it which tracks its seats have
+// (SetSeat), what sits in them (Assign), what RTCP came back (Feedback) and the time
+// (Tick). None of these waits: everything lies in one inbox until the goroutine takes
+// it. The Sender must not know Pion's objects beyond the Writer, choose who sits
+// where, or keep packets longer than until they are written.
+//
+// Read sender.go first, then inbox.go, send.go (what goes out, in which order),
+// feedback.go (what comes back) and seat.go (which layer is wanted).
+package sendq

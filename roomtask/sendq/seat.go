@@ -1,0 +1,229 @@
+package sendq
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"mayfly/roomtask/alloc"
+	"mayfly/roomtask/bwe"
+	"mayfly/roomtask/forward"
+	"mayfly/roomtask/ingest"
+	"mayfly/shared/signal"
+)
+
+const (
+	ms     = int64(1e6)
+	second = int64(1e9)
+
+	maxLayers   = 8
+	decideEvery = 200 * ms // layers come, go and change their rates about as slowly
+
+	// A layer whose keyframe does not come within patience is left aside for a while
+	// when there is another one to show.
+	patience   = 2 * second
+	blockedFor = 5 * second
+)
+
+// Reasons why a seat's video is not sent, beside those of alloc.
+const (
+	ReasonCodec      = "codec"       // what is published cannot be forwarded
+	ReasonNoKeyframe = "no_keyframe" // asked for and not received yet
+)
+
+// seat is owned by the goroutine.
+type seat struct {
+	num          int
+	audio, video *line // nil = not negotiated
+	a            Assignment
+	reason       string
+	layers       []alloc.Layer
+}
+
+func (s *Sender) seat(num int) *seat {
+	st := s.seats[num]
+	if st == nil {
+		st = &seat{num: num}
+		s.seats[num] = st
+	}
+	return st
+}
+
+// bind makes the lines of a seat what was negotiated.
+func (s *Sender) bind(num int, audio, video *lineOut) {
+	st := s.seat(num)
+	st.audio = s.bindLine(st.audio, audio)
+	st.video = s.bindLine(st.video, video)
+	s.apply(st)
+}
+
+func (s *Sender) bindLine(old *line, o *lineOut) *line {
+	if old != nil && o != nil && old.out.SSRC == o.SSRC && old.out.RTXSSRC == o.RTXSSRC {
+		old.out.Out = o.Out
+		old.f.Rebind(o.line())
+		return old
+	}
+	if old != nil {
+		old.f.Close()
+		s.all = slices.DeleteFunc(s.all, func(l *line) bool { return l == old })
+		delete(s.lines, old.out.SSRC)
+		delete(s.lines, old.out.RTXSSRC)
+	}
+	if o == nil {
+		return nil
+	}
+	l := &line{s: s, out: *o}
+	l.f = forward.New(o.line(), l, uint16(rand.Uint32()), rand.Uint32())
+	s.all = append(s.all, l)
+	s.lines[o.SSRC] = l
+	if o.RTXSSRC != 0 {
+		s.lines[o.RTXSSRC] = l
+	}
+	return l
+}
+
+func (s *Sender) assign(num int, a Assignment) {
+	st := s.seat(num)
+	if st.a.Video != a.Video && st.video != nil {
+		st.video.blocked = [maxLayers]int64{}
+	}
+	st.a = a
+	s.apply(st)
+}
+
+// apply carries out a changed assignment: audio at once, video through the allocator.
+func (s *Sender) apply(st *seat) {
+	now := s.cfg.Now()
+	if st.audio != nil {
+		src := st.a.Audio
+		if src == nil || !playable(src) {
+			st.audio.f.Close()
+		} else {
+			st.audio.f.Select(src, 0, s.clock(src), now)
+		}
+	}
+	s.decide(now)
+}
+
+// clock is the one that all sources of a publisher share.
+func (s *Sender) clock(src *ingest.Source) *forward.Clock {
+	publisher, _, _ := strings.Cut(src.ID(), "/")
+	c := s.clocks[publisher]
+	if c == nil {
+		c = &forward.Clock{}
+		s.clocks[publisher] = c
+	}
+	return c
+}
+
+// playable says whether the codec is one that the seats negotiate. An unknown one
+// passes: it is known with the first packet.
+func playable(src *ingest.Source) bool {
+	c := src.Codec()
+	if src.Video() {
+		return c == "" || strings.EqualFold(c, "VP8")
+	}
+	return c == "" || strings.EqualFold(c, "opus") || strings.EqualFold(c, "red")
+}
+
+// decide chooses the layer of every seat.
+func (s *Sender) decide(now int64) {
+	s.decideAt = now + decideEvery
+	s.demands, s.wanted = s.demands[:0], s.wanted[:0]
+	var audio int64
+	for _, num := range s.seatNumbers() {
+		st := s.seats[num]
+		if st.audio != nil && st.a.Audio != nil {
+			audio += max(st.a.Audio.LayerInfo(0).Bps, minAudioBps)
+		}
+		if st.video == nil || st.a.Video == nil {
+			st.reason = ""
+			if st.video != nil {
+				st.video.f.Close()
+			}
+			continue
+		}
+		if !playable(st.a.Video) {
+			st.reason = ReasonCodec
+			st.video.f.Close()
+			continue
+		}
+		s.demands = append(s.demands, s.demand(st, now))
+		s.wanted = append(s.wanted, st)
+	}
+	budget := alloc.Unlimited
+	if e := s.est.Snapshot(now); e.State == bwe.Congested {
+		budget = e.Bps * 95 / 100
+	}
+	s.grants = alloc.Allocate(budget, audio, s.demands, s.grants)
+	for i, st := range s.wanted {
+		s.grant(st, s.grants[i], now)
+	}
+	s.show(now)
+}
+
+// minAudioBps is kept free for each audio line even while it is silent.
+const minAudioBps = 40_000
+
+func (s *Sender) seatNumbers() []int {
+	nums := make([]int, 0, len(s.seats))
+	for n := range s.seats {
+		nums = append(nums, n)
+	}
+	slices.Sort(nums)
+	return nums
+}
+
+// demand describes a seat's video to the allocator.
+func (s *Sender) demand(st *seat, now int64) alloc.Demand {
+	src := st.a.Video
+	st.layers = st.layers[:0]
+	others := false
+	for i := range min(src.LayerCount(), maxLayers) {
+		info := src.LayerInfo(i)
+		st.layers = append(st.layers, alloc.Layer{Active: info.Active, Width: info.Width, Height: info.Height, Bps: info.Bps})
+		others = others || (info.Active && now >= st.video.blocked[i])
+	}
+	if l, since := st.video.f.Waiting(); l >= 0 && l < maxLayers && now-since > patience && st.video.f.State() == forward.WaitKey {
+		st.video.blocked[l] = now + blockedFor
+	}
+	for i := range st.layers {
+		if others && now < st.video.blocked[i] {
+			st.layers[i].Active = false
+		}
+	}
+	return alloc.Demand{Class: classOf(&st.a), Layers: st.layers, Width: st.a.Width, Height: st.a.Height}
+}
+
+func classOf(a *Assignment) alloc.Class {
+	switch {
+	case a.Video.Kind() == signal.KindScreen:
+		return alloc.Screen
+	case a.Speaking:
+		return alloc.Speaker
+	case a.Pinned:
+		return alloc.Pinned
+	}
+	return alloc.Other
+}
+
+// grant carries out the allocator's answer for one seat.
+func (s *Sender) grant(st *seat, g alloc.Grant, now int64) {
+	src, f := st.a.Video, st.video.f
+	st.reason = g.Reason
+	switch {
+	case g.Layer >= 0:
+		f.Select(src, g.Layer, s.clock(src), now)
+	case g.Reason == alloc.ReasonMuted:
+		// It may begin at any moment. The tap is there before its first keyframe is,
+		// so that one need not be asked for; browsers start with the lowest layer.
+		if !f.Selected(src) {
+			f.Select(src, 0, s.clock(src), now)
+		}
+	default:
+		f.Close()
+	}
+	if _, since := f.Waiting(); g.Layer >= 0 && f.State() == forward.WaitKey && now-since > patience {
+		st.reason = ReasonNoKeyframe
+	}
+}
