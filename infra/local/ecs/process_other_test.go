@@ -1,0 +1,7 @@
+//go:build !linux
+
+package ecs
+
+const tiesLives = false
+
+func alive(int) bool { return false }
