@@ -96,7 +96,6 @@ type Reply struct {
 	Body any
 }
 
-
 // Get loads a room. Errors: ErrNotFound.
 func (l *Life) Get(ctx context.Context, room string) (Room, error) {
 	r, err := control.Load[control.Room](ctx, l.Store, control.RoomKey(room))
