@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # DynamoDB Local, AWS's own test engine, for the store's contract suite.
 #
-#   scripts/dynamodb-local.sh fetch                             download only
-#   scripts/dynamodb-local.sh                                   run on 127.0.0.1:${PORT:-8000}
-#   scripts/dynamodb-local.sh go test ./functions/store/...     run it around a command
+#   scripts/dynamodb-local.sh install                             download only
+#   scripts/dynamodb-local.sh run                                 on port ${PORT:-8000}
+#   scripts/dynamodb-local.sh run go test ./functions/store/...   around a command
 #
 # It needs Java 17 and, for the first run, Maven and Maven Central. Its native SQLite
 # exists for Linux on x86-64 (and for macOS), not for Linux on arm64.
@@ -12,15 +12,13 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 jars=$root/.tools/dynamodb-local
 . "$root/scripts/engine.sh"
 
-if [ ! -e "$jars/.complete" ]; then
+engine_install() {
+  [ ! -e "$jars/.complete" ] || return 0
   rm -rf "$jars"
   mvn --quiet --batch-mode -Dstyle.color=never --file "$root/scripts/dynamodb-local/pom.xml" \
     dependency:copy-dependencies -DoutputDirectory="$jars"
   touch "$jars/.complete"
-fi
-if [ "${1-}" = fetch ]; then
-  exit 0
-fi
+}
 
 engine_exec() {
   # -disableTelemetry: the engine reports its use to AWS otherwise. It has no option for

@@ -23,7 +23,7 @@ import (
 
 // TestContractDynamoDBLocal runs against AWS's own engine.
 func TestContractDynamoDBLocal(t *testing.T) {
-	s := engine(t, "MAYFLY_DYNAMODB_LOCAL", "scripts/dynamodb-local.sh go test ./functions/store/...", http.DefaultTransport)
+	s := engine(t, "MAYFLY_DYNAMODB_LOCAL", "scripts/dynamodb-local.sh run go test ./functions/store/...", http.DefaultTransport)
 	storetest.Run(t, func(*testing.T) store.Store { return s })
 }
 
@@ -32,7 +32,7 @@ func TestContractDynamoDBLocal(t *testing.T) {
 // other, so that concurrent ones both take effect. It gets one request at a time; the
 // races that the suite looks for are between requests.
 func TestContractMoto(t *testing.T) {
-	s := engine(t, "MAYFLY_MOTO", "scripts/moto.sh go test ./functions/store/...", &serial{})
+	s := engine(t, "MAYFLY_MOTO", "scripts/moto.sh run go test ./functions/store/...", &serial{})
 	storetest.Run(t, func(*testing.T) store.Store { return s })
 }
 
@@ -41,7 +41,7 @@ func TestContractMoto(t *testing.T) {
 // that make a transaction repeatable.
 func TestLostAnswers(t *testing.T) {
 	lossy := &lossy{}
-	s := engine(t, "MAYFLY_DYNAMODB_LOCAL", "scripts/dynamodb-local.sh go test ./functions/store/...", lossy)
+	s := engine(t, "MAYFLY_DYNAMODB_LOCAL", "scripts/dynamodb-local.sh run go test ./functions/store/...", lossy)
 	ctx := t.Context()
 	key := store.Key{PK: "lost#" + rand.Text(), SK: "1"}
 	one := store.Write{Item: store.Item{Key: key, Data: []byte(`1`)}}
