@@ -155,6 +155,9 @@ func (r *Room) offer(p *participant, f signal.Frame) {
 
 // mediaEvent handles what happened to a participant's PeerConnection.
 func (r *Room) mediaEvent(p *participant, ev Event) {
+	if ev.Done != nil {
+		defer ev.Done()
+	}
 	if r.people[p.id] != p {
 		return // a participant that left since
 	}

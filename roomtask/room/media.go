@@ -64,4 +64,5 @@ type Event struct {
 	Generation int
 	Code, Text string
 	Data       []byte
+	Done       func() // called when the event has been handled; may be nil
 }

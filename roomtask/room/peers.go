@@ -1,0 +1,208 @@
+package room
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+
+	"mayfly/roomtask/peer"
+	"mayfly/roomtask/rtpx"
+	"mayfly/roomtask/sendq"
+	"mayfly/roomtask/transport"
+	"mayfly/shared/signal"
+	"mayfly/shared/usage"
+)
+
+const (
+	maxPoolBytes  = 128 << 20 // packets of the whole room; above it new video is dropped
+	maxPending    = 64        // data-channel frames of one participant on their way to the loop
+	levelLifetime = int64(500 * time.Millisecond)
+	silence       = 127 // RFC 6464
+)
+
+// Peers makes the media of all participants of the task: it owns the sockets, the
+// certificate and the packet pool. Open comes before New, Close after the last media.
+type Peers struct {
+	IP               netip.Addr // to bind; invalid: found by itself
+	UDPPort, TCPPort int
+	Log              *slog.Logger
+
+	net  *transport.Transport // set once, by Open
+	cert *webrtc.Certificate
+	pool *rtpx.Pool
+}
+
+// Open binds the sockets, as soon as the control plane has told the public address.
+func (f *Peers) Open(m signal.Registered) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("certificate: %w", err)
+	}
+	if f.cert, err = webrtc.GenerateCertificate(key); err != nil {
+		return fmt.Errorf("certificate: %w", err)
+	}
+	public, _ := netip.ParseAddr(m.PublicIP)
+	ip := f.IP
+	switch {
+	case ip.IsValid():
+	case public.IsLoopback(): // the gateway is on this machine, and so are the clients
+		ip = public
+	default:
+		if ip, err = transport.OutboundIP(); err != nil {
+			return err
+		}
+	}
+	f.pool = rtpx.NewPool(maxPoolBytes)
+	f.net, err = transport.Open(transport.Config{IP: ip, UDPPort: f.UDPPort, TCPPort: f.TCPPort, PublicIP: public, Log: f.Log})
+	if err != nil {
+		return err
+	}
+	f.Log.Info("media open", "udp_port", f.net.UDPAddr().Port(), "tcp_port", f.net.TCPAddr().Port())
+	return nil
+}
+
+// Close closes the sockets.
+func (f *Peers) Close() {
+	if f.net != nil {
+		_ = f.net.Close()
+	}
+}
+
+// New makes one participant's PeerConnection. It is a NewMedia.
+func (f *Peers) New(id string, post func(Event)) (Media, error) {
+	m := &peerMedia{post: post, closed: make(chan struct{})}
+	p, err := peer.New(peer.Config{
+		ID: id, Cert: *f.cert, Net: f.net, Pool: f.pool, Log: f.Log, Post: m.event,
+		Now: func() int64 { return time.Now().UnixNano() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	m.Peer = p
+	m.assigned = map[int]sendq.Assignment{}
+	return m, nil
+}
+
+// peerMedia is a peer.Peer as Media. Its methods are the room loop's, but for Pulse.
+type peerMedia struct {
+	*peer.Peer
+	post    func(Event)
+	closed  chan struct{}
+	pending atomic.Int32 // EventData posted, not handled yet
+
+	assigned map[int]sendq.Assignment // by seat; owned by the room loop
+}
+
+// event turns what happened to the peer into the room's words.
+func (m *peerMedia) event(e peer.Event) {
+	switch e := e.(type) {
+	case peer.Answered:
+		m.post(Event{Kind: EventAnswered, Generation: e.Generation, Text: e.SDP})
+	case peer.Refused:
+		m.post(Event{Kind: EventRefused, Generation: e.Generation, Code: e.Code, Text: e.Message})
+	case peer.Connected:
+		m.post(Event{Kind: EventConnected})
+	case peer.Disconnected:
+		m.post(Event{Kind: EventDisconnected})
+	case peer.Failed:
+		m.post(Event{Kind: EventFailed, Text: e.Reason})
+	case peer.DataOpen:
+		m.post(Event{Kind: EventDataOpen})
+	case peer.Published:
+		m.post(Event{Kind: EventMediaChanged})
+	case peer.Data:
+		if m.pending.Add(1) > maxPending { // a flood must not fill everybody's mailbox
+			m.pending.Add(-1)
+			return
+		}
+		m.post(Event{Kind: EventData, Data: e.Frame, Done: func() { m.pending.Add(-1) }})
+	}
+}
+
+// Assign implements Media. The sender picks the layer from the size, and again
+// whenever the publisher's layers change.
+func (m *peerMedia) Assign(seat int, from Media, p Placement) {
+	var a sendq.Assignment
+	if src, ok := from.(*peerMedia); ok && src != nil {
+		if p.Audio != "" {
+			a.Audio = src.Publisher().Source(p.Audio)
+		}
+		if p.Video != "" {
+			a.Video, a.Width, a.Height, a.Pinned = src.Publisher().Source(p.Video), p.Width, p.Height, p.Pinned
+		}
+	}
+	if old, ok := m.assigned[seat]; ok && old == a {
+		return
+	}
+	m.assigned[seat] = a
+	m.Sender().Assign(seat, a)
+}
+
+// Paused implements Media.
+func (m *peerMedia) Paused(seat int) string {
+	for _, s := range m.Sender().Snapshot().Seats {
+		if s.Seat == seat {
+			return s.Paused
+		}
+	}
+	return ""
+}
+
+// Usage implements Media. Of what came in, the parts count payload; of what went
+// out, SRTP packets; the totals are the transport's own.
+func (m *peerMedia) Usage() (in, out usage.Bytes, transport string) {
+	in.Total, out.Total = m.Bytes()
+	for _, l := range m.Publisher().Stats().Layers {
+		if _, kind, _ := splitSource(l.Source); kind == signal.KindMic || kind == signal.KindScreenAudio {
+			in.Audio += int64(l.Bytes)
+		} else {
+			in.Video += int64(l.Bytes)
+		}
+	}
+	snap := m.Sender().Snapshot()
+	out.Audio, out.Video, out.RTX = snap.AudioBytes, snap.VideoBytes, snap.RTXBytes
+	return in, out, m.Transport()
+}
+
+// Quality implements Media. The score falls by five for each per cent lost and by
+// one for each 10 ms of round trip over 100 ms.
+func (m *peerMedia) Quality() signal.Quality {
+	snap := m.Sender().Snapshot()
+	q := signal.Quality{RTTMS: int(snap.RTT / int64(time.Millisecond)), LossPermil: int(snap.Loss * 1000)}
+	q.Score = max(0, 100-q.LossPermil/2-max(0, q.RTTMS-100)/10)
+	return q
+}
+
+// Level implements Media.
+func (m *peerMedia) Level() (level uint8, voice bool) {
+	s := m.Publisher().Source(signal.KindMic)
+	if s == nil {
+		return silence, false
+	}
+	level, voice, at := s.Level()
+	if time.Now().UnixNano()-at > levelLifetime {
+		return silence, false
+	}
+	return level, voice
+}
+
+// Pulse implements Media.
+func (m *peerMedia) Pulse(now int64) { m.Tick(now) }
+
+// Close implements Media.
+func (m *peerMedia) Close() {
+	go func() {
+		m.Peer.Close()
+		close(m.closed)
+	}()
+}
+
+// Closed implements Media.
+func (m *peerMedia) Closed() <-chan struct{} { return m.closed }
