@@ -1,0 +1,207 @@
+package robot
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/pion/interceptor"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+
+	"mayfly/shared/signal"
+)
+
+// codecs are what a robot offers: VP8 with rtx, and Opus.
+func engine() (*webrtc.API, error) {
+	m := &webrtc.MediaEngine{}
+	video := []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}, {Type: "transport-cc"}}
+	for _, c := range []struct {
+		p webrtc.RTPCodecParameters
+		t webrtc.RTPCodecType
+	}{
+		{webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1"}, PayloadType: 111}, webrtc.RTPCodecTypeAudio},
+		{webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000, RTCPFeedback: video}, PayloadType: 96}, webrtc.RTPCodecTypeVideo},
+		{webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: "apt=96"}, PayloadType: 97}, webrtc.RTPCodecTypeVideo},
+	} {
+		if err := m.RegisterCodec(c.p, c.t); err != nil {
+			return nil, err
+		}
+	}
+	ir := &interceptor.Registry{}
+	if err := webrtc.RegisterDefaultInterceptors(m, ir); err != nil {
+		return nil, err
+	}
+	se := webrtc.SettingEngine{}
+	se.SetIncludeLoopbackCandidate(true)
+	return webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithInterceptorRegistry(ir), webrtc.WithSettingEngine(se)), nil
+}
+
+// offer makes the PeerConnection: a data channel, the own sources, the seats.
+func (r *Robot) offer(cfg Config) (signal.Offer, error) {
+	o := signal.Offer{Generation: 1}
+	api, err := engine()
+	if err != nil {
+		return o, fmt.Errorf("robot: %w", err)
+	}
+	if r.PC, err = api.NewPeerConnection(webrtc.Configuration{}); err != nil {
+		return o, fmt.Errorf("robot: %w", err)
+	}
+	if r.dc, err = r.PC.CreateDataChannel(signal.DataChannelLabel, nil); err != nil {
+		return o, fmt.Errorf("robot: %w", err)
+	}
+	r.dc.OnOpen(func() { close(r.open) })
+	r.dc.OnMessage(func(m webrtc.DataChannelMessage) {
+		if f, err := signal.ParseFrame(m.Data, signal.MaxDataBytes); err == nil {
+			r.mu.Lock()
+			r.frames = append(r.frames, f)
+			r.mu.Unlock()
+		}
+	})
+	sources, err := r.addSources(cfg)
+	if err != nil {
+		return o, err
+	}
+	seats := map[string]int{} // mid → seat
+	var audio, video []*webrtc.RTPTransceiver
+	for range cfg.Seats {
+		for _, l := range []struct {
+			kind webrtc.RTPCodecType
+			list *[]*webrtc.RTPTransceiver
+		}{{webrtc.RTPCodecTypeAudio, &audio}, {webrtc.RTPCodecTypeVideo, &video}} {
+			t, err := r.PC.AddTransceiverFromKind(l.kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly})
+			if err != nil {
+				return o, fmt.Errorf("robot: %w", err)
+			}
+			*l.list = append(*l.list, t)
+		}
+	}
+	r.PC.OnTrack(func(track *webrtc.TrackRemote, recv *webrtc.RTPReceiver) {
+		r.count(track, seats[recv.RTPTransceiver().Mid()])
+	})
+	desc, err := r.PC.CreateOffer(nil)
+	if err != nil {
+		return o, fmt.Errorf("robot: %w", err)
+	}
+	gathered := webrtc.GatheringCompletePromise(r.PC)
+	if err := r.PC.SetLocalDescription(desc); err != nil {
+		return o, fmt.Errorf("robot: %w", err)
+	}
+	<-gathered
+	o.SDP = r.PC.LocalDescription().SDP
+	for kind, t := range sources {
+		o.Sources = append(o.Sources, signal.SourceLine{Mid: t.Mid(), Kind: kind})
+	}
+	for i := range cfg.Seats {
+		o.Seats = append(o.Seats, signal.SeatLine{Seat: i, Audio: audio[i].Mid(), Video: video[i].Mid()})
+		seats[audio[i].Mid()], seats[video[i].Mid()] = i, i
+	}
+	return o, nil
+}
+
+func (r *Robot) addSources(cfg Config) (map[string]*webrtc.RTPTransceiver, error) {
+	sources := map[string]*webrtc.RTPTransceiver{}
+	if cfg.Mute {
+		return sources, nil
+	}
+	for _, s := range []struct{ kind, mime string }{{signal.KindMic, webrtc.MimeTypeOpus}, {signal.KindCamera, webrtc.MimeTypeVP8}} {
+		track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: s.mime}, s.kind, "robot")
+		if err != nil {
+			return nil, fmt.Errorf("robot: %w", err)
+		}
+		t, err := r.PC.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+		if err != nil {
+			return nil, fmt.Errorf("robot: %w", err)
+		}
+		sources[s.kind] = t
+	}
+	return sources, nil
+}
+
+// count reads a seat's track to its end.
+func (r *Robot) count(track *webrtc.TrackRemote, seat int) {
+	n := &r.Packets[seat].Video
+	if track.Kind() == webrtc.RTPCodecTypeAudio {
+		n = &r.Packets[seat].Audio
+	}
+	buf := make([]byte, 1600)
+	for {
+		if _, _, err := track.Read(buf); err != nil {
+			return
+		}
+		n.Add(1)
+	}
+}
+
+// publish sends 30 frames of video, of 4 packets each, and 50 packets of audio a
+// second. A keyframe comes with every 30th frame, so that no PLI need be obeyed.
+func (r *Robot) publish(ctx context.Context) {
+	for _, s := range r.PC.GetSenders() {
+		track, ok := s.Track().(*webrtc.TrackLocalStaticRTP)
+		if !ok {
+			continue
+		}
+		if track.Kind() == webrtc.RTPCodecTypeAudio {
+			r.wg.Go(func() { speak(ctx, track) })
+		} else {
+			r.wg.Go(func() { film(ctx, track) })
+		}
+	}
+}
+
+func speak(ctx context.Context, track *webrtc.TrackLocalStaticRTP) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	payload := make([]byte, 80)
+	for n := uint32(0); ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			h := rtp.Header{Version: 2, SequenceNumber: uint16(n), Timestamp: n * 960}
+			_ = track.WriteRTP(&rtp.Packet{Header: h, Payload: payload})
+		}
+	}
+}
+
+func film(ctx context.Context, track *webrtc.TrackLocalStaticRTP) {
+	tick := time.NewTicker(time.Second / 30)
+	defer tick.Stop()
+	seq := uint16(0)
+	for frame := uint32(0); ; frame++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for i := range 4 {
+				h := rtp.Header{Version: 2, SequenceNumber: seq, Timestamp: frame * 3000, Marker: i == 3}
+				_ = track.WriteRTP(&rtp.Packet{Header: h, Payload: vp8(frame, i == 0, frame%30 == 0, 320, 180)})
+				seq++
+			}
+		}
+	}
+}
+
+// vp8 makes one packet's payload: the descriptor with a 15-bit picture id (RFC 7741
+// §4.2) and, at the start of a frame, the frame header (RFC 6386 §9.1).
+func vp8(frame uint32, start, key bool, width, height uint16) []byte {
+	p := make([]byte, 1000)
+	p[0], p[1] = 0x80, 0x80
+	if start {
+		p[0] |= 0x10
+	}
+	binary.BigEndian.PutUint16(p[2:], uint16(frame)|0x8000)
+	if !start {
+		return p
+	}
+	p[4] = 0x10 // shown, version 0
+	if !key {
+		p[4] |= 1
+		return p
+	}
+	copy(p[7:], []byte{0x9d, 0x01, 0x2a})
+	binary.LittleEndian.PutUint16(p[10:], width)
+	binary.LittleEndian.PutUint16(p[12:], height)
+	return p
+}
