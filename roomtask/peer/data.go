@@ -1,0 +1,296 @@
+package peer
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/pion/datachannel"
+	"github.com/pion/webrtc/v4"
+
+	"mayfly/shared/signal"
+)
+
+const (
+	maxQueuedBytes  = 2 * signal.MaxDataBytes // frames waiting for the channel
+	maxQueuedFrames = 1024
+	highWater       = 128 << 10 // bytes under way in SCTP; above it the writer waits …
+	lowWater        = 64 << 10  // … until it falls to this
+	maxChannels     = 16        // that a client may ever open: Pion remembers each
+
+	// What a client may send: 1 Mbit/s after a burst that fits the longest frame. Each
+	// message costs a little more than its bytes, for what handling it takes.
+	dataRate     = 128 << 10 // bytes per second
+	dataBurst    = 2 * signal.MaxDataBytes
+	messageToken = 512
+)
+
+// dataChannel is the participant's ordered channel. One goroutine reads it and one
+// writes it while it is open.
+type dataChannel struct {
+	p     *Peer
+	ready chan struct{} // something is queued
+
+	mu     sync.Mutex
+	queue  [][]byte // guarded by mu
+	bytes  int      // guarded by mu: of queue
+	opened int      // guarded by mu: channels so far
+	open   bool     // guarded by mu: one is in use
+	nextID uint64   // guarded by mu: of chunked frames
+}
+
+func newDataChannel(p *Peer) *dataChannel {
+	return &dataChannel{p: p, ready: make(chan struct{}, 1)}
+}
+
+// send queues a frame; the caller must not change it afterwards.
+func (d *dataChannel) send(frame []byte) bool {
+	if len(frame) == 0 || len(frame) > signal.MaxDataBytes {
+		return false
+	}
+	select {
+	case <-d.p.closing:
+		return false
+	default:
+	}
+	d.mu.Lock()
+	fits := d.bytes+len(frame) <= maxQueuedBytes && len(d.queue) < maxQueuedFrames
+	if fits {
+		d.queue = append(d.queue, frame)
+		d.bytes += len(frame)
+	}
+	d.mu.Unlock()
+	if fits {
+		select {
+		case d.ready <- struct{}{}:
+		default:
+		}
+	}
+	return fits
+}
+
+// take returns the oldest queued frame, nil if there is none.
+func (d *dataChannel) take() []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.queue) == 0 {
+		return nil
+	}
+	frame := d.queue[0]
+	d.queue[0] = nil
+	d.queue = d.queue[1:]
+	d.bytes -= len(frame)
+	return frame
+}
+
+// accept is called by Pion for each channel that the client opens.
+func (d *dataChannel) accept(dc *webrtc.DataChannel) {
+	d.mu.Lock()
+	d.opened++
+	tooMany := d.opened > maxChannels
+	d.mu.Unlock()
+	if tooMany {
+		d.p.fail(FailAbuse, errors.New("peer: too many data channels"))
+		return
+	}
+	usable := dc.Label() == signal.DataChannelLabel && dc.Ordered() && dc.MaxRetransmits() == nil && dc.MaxPacketLifeTime() == nil
+	low := make(chan struct{}, 1)
+	dc.SetBufferedAmountLowThreshold(lowWater)
+	dc.OnBufferedAmountLow(func() {
+		select {
+		case low <- struct{}{}:
+		default:
+		}
+	})
+	dc.OnOpen(func() {
+		raw, err := dc.Detach()
+		if err != nil {
+			d.p.cfg.Log.Debug("data channel", "err", err)
+			return
+		}
+		if !usable || !d.begin(&session{d: d, dc: dc, raw: raw, low: low, done: make(chan struct{})}) {
+			_ = raw.Close()
+		}
+	})
+}
+
+// begin uses an open channel, unless one is in use already.
+func (d *dataChannel) begin(s *session) bool {
+	d.mu.Lock()
+	inUse := d.open
+	d.open = true
+	d.mu.Unlock()
+	if inUse {
+		return false
+	}
+	return d.p.start(func() {
+		d.p.post(DataOpen{})
+		var writer sync.WaitGroup
+		writer.Go(s.write)
+		s.read()
+		close(s.done)
+		_ = s.raw.Close()
+		writer.Wait()
+		d.mu.Lock()
+		d.open = false
+		d.mu.Unlock()
+	})
+}
+
+// session is one open channel.
+type session struct {
+	d    *dataChannel
+	dc   *webrtc.DataChannel
+	raw  datachannel.ReadWriteCloser
+	low  chan struct{} // SCTP has fallen to lowWater
+	done chan struct{} // closed when reading has ended
+}
+
+// read hands on frames until the channel ends. While the client sends faster than it
+// may, it is not read, and SCTP's window holds it back.
+func (s *session) read() {
+	p := s.d.p
+	defer func() {
+		if r := recover(); r != nil {
+			_ = p.fault("data channel", r)
+		}
+	}()
+	var parts signal.Assembler
+	rate := bucket{tokens: dataBurst, at: p.cfg.Now()}
+	buf := make([]byte, maxMessage)
+	for {
+		n, _, err := s.raw.ReadDataChannel(buf)
+		if errors.Is(err, io.ErrShortBuffer) {
+			p.fail(FailAbuse, errors.New("peer: data channel message too long"))
+			return
+		}
+		if err != nil {
+			return
+		}
+		frame, err := whole(&parts, buf[:n])
+		if err != nil {
+			p.fail(FailAbuse, err)
+			return
+		}
+		if frame != nil {
+			p.post(Data{Frame: frame})
+		}
+		if wait := rate.take(n+messageToken, p.cfg.Now()); wait > 0 && !s.pause(wait) {
+			return
+		}
+	}
+}
+
+func (s *session) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-s.d.p.closing:
+		return false
+	}
+}
+
+// whole returns a copy of the message if it is a frame of its own, the whole frame if
+// it is the last chunk of one, and else nil. A message that is no frame at all is
+// handed on: the room answers it.
+func whole(parts *signal.Assembler, message []byte) ([]byte, error) {
+	f, err := signal.ParseFrame(message, len(message))
+	if err != nil || f.Type != signal.TypeChunk {
+		return append([]byte(nil), message...), nil
+	}
+	var c signal.Chunk
+	if err := signal.DecodeStrict(f, &c); err != nil {
+		return nil, err
+	}
+	return parts.Push(c)
+}
+
+// write sends what is queued until the channel ends.
+func (s *session) write() {
+	defer func() {
+		if r := recover(); r != nil {
+			_ = s.d.p.fault("data channel", r)
+		}
+	}()
+	for {
+		frame := s.d.take()
+		if frame == nil {
+			select {
+			case <-s.d.ready:
+				continue
+			case <-s.done:
+				return
+			case <-s.d.p.closing:
+				return
+			}
+		}
+		if err := s.frame(frame); err != nil {
+			s.d.p.cfg.Log.Debug("data channel write", "err", err)
+			return
+		}
+	}
+}
+
+func (s *session) frame(frame []byte) error {
+	if len(frame) <= signal.MaxPlainBytes {
+		return s.message(frame)
+	}
+	s.d.mu.Lock()
+	s.d.nextID++
+	id := s.d.nextID
+	s.d.mu.Unlock()
+	chunks, err := signal.Split(id, frame)
+	if err != nil {
+		return err
+	}
+	for _, c := range chunks {
+		text, err := signal.Encode(signal.TypeChunk, 0, c)
+		if err != nil {
+			return err
+		}
+		if err := s.message(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) message(text []byte) error {
+	for s.dc.BufferedAmount() > highWater {
+		select {
+		case <-s.low:
+		case <-s.done:
+			return io.ErrClosedPipe
+		case <-s.d.p.closing:
+			return io.ErrClosedPipe
+		}
+	}
+	_, err := s.raw.WriteDataChannel(text, true)
+	return err
+}
+
+// bucket is a token bucket that may go into debt.
+type bucket struct {
+	tokens int64 // bytes that may be taken now
+	at     int64 // ns, when tokens was right
+}
+
+// take takes n bytes and returns how long to wait until the debt is paid.
+func (b *bucket) take(n int, now int64) time.Duration {
+	elapsed := now - b.at
+	if elapsed < 0 || elapsed > int64(time.Minute) { // a minute fills it; more could overflow
+		elapsed = min(max(elapsed, 0), int64(time.Minute))
+		b.at = now - elapsed
+	}
+	earned := elapsed * dataRate / int64(time.Second)
+	// What the division leaves over stays in the clock, or a slow trickle would earn nothing.
+	b.at += earned * int64(time.Second) / dataRate
+	b.tokens = min(b.tokens+earned, dataBurst)
+	if b.tokens -= int64(n); b.tokens >= 0 {
+		return 0
+	}
+	return time.Duration(-b.tokens * int64(time.Second) / dataRate)
+}

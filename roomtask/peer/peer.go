@@ -1,0 +1,367 @@
+package peer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/transport/v4/packetio"
+	"github.com/pion/webrtc/v4"
+
+	"mayfly/roomtask/ingest"
+	"mayfly/roomtask/rtpx"
+	"mayfly/roomtask/sendq"
+	net "mayfly/roomtask/transport"
+	"mayfly/shared/signal"
+)
+
+const (
+	negotiationLimit = 10 * time.Second // with host candidates it takes milliseconds
+	closeLimit       = 5 * time.Second  // Pion's Close can hang; the room goes on without it
+	waitingOffers    = 4                // while one is negotiated
+)
+
+// Config is what a Peer needs. All fields are required but Log.
+type Config struct {
+	ID   string // of the participant
+	Cert webrtc.Certificate
+	Net  *net.Transport
+	Pool *rtpx.Pool   // shared by all peers of the task
+	Now  func() int64 // Unix nanoseconds, never going back
+	// Post takes events, from any goroutine and in their order; it must not block.
+	Post func(Event)
+	Log  *slog.Logger
+}
+
+// Peer is one participant's PeerConnection.
+type Peer struct {
+	// set once
+	cfg       Config
+	pc        *webrtc.PeerConnection
+	ice       *webrtc.ICETransport
+	publisher *ingest.Publisher
+	sender    *sendq.Sender
+	data      *dataChannel
+	offers    chan signal.Offer
+	states    chan struct{} // a hint to look at the connection's state
+	closing   chan struct{} // closed when Close begins
+	closed    chan struct{} // closed when it has ended
+
+	running   sync.WaitGroup // the loop, a negotiation, the data channel's goroutines
+	mu        sync.Mutex
+	stopped   bool // guarded by mu: nothing may be added to running
+	failOnce  sync.Once
+	closeOnce sync.Once
+
+	numbers  atomic.Pointer[[]int]  // seats, ascending
+	protocol atomic.Pointer[string] // of the selected pair
+
+	rttAt int64 // owned by the caller of Tick: when to tell the publisher the round trip
+
+	// owned by the loop
+	layout layout
+	seats  map[int]seatOuts
+	unset  []int // seats that the Sender does not know yet
+	last   answerCache
+	up     bool // has been connected
+	shown  webrtc.PeerConnectionState
+}
+
+// seatOuts are the bound tracks of a seat.
+type seatOuts struct{ audio, video *sendq.Out }
+
+// New makes a PeerConnection that waits for the first offer.
+func New(cfg Config) (*Peer, error) {
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)).With("participant", cfg.ID)
+	p := &Peer{
+		cfg: cfg, offers: make(chan signal.Offer, waitingOffers), states: make(chan struct{}, 1),
+		closing: make(chan struct{}), closed: make(chan struct{}),
+		seats: map[int]seatOuts{}, layout: layout{lines: map[string]line{}},
+	}
+	p.data = newDataChannel(p)
+	p.sender = sendq.New(sendq.Config{Now: cfg.Now, WriteRTCP: p.writeRTCP, Log: cfg.Log})
+	p.publisher = ingest.NewPublisher(ingest.Config{
+		Participant: cfg.ID, Pool: cfg.Pool, WriteRTCP: p.writeRTCP, Now: cfg.Now, Log: cfg.Log,
+		Feedback: p.sender.Feedback,
+		Changed:  func(s *ingest.Source) { p.post(Published{s}) },
+		Abuse:    func(reason string) { p.fail(FailAbuse, errors.New(reason)) },
+	})
+	pc, err := p.newConnection()
+	if err != nil {
+		p.sender.Close()
+		p.publisher.Close()
+		return nil, fmt.Errorf("peer: %w", err)
+	}
+	p.pc, p.ice = pc, pc.SCTP().Transport().ICETransport()
+	// The callbacks come on goroutines of their own, in no order: they only wake the loop.
+	pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { p.wake() })
+	p.ice.OnSelectedCandidatePairChange(p.selected)
+	pc.OnTrack(func(*webrtc.TrackRemote, *webrtc.RTPReceiver) {}) // packets come through bufferFactory
+	pc.OnDataChannel(p.data.accept)
+	p.running.Go(p.loop)
+	return p, nil
+}
+
+// Offer asks for an answer: Answered or Refused of the same generation follows.
+func (p *Peer) Offer(o signal.Offer) {
+	select {
+	case p.offers <- o:
+	default:
+		p.post(refused(o.Generation, signal.Fault(signal.CodeRateLimited, "too many offers at once")))
+	}
+}
+
+// Publisher receives what the participant publishes.
+func (p *Peer) Publisher() *ingest.Publisher { return p.publisher }
+
+// Sender sends what the participant receives.
+func (p *Peer) Sender() *sendq.Sender { return p.sender }
+
+// Seats are the numbers of the negotiated seats, ascending.
+func (p *Peer) Seats() []int {
+	if n := p.numbers.Load(); n != nil {
+		return *n
+	}
+	return nil
+}
+
+// SendData sends a frame over the data channel, after those sent before. It keeps
+// frames until the channel is open. False means that the frame was dropped: the
+// client is too slow, or gone.
+func (p *Peer) SendData(frame []byte) bool { return p.data.send(frame) }
+
+// Bytes are what came in and went out on the participant's transport, but for STUN:
+// SRTP, SRTCP and DTLS, over all ICE restarts.
+func (p *Peer) Bytes() (in, out int64) {
+	s := p.ice.Stats()
+	return int64(s.BytesReceived), int64(s.BytesSent)
+}
+
+// Transport is "udp" or "tcp", "" before a pair was selected.
+func (p *Peer) Transport() string {
+	if t := p.protocol.Load(); t != nil {
+		return *t
+	}
+	return ""
+}
+
+// Tick does the periodic work of publisher and sender, every 20 ms. One goroutine
+// calls it.
+func (p *Peer) Tick(now int64) {
+	defer func() {
+		if r := recover(); r != nil {
+			_ = p.fault("tick", r)
+		}
+	}()
+	p.sender.Tick(now)
+	if now >= p.rttAt { // both directions take the same path
+		p.rttAt = now + int64(time.Second)
+		p.publisher.SetRTT(p.sender.Snapshot().RTT)
+	}
+	p.publisher.Tick(now)
+}
+
+// Close ends the PeerConnection. It returns when all is gone, or after 5 s.
+func (p *Peer) Close() {
+	p.closeOnce.Do(func() {
+		p.mu.Lock()
+		p.stopped = true
+		p.mu.Unlock()
+		close(p.closing)
+		go p.shutdown()
+	})
+	watchdog := time.NewTimer(closeLimit)
+	defer watchdog.Stop()
+	select {
+	case <-p.closed:
+	case <-watchdog.C:
+		p.cfg.Log.Error("PeerConnection does not close", "after", closeLimit)
+	}
+}
+
+// shutdown closes the PeerConnection first: it unblocks everybody else.
+func (p *Peer) shutdown() {
+	defer close(p.closed)
+	if err := p.pc.GracefulClose(); err != nil {
+		p.cfg.Log.Debug("close", "err", err)
+	}
+	p.running.Wait()
+	p.sender.Close()
+	p.publisher.Close()
+}
+
+// loop owns the negotiation: one offer at a time, while the connection's state is
+// followed.
+func (p *Peer) loop() {
+	results := make(chan negotiated, 1)
+	var offers <-chan signal.Offer = p.offers // nil while one is negotiated
+	limit := time.NewTimer(negotiationLimit)
+	limit.Stop()
+	defer limit.Stop()
+	for {
+		select {
+		case <-p.closing:
+			return
+		case <-p.states:
+			p.follow()
+		case o := <-offers:
+			if p.begin(o, results) {
+				offers = nil
+				limit.Reset(negotiationLimit)
+			}
+		case n := <-results:
+			limit.Stop()
+			if n.err != nil {
+				p.fail(FailNegotiation, n.err)
+				continue // offers stay nil: there is nothing left to negotiate with
+			}
+			offers = p.offers
+			p.adopt(n)
+			p.last.answer = n.answer
+			p.post(Answered{Generation: n.generation, SDP: n.answer})
+		case <-limit.C:
+			p.fail(FailNegotiation, errors.New("peer: negotiation timed out"))
+		}
+	}
+}
+
+// begin starts the negotiation of an offer, unless it is refused or a repetition.
+func (p *Peer) begin(o signal.Offer, results chan<- negotiated) bool {
+	if p.last.answer != "" && o.Generation == p.last.generation && o.SDP == p.last.offer {
+		p.post(Answered{Generation: o.Generation, SDP: p.last.answer})
+		return false
+	}
+	if p.last.answer != "" && o.Generation <= p.last.generation {
+		p.post(refused(o.Generation, refuse("generation %d was answered already", p.last.generation)))
+		return false
+	}
+	c, fault := p.check(o)
+	if fault != nil {
+		p.post(refused(o.Generation, fault))
+		return false
+	}
+	p.last = answerCache{generation: o.Generation, offer: o.SDP}
+	return p.start(func() { results <- p.apply(o.Generation, c) })
+}
+
+func (p *Peer) check(o signal.Offer) (c *checked, fault *signal.Error) {
+	defer func() {
+		if r := recover(); r != nil {
+			_ = p.fault("offer", r)
+			fault = signal.Fault(signal.CodeInternal, "the offer could not be read")
+		}
+	}()
+	return checkOffer(o, &p.layout)
+}
+
+// follow tells how the connection's state has changed since it was last told.
+func (p *Peer) follow() {
+	state := p.pc.ConnectionState()
+	switch state {
+	case webrtc.PeerConnectionStateConnected:
+		if p.shown == state {
+			return
+		}
+		p.up = true
+		p.setSeats()
+		p.post(Connected{})
+	case webrtc.PeerConnectionStateDisconnected:
+		if p.shown == state || !p.up {
+			return
+		}
+		p.post(Disconnected{})
+	case webrtc.PeerConnectionStateFailed:
+		p.fail(FailICE, nil)
+	case webrtc.PeerConnectionStateClosed:
+		p.fail(FailClosed, nil) // we close only after the loop has ended
+	default:
+		return // on the way; an ICE restart passes here
+	}
+	p.shown = state
+}
+
+func (p *Peer) wake() {
+	select {
+	case p.states <- struct{}{}:
+	default:
+	}
+}
+
+func (p *Peer) selected(pair *webrtc.ICECandidatePair) {
+	protocol := pair.Local.Protocol.String()
+	p.protocol.Store(&protocol)
+}
+
+// start runs f in a goroutine that Close waits for, unless Close has begun.
+func (p *Peer) start(f func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped {
+		return false
+	}
+	p.running.Go(f)
+	return true
+}
+
+// post hands an event to the room. After Close nothing is told any more.
+func (p *Peer) post(e Event) {
+	select {
+	case <-p.closing:
+	default:
+		p.cfg.Post(e)
+	}
+}
+
+// fail says once that the PeerConnection is lost.
+func (p *Peer) fail(reason string, err error) {
+	p.failOnce.Do(func() {
+		if err != nil {
+			p.cfg.Log.Warn("participant lost", "reason", reason, "err", net.Redact(err.Error()))
+		}
+		p.post(Failed{Reason: reason})
+	})
+}
+
+// fault turns a panic into the end of this participant, and of nobody else.
+func (p *Peer) fault(where string, r any) error {
+	err := fmt.Errorf("peer: panic in %s: %v", where, r)
+	p.cfg.Log.Error("panic", "where", where, "value", fmt.Sprint(r), "stack", string(debug.Stack()))
+	p.fail(FailFault, err)
+	return err
+}
+
+// writeRTCP bypasses PeerConnection.WriteRTCP, which would allocate for
+// interceptors that we do not have.
+func (p *Peer) writeRTCP(packets []rtcp.Packet) error {
+	_, err := p.pc.SCTP().Transport().WriteRTCP(packets)
+	return err
+}
+
+// bufferFactory gives Pion the far ends of its SRTP and SRTCP streams.
+func (p *Peer) bufferFactory(t packetio.BufferPacketType, ssrc uint32) io.ReadWriteCloser {
+	return &guarded{ReadWriteCloser: p.publisher.BufferFactory(t, ssrc), p: p}
+}
+
+// guarded keeps a panic in the packet path from ending the process. Pion calls
+// Write on its SRTP goroutine.
+type guarded struct {
+	io.ReadWriteCloser
+	p *Peer
+}
+
+func (g *guarded) Write(b []byte) (n int, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			_ = g.p.fault("packet", r)
+			n, err = len(b), nil
+		}
+	}()
+	return g.ReadWriteCloser.Write(b)
+}

@@ -1,0 +1,65 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pion/webrtc/v4"
+
+	"mayfly/roomtask/ingest"
+	"mayfly/roomtask/sendq"
+)
+
+// seatTrack is the outgoing track of one seat line. All it does is to take the
+// write stream and SSRCs that Pion has made for the m-line, for the Sender. It is
+// used by the goroutine that negotiates; Pion calls Bind on it.
+type seatTrack struct {
+	line line
+	out  *sendq.Out // nil before Bind
+}
+
+func (t *seatTrack) RID() string      { return "" }
+func (t *seatTrack) StreamID() string { return streamID(t.line.seat) }
+func (t *seatTrack) ID() string       { return t.StreamID() + "-" + t.line.media() }
+
+// streamID is the msid of both tracks of a seat, so that browsers keep them in sync.
+func streamID(seat int) string { return fmt.Sprintf("seat-%d", seat) }
+
+func (t *seatTrack) Kind() webrtc.RTPCodecType {
+	if t.line.video {
+		return webrtc.RTPCodecTypeVideo
+	}
+	return webrtc.RTPCodecTypeAudio
+}
+
+// Bind is called by Pion while the answer is applied.
+func (t *seatTrack) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
+	mime := webrtc.MimeTypeOpus
+	if t.line.video {
+		mime = webrtc.MimeTypeVP8
+	}
+	for _, codec := range ctx.CodecParameters() {
+		if !strings.EqualFold(codec.MimeType, mime) || uint8(codec.PayloadType) != t.line.codec {
+			continue
+		}
+		t.out = &sendq.Out{
+			W: ctx.WriteStream(), SSRC: uint32(ctx.SSRC()), PT: t.line.codec, ClockRate: codec.ClockRate,
+			Mid: t.line.mid, MidExt: t.line.ext[ingest.ExtMid], TWCCExt: t.line.ext[ingest.ExtTransportSeq],
+			// The answer's SDP, which Pion writes, gives the stream's name as the CNAME.
+			CNAME: t.StreamID(),
+		}
+		if t.line.rtx != 0 {
+			t.out.RTXSSRC, t.out.RTXPT = uint32(ctx.SSRCRetransmission()), t.line.rtx
+		}
+		if !t.line.video {
+			t.out.AudioLevelExt = t.line.ext[ingest.ExtAudioLevel]
+		}
+		return codec, nil
+	}
+	return webrtc.RTPCodecParameters{}, errors.New("peer: codec of the m-line was not negotiated")
+}
+
+// Unbind is called by Pion when the PeerConnection closes. The Sender is closed
+// separately; until then its writes fail harmlessly.
+func (t *seatTrack) Unbind(webrtc.TrackLocalContext) error { return nil }
