@@ -1,0 +1,143 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mayfly/functions/control"
+	"mayfly/functions/control/controltest"
+	"mayfly/functions/control/life"
+	"mayfly/infra/local/boltstore"
+	"mayfly/shared/ticket"
+)
+
+// world is the API over the embedded store, with the rest of AWS faked.
+type world struct {
+	t     *testing.T
+	clock *controltest.Clock
+	store *boltstore.Store
+	fleet *controltest.Fleet
+	life  *life.Life
+	key   *ticket.Key
+	api   *API
+	acme  string // API key
+	other string // another tenant's
+}
+
+func newWorld(t *testing.T, change ...func(*Config)) *world {
+	t.Helper()
+	clock := controltest.NewClock()
+	s, err := boltstore.OpenWith(filepath.Join(t.TempDir(), "db"), boltstore.Options{Now: clock.Now, NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &world{t: t, clock: clock, store: s, fleet: controltest.NewFleet(clock), acme: NewKey("dev"), other: NewKey("live")}
+	log := slog.New(slog.DiscardHandler)
+	w.life = &life.Life{Store: s, Fleet: w.fleet, Post: controltest.NewPost(), Now: clock.Now, Log: log,
+		Config: life.Config{MaxRooms: 1000}}
+	keys, err := ParseKeys(KeyEntry("acme", w.acme) + "," + KeyEntry("other", w.other))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.key, err = ticket.KeyFromSecret("a secret for tests, 32 bytes long"); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{
+		Store: s, Life: w.life, Now: clock.Now, Log: log, Keys: keys, Key: w.key,
+		CursorKey: []byte("sixteen bytes or more"), Region: "eu-test-1",
+		PublicURL: "https://api.example/", SignallingURL: "wss://ws.example/live",
+		AllowedOrigins: []string{"https://app.example"},
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	if w.api, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// header is one request header.
+type header struct{ name, value string }
+
+// as sends an API key.
+func as(key string) header { return header{"Authorization", "Bearer " + key} }
+
+// idem sends an Idempotency-Key.
+func idem(key string) header { return header{"Idempotency-Key", key} }
+
+// do sends one request.
+func (w *world) do(method, path, body string, headers ...header) *httptest.ResponseRecorder {
+	w.t.Helper()
+	r := httptest.NewRequest(method, "https://api.example"+path, strings.NewReader(body))
+	for _, h := range headers {
+		r.Header.Add(h.name, h.value)
+	}
+	rec := httptest.NewRecorder()
+	w.api.ServeHTTP(rec, r)
+	return rec
+}
+
+// decode reads an answer of the status that is wanted.
+func decode[T any](w *world, rec *httptest.ResponseRecorder, status int) T {
+	w.t.Helper()
+	var v T
+	if rec.Code != status {
+		w.t.Fatalf("status %d, want %d: %s", rec.Code, status, rec.Body)
+	}
+	if err := json.Unmarshal(rec.Body.Bytes(), &v); err != nil {
+		w.t.Fatalf("answer is not JSON: %v: %s", err, rec.Body)
+	}
+	return v
+}
+
+// refused checks that the answer is the problem of that code, with all its members.
+func (w *world) refused(rec *httptest.ResponseRecorder, code string) Problem {
+	w.t.Helper()
+	if got := rec.Header().Get("Content-Type"); got != "application/problem+json" {
+		w.t.Fatalf("content type %q, want a problem: %d %s", got, rec.Code, rec.Body)
+	}
+	want := problem(code, "")
+	p := decode[Problem](w, rec, want.Status)
+	if p.Code != code || p.Type != TypeURI(code) || p.Title != want.Title || p.Status != want.Status || p.RequestID == "" {
+		w.t.Errorf("problem %+v, want code %s with type, title, status and request_id", p, code)
+	}
+	if want.RetryAfterS > 0 && rec.Header().Get("Retry-After") != fmt.Sprint(want.RetryAfterS) {
+		w.t.Errorf("Retry-After %q, want %d", rec.Header().Get("Retry-After"), want.RetryAfterS)
+	}
+	return p
+}
+
+// create makes a room of acme.
+func (w *world) create(body string, headers ...header) roomView {
+	w.t.Helper()
+	return decode[roomView](w, w.do("POST", "/v1/rooms", body, append(headers, as(w.acme))...), http.StatusCreated)
+}
+
+// rooms counts the rooms that are stored for a tenant.
+func (w *world) rooms(tenant string) int {
+	w.t.Helper()
+	all, err := control.LoadAll[control.Listed](context.Background(), w.store, control.TenantPK(tenant), control.ListedPrefix)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return len(all)
+}
+
+// verify checks a ticket as the socket function will.
+func (w *world) verify(token, room string, at time.Time) (ticket.Claims, error) {
+	return ticket.Verify(token, publishedKeys(w.store), room, at)
+}
