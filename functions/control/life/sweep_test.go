@@ -1,0 +1,290 @@
+package life
+
+import (
+	"fmt"
+	"testing"
+
+	"mayfly/functions/control"
+	"mayfly/functions/control/ledger"
+	"mayfly/shared/lifecycle"
+	"mayfly/shared/signal"
+	"mayfly/shared/usage"
+)
+
+func TestKillMovesTheRoom(t *testing.T) {
+	w := newWorld(t)
+	r := w.liveRoom()
+	client := w.watch(r.ID, "c1")
+	arn := w.task(r.ID, 1).ARN
+	w.fleet.Run(arn)
+	start := w.clock.MS()
+	w.clock.Advance(10e9)
+	w.heartbeat("link1", w.report("link1", 1, usage.Session{ID: "s1", Participant: "p1", JoinedMS: start, ParticipantMS: 9000}))
+	w.clock.Advance(4e9)
+	killed := w.fleet.Kill(arn)
+	w.changed(killed)
+	w.want(r.ID, lifecycle.Starting, 2)
+	equal(t, "client told", w.told(client), "starting/provisioning 2")
+	second := w.task(r.ID, 2)
+	equal(t, "tasks", len(w.fleet.Tasks()), 2)
+
+	// What the dead task left behind: its session ends at the stop, its late frames
+	// are refused, its event comes again.
+	late := usage.Session{ID: "s1", Participant: "p1", JoinedMS: start, ParticipantMS: 12_500}
+	w.replied(w.heartbeat("link1", w.report("link1", 1, late)), "refused wrong_epoch")
+	w.changed(killed, killed)
+	w.register(r.ID, 2, "link2", signal.LinkRegistered)
+	w.changed(killed)
+	w.want(r.ID, lifecycle.Live, 2)
+	equal(t, "client told", w.told(client), "live/live 2")
+	equal(t, "events", w.events(r.ID), []string{
+		"room.created", "room.starting", "room.live", "participant.joined", "room.starting", "participant.left", "room.live",
+	})
+	s := w.usage(r.ID).Participants[0]
+	equal(t, "session", fmt.Sprint(s.LeftMS-start, s.MS, s.Bounded, s.LeaveReason), "14000 12500 truetask_stopped")
+
+	w.clock.Advance(60e9)
+	w.replied(w.ending("link2", signal.Ending{Reason: "empty"}), signal.LinkEndingOK)
+	w.fleet.Run(second.ARN)
+	w.clock.Advance(1e9)
+	w.changed(w.fleet.Exit(second.ARN, 0))
+	w.want(r.ID, lifecycle.Ended, 2)
+	v := w.usage(r.ID)
+	equal(t, "usage", fmt.Sprint(v.Status, v.Quality, len(v.Epochs), v.Totals.ParticipantMS, v.Totals.TaskMSRaw, v.Totals.TaskSBillable),
+		fmt.Sprint("closed", "bounded", 2, int64(12500), int64(15000), int64(120)))
+}
+
+// TestStoppedBeforeEverything: ECS's word of the end overtakes everything.
+func TestStoppedBeforeEverything(t *testing.T) {
+	w := newWorld(t)
+	w.fleet.Faults = onCall("start", 1, tookEffect)
+	r := w.create()
+	w.changed(w.fleet.Exit(w.task(r.ID, 1).ARN, 1))
+	w.want(r.ID, lifecycle.Starting, 2)
+	// The first task's register frame was under way.
+	w.register(r.ID, 1, "link1", signal.LinkRefused+" wrong_epoch")
+	w.changed(w.fleet.Exit(w.task(r.ID, 2).ARN, 1))
+	equal(t, "reason", w.want(r.ID, lifecycle.Failed, 2).Reason, "start_failed")
+	equal(t, "tasks", len(w.fleet.Tasks()), 2)
+	equal(t, "usage", w.usage(r.ID).Status, "closed")
+}
+
+func TestEventsInAnyOrder(t *testing.T) {
+	w := newWorld(t)
+	r := w.create()
+	client := w.watch(r.ID, "c1")
+	arn := w.task(r.ID, 1).ARN
+	created := w.fleet.TakeEvents()[0]
+	pulling := w.fleet.Pull(arn)
+	w.clock.Advance(3e9)
+	running := w.fleet.Run(arn)
+	w.changed(running, pulling, created, running, pulling)
+	equal(t, "client told", w.told(client), "starting/booting 1")
+	w.register(r.ID, 1, "link1", signal.LinkRegistered)
+	w.ending("link1", signal.Ending{Reason: "empty"})
+	stopped := w.fleet.Exit(arn, 0)
+	w.changed(stopped, running, stopped, created)
+	w.want(r.ID, lifecycle.Ended, 1)
+	e := w.usage(r.ID).Epochs[0]
+	equal(t, "times", fmt.Sprint(e.PullStartedMS, e.StartedMS, e.StoppedMS), fmt.Sprint(pulling.PullStartedMS, running.StartedMS, stopped.StoppedMS))
+	equal(t, "stop", fmt.Sprint(e.Stopped, e.StoppedFrom, *e.ExitCode), "trueecs_event0")
+	equal(t, "stopped", w.fleet.StopAsked(arn), false)
+	w.changed(control.Task{ARN: "arn/x", StartedBy: "somebody", LastStatus: "RUNNING"}) // not ours
+	w.changed(control.Task{ARN: "arn/x", StartedBy: "room/none/1", LastStatus: "STOPPED"})
+}
+
+func TestTerminatedTaskMoves(t *testing.T) {
+	w := newWorld(t)
+	r := w.liveRoom()
+	client := w.watch(r.ID, "c1")
+	w.replied(w.ending("link1", signal.Ending{Reason: signal.ReasonTerminated, Final: true}), signal.LinkEndingOK)
+	equal(t, "client told", w.told(client), "starting/provisioning 1")
+	if _, _, err := w.life.AdmitJoin(w.ctx, r.ID); err != ErrNotLive {
+		t.Errorf("join while moving: %v", err)
+	}
+	w.changed(w.fleet.Exit(w.task(r.ID, 1).ARN, 0)) // SIGTERM: exit code 0, and yet the room goes on
+	w.want(r.ID, lifecycle.Starting, 2)
+	w.register(r.ID, 2, "link2", signal.LinkRegistered)
+	equal(t, "client told", w.told(client), "starting/provisioning 2, live/live 2")
+}
+
+// TestSweepOfStuckStates: whatever was lost, the sweep finds the way on.
+func TestSweepOfStuckStates(t *testing.T) {
+	minutes := func(w *world, n int) {
+		for range n {
+			w.clock.Advance(60e9)
+			_ = w.life.Sweep(w.ctx) // a fault that the case injects is reported
+		}
+	}
+	for _, c := range []struct {
+		name string
+		do   func(w *world) (room string)
+		want lifecycle.State
+		sum  string // epochs, tasks started
+	}{
+		{"requested, and the creator died", func(w *world) string {
+			made, err := w.life.create(w.ctx, newRoom("room_x", request(""), w.clock.Now()), request(""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.sweep()
+			w.register(made.ID, 1, "link1", signal.LinkRegistered)
+			return made.ID
+		}, lifecycle.Live, "1 1"},
+		{"start answered by a crash", func(w *world) string {
+			w.fleet.Faults = onCall("start", 1, tookEffect)
+			id := w.create().ID
+			minutes(w, 1)
+			return id
+		}, lifecycle.Starting, "1 1"},
+		{"task never registers, its events are lost", func(w *world) string {
+			id := w.create().ID
+			minutes(w, 2)
+			w.fleet.Kill(w.task(id, 1).ARN)
+			minutes(w, 1)
+			w.register(id, 2, "link2", signal.LinkRegistered)
+			return id
+		}, lifecycle.Live, "2 2"},
+		{"live task died, its event is lost", func(w *world) string {
+			id := w.liveRoom().ID
+			w.fleet.Kill(w.task(id, 1).ARN)
+			minutes(w, 1)
+			return id
+		}, lifecycle.Starting, "2 2"},
+		{"live task died so long ago that ECS forgot it", func(w *world) string {
+			id := w.liveRoom().ID
+			w.fleet.Kill(w.task(id, 1).ARN)
+			w.fleet.Hide(w.task(id, 1).ARN, true)
+			minutes(w, 2)
+			return id
+		}, lifecycle.Starting, "2 2"},
+		{"live but silent: ECS says it runs", func(w *world) string {
+			id := w.liveRoom().ID
+			minutes(w, 8)
+			if w.fleet.StopAsked(w.task(id, 1).ARN) {
+				t.Error("stopped for being silent")
+			}
+			return id
+		}, lifecycle.Live, "1 1"},
+		{"live but silent for too long", func(w *world) string {
+			id := w.liveRoom().ID
+			minutes(w, 12)
+			if !w.fleet.StopAsked(w.task(id, 1).ARN) {
+				t.Error("not stopped")
+			}
+			w.fleet.Kill(w.task(id, 1).ARN)
+			minutes(w, 1)
+			return id
+		}, lifecycle.Starting, "2 2"},
+		{"draining: the task does not listen", func(w *world) string {
+			id := w.liveRoom().ID
+			w.post.Drop("link1")
+			if err := w.life.Delete(w.ctx, id); err != nil {
+				t.Fatal(err)
+			}
+			minutes(w, 2)
+			if !w.fleet.StopAsked(w.task(id, 1).ARN) {
+				t.Error("not stopped")
+			}
+			w.fleet.Kill(w.task(id, 1).ARN)
+			minutes(w, 1)
+			return id
+		}, lifecycle.Ended, "1 1"},
+		{"deleted while RunTask failed and yet took effect", func(w *world) string {
+			w.fleet.Faults = onCall("start", 1, tookEffect)
+			id := w.create().ID
+			if err := w.life.Delete(w.ctx, id); err != nil {
+				t.Fatal(err)
+			}
+			minutes(w, 2)
+			if !w.fleet.StopAsked(w.task(id, 1).ARN) {
+				t.Error("not stopped")
+			}
+			w.fleet.Kill(w.task(id, 1).ARN)
+			minutes(w, 1)
+			return id
+		}, lifecycle.Ended, "1 1"},
+		{"deleted while RunTask failed", func(w *world) string {
+			w.fleet.Faults = onCall("start", 1, fails)
+			id := w.create().ID
+			if err := w.life.Delete(w.ctx, id); err != nil {
+				t.Fatal(err)
+			}
+			minutes(w, 2)
+			return id
+		}, lifecycle.Ended, "1 0"},
+		{"past its maximum duration, task gone mad", func(w *world) string {
+			id := w.liveRoom().ID
+			for range 62 {
+				w.clock.Advance(60e9)
+				w.heartbeat("link1", w.report("link1", 2))
+				w.sweep()
+			}
+			minutes(w, 2)
+			w.fleet.Kill(w.task(id, 1).ARN)
+			minutes(w, 1)
+			return id
+		}, lifecycle.Ended, "1 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			r := w.get(c.do(w))
+			if r.State != c.want {
+				t.Errorf("room is %s, want %s (%s)", r.State, c.want, r.Reason)
+			}
+			equal(t, "epochs and tasks", fmt.Sprint(r.Epoch, len(w.fleet.Tasks())), c.sum)
+			if r.State.Final() {
+				equal(t, "usage", w.usage(r.ID).Status, ledger.StatusClosed)
+				equal(t, "settled", r.Settled, true)
+				equal(t, "quota", w.quota(), 0)
+			}
+			w.events(r.ID)
+		})
+	}
+}
+
+func TestSweepStopsOrphans(t *testing.T) {
+	w := newWorld(t)
+	r := w.liveRoom()
+	second := w.fleet.Stray(startedBy(r.ID, 1)).ARN
+	lost := w.fleet.Stray(startedBy("room_none", 1)).ARN
+	foreign := w.fleet.Stray("somebody").ARN
+	w.sweep()
+	equal(t, "a second task of a room", w.fleet.StopAsked(second), true)
+	equal(t, "a young task without a room", w.fleet.StopAsked(lost), false)
+	for range 4 {
+		w.clock.Advance(60e9)
+		w.heartbeat("link1", w.report("link1", 0))
+		w.sweep()
+	}
+	equal(t, "an old one", w.fleet.StopAsked(lost), true)
+	equal(t, "somebody else's", w.fleet.StopAsked(foreign), false)
+	equal(t, "the room's own", w.fleet.StopAsked(r.Task), false)
+	w.want(r.ID, lifecycle.Live, 1)
+}
+
+// TestSweepPages: more due rooms than a page holds.
+func TestSweepPages(t *testing.T) {
+	w := newWorld(t)
+	rooms := 0
+	for i := 0; rooms < 250; i++ {
+		if id := fmt.Sprint("room_", i); control.Shard(id) == 3 {
+			rooms++
+			room := newRoom(id, request(""), w.clock.Now())
+			w.put(&room)
+		}
+	}
+	w.sweep()
+	equal(t, "tasks", len(w.fleet.Tasks()), 250)
+}
+
+func TestRoomMessageEta(t *testing.T) {
+	w := newWorld(t)
+	w.life.Config.StartEtaMS = 25_000
+	r := w.create()
+	equal(t, "eta", w.life.RoomMessage(r).EtaMS, 25_000)
+	w.clock.Advance(20e9)
+	equal(t, "eta", w.life.RoomMessage(r).EtaMS, 5000)
+	w.clock.Advance(20e9)
+	equal(t, "eta", w.life.RoomMessage(r).EtaMS, 0)
+}
