@@ -1,0 +1,111 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"io"
+	"runtime/debug"
+	"testing"
+	"time"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/transport/v4/packetio"
+
+	"mayfly/roomtask/rtpx"
+	"mayfly/shared/signal"
+)
+
+// counter is the cheapest tap there can be.
+type counter struct{ n int }
+
+func (c *counter) Deliver(*rtpx.Packet) { c.n++ }
+
+// steady is a publisher of one simulcast layer, six packets a frame, and a
+// microphone, both with all header extensions, as browsers send them.
+type steady struct {
+	p            *Publisher
+	video, audio io.ReadWriteCloser
+	vbuf, abuf   []byte
+	videoTap     counter
+	audioTap     counter
+	now          int64
+	n            int
+	transport    uint16
+}
+
+func newSteady(t testing.TB) *steady {
+	s := &steady{now: int64(time.Hour)}
+	s.p = NewPublisher(Config{
+		Participant: "alice", Pool: rtpx.NewPool(64 << 20), Now: func() int64 { return s.now },
+		WriteRTCP: func([]rtcp.Packet) error { return nil },
+	})
+	t.Cleanup(s.p.Close)
+	s.p.Bind([]Line{micLine, cameraLine})
+	s.p.Source(signal.KindCamera).AddTap(0, &s.videoTap)
+	s.p.Source(signal.KindMic).AddTap(0, &s.audioTap)
+	s.video = s.p.BufferFactory(packetio.RTPBufferPacket, 10)
+	s.audio = s.p.BufferFactory(packetio.RTPBufferPacket, 20)
+
+	v := ids("2", "q", "")
+	v[idSeq] = "\x00\x00"
+	s.vbuf = packet{ssrc: 10, pt: ptVP8, ext: v, payload: append([]byte{0x90, 0xE0, 0x80, 0x01, 0, 0x20, 0x51}, make([]byte, 1093)...)}.bytes(t)
+	a := ids("1", "", "")
+	a[idSeq], a[idLevel] = "\x00\x00", "\x9E"
+	s.abuf = packet{ssrc: 20, pt: ptOpus, ext: a, payload: make([]byte, 80)}.bytes(t)
+	return s
+}
+
+// step sends one video packet, and an audio packet after each sixth.
+func (s *steady) step() {
+	s.now += int64(5500 * time.Microsecond)
+	s.number(s.vbuf[17:]) // behind the fixed header and one byte of element header
+	s.write(s.video, s.vbuf, s.n, uint32(s.n/6*3000))
+	if s.n%6 == 5 {
+		s.number(s.abuf[19:]) // the same, and the audio level before it
+		s.write(s.audio, s.abuf, s.n/6, uint32(s.n/6*960))
+	}
+	s.n++
+}
+
+// number sets the transport-wide sequence number.
+func (s *steady) number(b []byte) {
+	binary.BigEndian.PutUint16(b, s.transport)
+	s.transport++
+}
+
+func (s *steady) write(w io.Writer, b []byte, seq int, ts uint32) {
+	binary.BigEndian.PutUint16(b[2:], uint16(seq))
+	binary.BigEndian.PutUint32(b[4:], ts)
+	_, _ = w.Write(b)
+}
+
+func TestReceivingDoesNotAllocate(t *testing.T) {
+	s := newSteady(t)
+	for range 3000 { // fills the rings and the pool
+		s.step()
+	}
+	// A collection would empty the pool's spare packets, and AllocsPerRun rounds
+	// down: so none runs, and one run is a thousand packets.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	if n := testing.AllocsPerRun(6, func() {
+		for range 1000 {
+			s.step()
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations per 1000 packets, want 0", n)
+	}
+	if _, told := decode(t, s.p.twcc.build(nil, 1)[0]); len(told) < 1000 {
+		t.Errorf("only %d packets were recorded for feedback", len(told))
+	}
+	if s.videoTap.n != s.n || s.audioTap.n != s.n/6 {
+		t.Errorf("%d video and %d audio packets of %d reached the taps", s.videoTap.n, s.audioTap.n, s.n)
+	}
+}
+
+// BenchmarkReceive is the cost of one packet from Pion's Write to one tap.
+func BenchmarkReceive(b *testing.B) {
+	s := newSteady(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.step()
+	}
+}
