@@ -1,0 +1,119 @@
+// What the page says. Pure: codes and states in, sentences out.
+
+/** @import { Quality, Room, Stats } from "./types.js" */
+
+/** @type {Record<string, string>} */
+const PHASES = {
+  requested: "Your room is being prepared",
+  provisioning: "Finding a server for your room",
+  pulling: "Loading your room",
+  booting: "Starting your room",
+  live: "Your room is ready",
+  draining: "This room is closing",
+};
+
+/**
+ * The room's state in words, and how far it is (0 to 100, or null).
+ * @param {Room | null} room @param {number} now ms @param {boolean} waiting whether the person has asked to join
+ */
+export function roomStatus(room, now, waiting) {
+  if (!room) return { text: "Connecting…", done: null };
+  if (room.state === "live") return { text: waiting ? "Joining…" : "Your room is ready.", done: null };
+  const phase = PHASES[room.phase] ?? PHASES[room.state] ?? "Your room is starting";
+  // The clocks of two machines: a negative or absurd difference says nothing.
+  const elapsed = now - room.since_ms;
+  const known = elapsed >= 0 && elapsed < 600_000;
+  let text = phase + (known ? `, ${Math.round(elapsed / 1000)} s` : "…");
+  let done = null;
+  if (room.eta_ms) {
+    const left = room.eta_ms - (known ? elapsed : 0);
+    text += left > 1000 ? `; about ${Math.ceil(left / 1000)} s to go.` : "; any moment now.";
+    done = known ? Math.min(95, (100 * elapsed) / room.eta_ms) : null;
+  }
+  return { text: waiting ? `${text} You will join as soon as it is ready.` : text, done };
+}
+
+/** @type {Record<string, [string, string]>} */
+const OVER = {
+  left: ["You left the call", "Thank you for being there."],
+  replaced: ["You joined somewhere else", "This call goes on in another window or on another device."],
+  ejected: ["You were removed from the call", "Whoever runs this call ended your participation."],
+  connection_lost: ["The connection was lost", "Check your network, then join again."],
+  empty: ["The call is over", "Everyone has left."],
+  unused: ["The room was closed", "Nobody joined in time. Ask for a new link."],
+  max_duration: ["The call is over", "It reached its longest allowed time."],
+  deleted: ["The call is over", "Whoever runs this call ended it."],
+  terminated: ["The call was interrupted", "The server is going away. Join again in a moment."],
+  failed: ["The room could not be kept running", "Ask for a new link."],
+  ended: ["The call is over", "This room has ended."],
+  room_ended: ["The call is over", "This room has ended."],
+  room_not_found: ["There is no such room", "Check the link, or ask for a new one."],
+  room_full: ["The room is full", "Try again when someone has left."],
+  ticket_expired: ["This link is too old", "Links work for a short time only. Ask for a new one."],
+  ticket_used: ["This link was used before", "Each link works once. Ask for a new one, or go back to the window where you joined."],
+  ticket_invalid: ["This link does not work", "It may be incomplete. Copy it again, or ask for a new one."],
+  ticket_wrong_room: ["This link is for another room", "Ask for a new one."],
+  resume_invalid: ["You cannot come back with this", "You may have joined elsewhere since. Ask for a new link."],
+  no_link: ["This page needs a link", "Open the link that you were given for the call."],
+  unsupported: ["This browser cannot make calls", "Use a current Firefox, Chrome, Edge or Safari."],
+  signalling_lost: ["The service cannot be reached", "Check your network, then try again."],
+};
+
+/** Why it is over, and what to do. @param {string} code */
+export function whyOver(code) {
+  const [title, text] = OVER[code] ?? ["Something went wrong", "Try again. If it happens again, tell whoever runs this call."];
+  return { title, text };
+}
+
+/** @type {Record<string, string>} */
+const PAUSED = {
+  muted: "Camera off",
+  hidden: "",
+  bandwidth: "Paused: weak connection",
+  codec: "This browser cannot show this video",
+  no_keyframe: "Starting…",
+};
+
+/** Why a picture is not shown. @param {string | undefined} paused @param {boolean} screen */
+export function whyPaused(paused, screen) {
+  if (!paused) return "";
+  return paused === "muted" && screen ? "Sharing ended" : (PAUSED[paused] ?? "Paused");
+}
+
+/** The connection line. @param {Stats | null} stats @param {boolean} signalling */
+export function connectionLine(stats, signalling) {
+  if (!stats || !stats.transport) return "Connecting…";
+  const parts = [stats.transport.toUpperCase()];
+  if (stats.rttMs !== null) parts.push(`${stats.rttMs} ms`);
+  parts.push(`${(100 * Math.max(stats.lossIn, stats.lossOut)).toFixed(1)} % loss`);
+  parts.push(`↓ ${megabits(stats.bpsIn)} ↑ ${megabits(stats.bpsOut)} Mbit/s`);
+  if (!signalling) parts.push("service reconnecting");
+  return parts.join(" · ");
+}
+
+/** @param {number} bps */
+const megabits = (bps) => (Math.max(0, bps) / 1e6).toFixed(1);
+
+/** Whether the line should warn. @param {Stats | null} stats @param {Quality | null} quality */
+export function weak(stats, quality) {
+  return (stats !== null && Math.max(stats.lossIn, stats.lossOut) > 0.05) || (quality !== null && quality.score < 40);
+}
+
+/** One or two letters for someone without a picture. @param {string} name */
+export function initials(name) {
+  const words = name.trim().split(/\s+/).filter(Boolean);
+  const first = [...(words[0] ?? "?")][0] ?? "?";
+  const last = words.length > 1 ? ([...(words.at(-1) ?? "")][0] ?? "") : "";
+  return (first + last).toUpperCase();
+}
+
+/** What to do when a device does not open. @param {unknown} err */
+export function deviceProblem(err) {
+  const name = err instanceof Error ? err.name : "";
+  if (name === "NotAllowedError") {
+    return "Camera and microphone are blocked. Allow them with the icon in the address bar, then choose them here again. You can also join without.";
+  }
+  if (name === "NotFoundError" || name === "OverconstrainedError") return "No such camera or microphone was found. You can join without.";
+  if (name === "NotReadableError") return "Another program uses the camera or microphone. Close it, or join without.";
+  return "Camera and microphone cannot be used here. You can join without.";
+}
