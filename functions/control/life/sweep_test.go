@@ -288,3 +288,28 @@ func TestRoomMessageEta(t *testing.T) {
 	w.clock.Advance(20e9)
 	equal(t, "eta", w.life.RoomMessage(r).EtaMS, 0)
 }
+
+// TestFinalRoomWithUnprovedTask: whatever brought a room to its end, its record
+// stays open until ECS has proved every task's, and the sweep pursues that.
+func TestFinalRoomWithUnprovedTask(t *testing.T) {
+	w := newWorld(t)
+	ran, lost := w.fleet.Stray(startedBy("room_x", 1)), "arn/forgotten"
+	room := newRoom("room_x", request(""), w.clock.Now())
+	room.State, room.Epoch, room.EndedMS = lifecycle.Failed, 3, w.clock.MS()
+	w.put(&room, &control.Ledger{Room: room.ID, OpenedMS: w.clock.MS()},
+		&control.Epoch{Room: room.ID, Epoch: 1, AskedMS: w.clock.MS(), Task: ran},
+		&control.Epoch{Room: room.ID, Epoch: 2, AskedMS: w.clock.MS(), Task: control.Task{ARN: lost}},
+		&control.Epoch{Room: room.ID, Epoch: 3, AskedMS: w.clock.MS()})
+	for range 3 {
+		w.sweep()
+		equal(t, "usage", w.usage(room.ID).Status, ledger.StatusOpen)
+		w.clock.Advance(60e9)
+	}
+	equal(t, "stopped", w.fleet.StopAsked(ran.ARN), true)
+	w.fleet.Kill(ran.ARN)
+	w.sweep()
+	v := w.usage(room.ID)
+	equal(t, "usage", fmt.Sprint(v.Status, v.Epochs[0].StoppedFrom, v.Epochs[1].StoppedFrom, v.Epochs[2].StoppedFrom),
+		"closedecs_describereconcilerreconciler")
+	equal(t, "settled", w.get(room.ID).Settled, true)
+}
