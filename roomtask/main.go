@@ -51,7 +51,7 @@ func run(cfg config, started time.Time, log *slog.Logger) room.Exit {
 
 	var l *link.Link
 	r := room.New(room.Config{
-		ID: cfg.Room, Epoch: cfg.Epoch, Log: log,
+		ID: cfg.Room, Epoch: cfg.Epoch, Log: log, Started: started,
 		NewMedia: media.New, Opened: media.Open,
 		Send: func(typ string, body any) { l.Send(typ, body) },
 	})

@@ -31,7 +31,10 @@ type Config struct {
 	// the first participant: media addresses are known from then on.
 	Opened func(signal.Registered) error
 	Now    func() time.Time // time.Now if nil
-	Log    *slog.Logger
+	// Started is when the process began, for the log line that tells how long the
+	// room took to open. Zero is the start of Run.
+	Started time.Time
+	Log     *slog.Logger
 }
 
 // Exit says how the room ended.
@@ -134,6 +137,9 @@ func (r *Room) Hello(taskARN, version string, started time.Time) signal.Register
 // Run runs the room to its end. It returns when every participant's media is gone.
 func (r *Room) Run(ctx context.Context) Exit {
 	r.startedAt = r.cfg.Now()
+	if r.cfg.Started.IsZero() {
+		r.cfg.Started = r.startedAt
+	}
 	pctx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { r.pulse(pctx) })
@@ -254,7 +260,7 @@ func (r *Room) registered(m signal.Registered) {
 	}
 	r.phase = open
 	r.nextHeartbeat = now.Add(signal.HeartbeatS * time.Second)
-	r.cfg.Log.Info("room open", "epoch", r.cfg.Epoch, "ready_ms", now.Sub(r.startedAt).Milliseconds())
+	r.cfg.Log.Info("room open", "epoch", r.cfg.Epoch, "ready_ms", now.Sub(r.cfg.Started).Milliseconds())
 }
 
 // beat does what has its time: levels, heartbeats, quality, the decision to end.
