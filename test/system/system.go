@@ -148,7 +148,7 @@ func (s *System) Call(method, path string, body, into any, header ...string) (st
 // Room is what the tests read of a created room.
 type Room struct {
 	ID           string `json:"id"`
-	Status       string `json:"status"`
+	State        string `json:"state"`
 	Code         string `json:"code"` // of a problem
 	Participants []struct {
 		Identity      string `json:"identity"`
@@ -178,11 +178,11 @@ func (s *System) Create(names []string, extra map[string]any) Room {
 	return room
 }
 
-// Status reads a room's state.
-func (s *System) Status(id string) string {
+// State reads a room's state.
+func (s *System) State(id string) string {
 	var room Room
 	_, _ = s.Call("GET", "/v1/rooms/"+id, nil, &room)
-	return room.Status
+	return room.State
 }
 
 // TaskPIDs lists the process ids of the room tasks that serve a room ("" = any).

@@ -1,0 +1,36 @@
+package system
+
+// Bytes and Usage are what the tests read of GET /v1/rooms/{id}/usage.
+type Bytes struct {
+	Total int64 `json:"total"`
+}
+
+// Usage is a room's record.
+type Usage struct {
+	Status string `json:"status"`
+	Totals struct {
+		ParticipantMS int64 `json:"participant_ms"`
+		BytesIn       Bytes `json:"bytes_in"`
+		BytesOut      Bytes `json:"bytes_out"`
+	} `json:"totals"`
+	Epochs []struct {
+		Epoch     int   `json:"epoch"`
+		Stopped   bool  `json:"stopped"`
+		ExitCode  *int  `json:"exit_code"`
+		TaskMSRaw int64 `json:"task_ms_raw"`
+	} `json:"epochs"`
+	Participants []struct {
+		Participant string `json:"participant_id"`
+		Epoch       int    `json:"epoch"`
+		MS          int64  `json:"ms"`
+		LeaveReason string `json:"leave_reason"`
+		Transport   string `json:"transport"`
+		Bounded     bool   `json:"bounded"`
+	} `json:"participants"`
+}
+
+// Usage reads a room's record.
+func (s *System) Usage(id string) (u Usage) {
+	_, _ = s.Call("GET", "/v1/rooms/"+id+"/usage", nil, &u)
+	return u
+}
