@@ -66,3 +66,16 @@ func (r *ranges) get(in uint64) (out uint64, ok bool) {
 	}
 	return 0, false
 }
+
+// inverse returns the number that is sent as out, whether it came or not.
+func (r *ranges) inverse(out uint64) (in uint64, ok bool) {
+	end := ^uint64(0)
+	for i := r.n - 1; i >= 0; i-- {
+		s := r.at(i)
+		if in = out + s.off; !s.drop && in >= s.from && in < end {
+			return in, true
+		}
+		end = s.from
+	}
+	return 0, false
+}

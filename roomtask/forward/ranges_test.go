@@ -65,6 +65,12 @@ func TestRangesModel(t *testing.T) {
 			if got, ok := r.get(q); ok != wantOK || (ok && got != want) {
 				t.Fatalf("get(%d) = %d, %v; want %d, %v", q-base, got, ok, want, wantOK)
 			}
+			if got, ok := r.inverse(want); wantOK && (!ok || got != q) {
+				t.Fatalf("inverse(%d) = %d, %v; want %d", want, got-base, ok, q-base)
+			}
+		}
+		if got, ok := r.inverse(499); ok {
+			t.Fatalf("inverse of a number before the first is %d", got)
 		}
 	}
 }

@@ -25,6 +25,9 @@ func (f *Forwarder) CanResend(seq uint16, now, rtt int64) (out uint64, ok bool) 
 		return 0, false
 	}
 	s := f.sent.find(out)
+	if s == nil {
+		s = f.recover(out)
+	}
 	if s == nil || s.tries >= maxResends {
 		f.stats.Unrepaired++
 		return 0, false
@@ -35,6 +38,37 @@ func (f *Forwarder) CanResend(seq uint16, now, rtt int64) (out uint64, ok bool) 
 	s.resentAt = now
 	s.tries++
 	return out, true
+}
+
+// recover makes good for a packet that never passed here although the source has it:
+// it came before the tap was there, as when the first packet of a keyframe is late, or
+// fell out of a full inbox. It is noted as if it had been sent as out. If it does come,
+// it is a duplicate.
+func (f *Forwarder) recover(out uint64) *sentPacket {
+	c := &f.cur
+	ext, ok := c.seqs.inverse(out)
+	if !ok || out >= f.out || ext < c.first || f.sent.tooOld(out) {
+		return nil
+	}
+	p := c.tap.src.Lookup(c.tap.layer, ext)
+	if p == nil {
+		return nil
+	}
+	defer p.Release()
+	if p.SSRC != c.ssrc || p.ExtSeq != ext {
+		return nil
+	}
+	s := sentPacket{out: out, ext: ext, ts: p.TS - c.tsOff, marker: p.Marker, empty: len(p.Payload()) == 0}
+	if p.VP8.Len > 0 {
+		if !f.vp8.keep(&p.VP8, p.Key, f.maxTID) {
+			return nil
+		}
+		if s.vp8, ok = f.vp8.numbers(&p.VP8); !ok {
+			return nil
+		}
+	}
+	f.sent.put(s)
+	return f.sent.find(out)
 }
 
 // Resend builds the retransmission (RFC 4588) of the packet that was sent as out:
