@@ -61,6 +61,7 @@ function over(reason, error, again = false) {
   $("over-text").textContent = text;
   $("over-code").textContent = error ? `Code: ${error.code}` : "";
   $("over-again").hidden = !again;
+  $("over-again").textContent = reason === "left" ? "Join again" : "Try again";
   $("over-again").onclick = () => location.reload();
   document.title = title;
   $("over-title").focus();

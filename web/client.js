@@ -152,8 +152,7 @@ export class Call {
 
   /** Says what this viewer wants to see, in order of importance. Sent after a short rest. @param {Want[]} wants */
   view(wants) {
-    this.#mirror.want(wants);
-    if (!this.#timers.has("view")) this.#timers.after("view", VIEW_DEBOUNCE_MS, () => this.#sync());
+    if (this.#mirror.want(wants) && !this.#timers.has("view")) this.#timers.after("view", VIEW_DEBOUNCE_MS, () => this.#sync());
   }
 
   /** Sends a text to everyone; it comes back as a chat event. @param {string} text */

@@ -12,9 +12,12 @@ export class Mirror {
   #rev = 0; // of the view that the room has
   /** @type {Map<Kind, boolean>} */ #silent = new Map();
 
-  /** @param {Want[]} wants */
+  /** Takes a view; false if it is the one that is there. @param {Want[]} wants */
   want(wants) {
-    this.view = { rev: this.view.rev + 1, wants: wants.slice(0, MAX_WANTS) };
+    const next = wants.slice(0, MAX_WANTS);
+    if (JSON.stringify(next) === JSON.stringify(this.view.wants)) return false;
+    this.view = { rev: this.view.rev + 1, wants: next };
+    return true;
   }
 
   /** Notes what a join with this offer tells. @param {Offer} offer */

@@ -108,7 +108,7 @@ export class Stage {
     this.#shown = pickMain(this.#infos, { pinned: this.pinned, active: this.speakers.active, shown: this.#shown });
     const main = this.layout === "speaker" ? this.#shown : "";
     this.o.stage.classList.toggle("speaker", this.layout === "speaker");
-    for (const info of this.#infos) this.#place(info, info.key === main);
+    for (const [i, info] of this.#infos.entries()) this.#place(info, info.key === main, i);
     this.#arrange();
     this.#play();
     this.#tellView();
@@ -128,8 +128,8 @@ export class Stage {
     return out;
   }
 
-  /** @param {TileInfo} info @param {boolean} large */
-  #place(info, large) {
+  /** @param {TileInfo} info @param {boolean} large @param {number} order */
+  #place(info, large, order) {
     let tile = this.#tiles.get(info.key);
     if (!tile) {
       tile = new Tile(info, () => this.#pin(info.key));
@@ -138,6 +138,7 @@ export class Stage {
       this.seen.observe(tile.el);
     }
     tile.info = info;
+    tile.el.style.order = String(order);
     const parent = large ? this.o.main : this.o.tiles;
     if (tile.el.parentElement !== parent) {
       parent.append(tile.el); // moving a video pauses it
@@ -210,8 +211,7 @@ export class Stage {
     const { tiles } = this.o;
     if (this.layout === "speaker") return;
     const gap = parseFloat(getComputedStyle(tiles).columnGap) || 0;
-    const { cols, width, height } = grid(this.#infos.length, tiles.clientWidth, tiles.clientHeight, gap);
-    tiles.style.setProperty("--cols", String(cols));
+    const { width, height } = grid(this.#infos.length, tiles.clientWidth, tiles.clientHeight, gap);
     tiles.style.setProperty("--tile-w", `${width}px`);
     tiles.style.setProperty("--tile-h", `${height}px`);
   }

@@ -306,6 +306,9 @@ test("views are debounced, the last one wins, and rev grows", async () => {
   await clock.advance(1);
   assert.deepEqual(pc.channel.sent.filter((/** @type {any} */ f) => f.type === "view"),
     [{ type: "view", body: { rev: 3, wants: [{ source: "p/camera", width: 3, height: 9 }] } }]);
+  call.view([{ source: "p/camera", width: 3, height: 9 }]);
+  await clock.advance(1000);
+  assert.equal(pc.channel.last("view").body.rev, 3, "the same view again is not sent");
 });
 
 test("mute: the track is detached and the room told, once; a track comes back", async () => {
