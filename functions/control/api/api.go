@@ -18,9 +18,10 @@ import (
 	"mayfly/functions/control/life"
 	"mayfly/functions/store"
 	"mayfly/shared/ticket"
+	"mayfly/web"
 )
 
-// Config is set once, before New. All fields are needed but Page and AllowedOrigins.
+// Config is set once, before New. All fields are needed but AllowedOrigins.
 type Config struct {
 	Store control.Store
 	Life  *life.Life
@@ -34,17 +35,13 @@ type Config struct {
 	PublicURL      string      // of this API, without a slash at the end
 	SignallingURL  string      // wss:// URL that browsers dial
 	AllowedOrigins []string    // that may call from a browser, as "https://host[:port]"
-
-	// Page finds a file of the call page; nil serves none. PageCSP is the page's
-	// Content-Security-Policy.
-	Page    func(name string) (body []byte, contentType string, ok bool)
-	PageCSP string
 }
 
 // API answers HTTP requests. Its methods may be called from any goroutine.
 type API struct {
 	cfg       Config // set once
 	cursors   sealer // set once
+	csp       string // of the call page; set once
 	publisher publisher
 	handler   http.Handler // set once
 }
@@ -62,7 +59,7 @@ func New(cfg Config) (*API, error) {
 		return nil, errors.New("api: Region, PublicURL and SignallingURL are needed")
 	}
 	cfg.PublicURL = strings.TrimSuffix(cfg.PublicURL, "/")
-	a := &API{cfg: cfg, cursors: sealer{cfg.CursorKey}}
+	a := &API{cfg: cfg, cursors: sealer{cfg.CursorKey}, csp: web.CSP(cfg.SignallingURL)}
 	a.handler = a.routes()
 	return a, nil
 }

@@ -14,6 +14,7 @@ import (
 	"mayfly/shared/lifecycle"
 	"mayfly/shared/signal"
 	"mayfly/shared/ticket"
+	"mayfly/web"
 )
 
 // ticketsView is the answer of POST /v1/rooms/{id}/tickets.
@@ -203,23 +204,22 @@ func (a *API) jwks(c *call) error {
 
 // page is GET /call/{file}: the call page.
 func (a *API) page(c *call) error {
-	name := strings.TrimPrefix(c.r.URL.Path, "/call/")
-	if name == "" {
-		name = "index.html"
-	}
-	if a.cfg.Page == nil {
-		return problem(codeNotFound, "No such path.")
-	}
-	body, contentType, ok := a.cfg.Page(name)
+	body, contentType, ok := web.File(strings.TrimPrefix(c.r.URL.Path, "/call/"))
 	if !ok {
 		return problem(codeNotFound, "No such path.")
 	}
+	tag := web.ETag(body)
 	h := c.w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Cache-Control", "no-cache") // the files have no version in their names
-	h.Set("Content-Security-Policy", a.cfg.PageCSP)
+	h.Set("ETag", tag)
+	h.Set("Cache-Control", "no-cache") // asked for each time: the names hold no version
+	h.Set("Content-Security-Policy", a.csp)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(self), microphone=(self), display-capture=(self)")
+	h.Set("Permissions-Policy", "camera=(self), microphone=(self), display-capture=(self), speaker-selection=(self)")
+	if c.r.Header.Get("If-None-Match") == tag {
+		c.w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.Set("Content-Type", contentType)
 	c.w.WriteHeader(http.StatusOK)
 	_, _ = c.w.Write(body) // a browser that is gone is nobody's error
 	return nil

@@ -254,12 +254,7 @@ func TestParticipantsAndUsage(t *testing.T) {
 }
 
 func TestOpenEndpoints(t *testing.T) {
-	w := newWorld(t, func(c *Config) {
-		c.PageCSP = "default-src 'none'"
-		c.Page = func(name string) ([]byte, string, bool) {
-			return []byte("<!doctype html>"), "text/html; charset=utf-8", name == "index.html"
-		}
-	})
+	w := newWorld(t)
 	if rec := w.do("GET", "/healthz", ""); rec.Code != http.StatusOK {
 		t.Errorf("healthz: %d", rec.Code)
 	}
@@ -268,9 +263,16 @@ func TestOpenEndpoints(t *testing.T) {
 		t.Errorf("the key set does not hold the key (%v)", err)
 	}
 	rec := w.do("GET", "/call/", "")
-	if rec.Code != http.StatusOK || rec.Header().Get("Content-Security-Policy") != "default-src 'none'" ||
-		rec.Header().Get("X-Content-Type-Options") != "nosniff" || !strings.HasPrefix(rec.Body.String(), "<!doctype") {
-		t.Errorf("page: %d %v %s", rec.Code, rec.Header(), rec.Body)
+	h := rec.Header()
+	if rec.Code != http.StatusOK || !strings.Contains(h.Get("Content-Security-Policy"), "connect-src 'self' wss://ws.example") ||
+		h.Get("Content-Type") != "text/html; charset=utf-8" || !strings.Contains(rec.Body.String(), "<html") {
+		t.Errorf("page: %d %v %s", rec.Code, h, rec.Body)
+	}
+	if again := w.do("GET", "/call/", "", header{"If-None-Match", h.Get("ETag")}); again.Code != http.StatusNotModified || again.Body.Len() > 0 {
+		t.Errorf("unchanged page: %d", again.Code)
+	}
+	if js := w.do("GET", "/call/client.js", ""); js.Code != http.StatusOK || !strings.HasPrefix(js.Header().Get("Content-Type"), "text/javascript") {
+		t.Errorf("client.js: %d %v", js.Code, js.Header())
 	}
 	for _, path := range []string{"/call/nothing.js", "/call/../api.go", "/call/%2e%2e/api.go", "/call//index.html"} {
 		w.refused(w.do("GET", path, ""), codeNotFound)
