@@ -28,6 +28,9 @@ type payloadType struct {
 	repairs bool  // whether some payload type retransmits this one
 }
 
+// maxLayers bounds the simulcast layers of a source. Browsers send three.
+const maxLayers = 4
+
 // table is what the last Bind said, in the form that the packet path reads. All
 // m-lines are bundled, so payload types and extension ids mean the same on each.
 type table struct {
@@ -109,10 +112,10 @@ func (p *Publisher) bindLine(line *Line) *Source {
 			s = old
 		}
 	}
-	rids, count := orderRids(line.Rids), 1
+	rids, count := orderRids(line.Rids[:min(len(line.Rids), maxLayers)]), 1
 	for _, g := range line.Groups {
 		if strings.EqualFold(g.Semantics, "SIM") {
-			count = len(g.SSRCs)
+			count = min(len(g.SSRCs), maxLayers)
 		}
 	}
 	if len(rids) > 0 {

@@ -168,6 +168,12 @@ func (p *Publisher) Tick(now int64) {
 	rate := now >= p.nextRate
 	if rate {
 		p.nextRate = now + rateEvery
+		for _, s := range p.streams {
+			if !s.expired && now-s.born >= earlyFor {
+				s.early.expire()
+				s.expired = true
+			}
+		}
 	}
 	for _, s := range p.sources {
 		dirty := false

@@ -140,8 +140,8 @@ func TestStreamTakesLayerOver(t *testing.T) {
 		if !slices.Equal(ssrcs, []uint32{10, 11, 11}) || !slices.IsSorted(tap.exts()) || tap.exts()[1]-tap.exts()[0] < 1<<16 {
 			t.Errorf("got %+v", tap.got)
 		}
-		r.now += 6 * int64(time.Second)
-		r.p.Tick(r.now)
+		r.advance(6 * int64(time.Second))
+		r.p.Tick(r.now())
 		r.send(packet{ssrc: 10, pt: ptVP8, seq: 502, ext: q, payload: keyStart})
 		if len(tap.got) != 4 || cam.LayerInfo(0).SSRC != 10 {
 			t.Errorf("the dry layer was not taken: %+v", tap.got)
@@ -187,8 +187,8 @@ func TestPacketsReachTap(t *testing.T) {
 		if len(tap.got) != 4 {
 			t.Error("a removed tap got a packet")
 		}
-		r.now += 3 * int64(time.Second)
-		r.p.Tick(r.now)
+		r.advance(3 * int64(time.Second))
+		r.p.Tick(r.now())
 		if cam.Lookup(1, 2*base) != nil {
 			t.Error("an old packet is still in the ring")
 		}
@@ -225,12 +225,12 @@ func TestRepair(t *testing.T) {
 		if got := r.nacked(10); !slices.Equal(got, []uint16{65535, 0}) {
 			t.Errorf("asked for %v, want 65535 and 0", got)
 		}
-		r.now += 10 * ms
-		r.p.Tick(r.now)
+		r.advance(10 * ms)
+		r.p.Tick(r.now())
 		if got := r.nacked(10); got != nil {
 			t.Errorf("asked again after 10 ms: %v", got)
 		}
-		r.now += 30 * ms
+		r.advance(30 * ms)
 		r.send(rtx(1, 65535, "q", delta))
 		r.send(rtx(2, 65535, "q", delta)) // a probe repeats it
 		r.send(rtx(3, 9, "q", delta))     // and one of a packet to come
@@ -238,12 +238,12 @@ func TestRepair(t *testing.T) {
 		if got := r.p.Stats(); got.Repaired != 1 || got.RTT != 40*ms || got.Duplicate != 1 {
 			t.Errorf("stats %+v", got)
 		}
-		r.p.Tick(r.now)
+		r.p.Tick(r.now())
 		if got := r.nacked(10); !slices.Equal(got, []uint16{0}) {
 			t.Errorf("asked for %v, want what is still missing", got)
 		}
-		r.now += 39 * ms // less than the round trip
-		r.p.Tick(r.now)
+		r.advance(39 * ms) // less than the round trip
+		r.p.Tick(r.now())
 		if got := r.nacked(10); got != nil {
 			t.Errorf("asked again within the round trip: %v", got)
 		}
@@ -253,8 +253,8 @@ func TestRepair(t *testing.T) {
 		}
 		// A keyframe makes the rest pointless.
 		r.send(packet{ssrc: 10, pt: ptVP8, seq: 3, ts: 2, ext: q, payload: keyStart})
-		r.now += 100 * ms
-		r.p.Tick(r.now)
+		r.advance(100 * ms)
+		r.p.Tick(r.now())
 		if got := r.nacked(10); got != nil || r.p.Stats().Lost != 1 {
 			t.Errorf("asked for %v after a keyframe, %d lost", got, r.p.Stats().Lost)
 		}
@@ -292,8 +292,8 @@ func TestRepair(t *testing.T) {
 		for _, seq := range []uint16{1, 2, 5, 6, 7} {
 			r.send(packet{ssrc: 20, pt: ptOpus, seq: seq, ext: ids("1", "", ""), payload: []byte{1}})
 		}
-		r.now += 100 * ms
-		r.p.Tick(r.now)
+		r.advance(100 * ms)
+		r.p.Tick(r.now())
 		if got := r.nacked(20); got != nil || r.p.Stats().Lost != 2 {
 			t.Errorf("asked for %v, %d lost", got, r.p.Stats().Lost)
 		}
@@ -303,7 +303,7 @@ func TestRepair(t *testing.T) {
 		for _, seq := range []uint16{1, 500} {
 			r.send(packet{ssrc: 10, pt: ptVP8, seq: seq, ext: ids("2", "q", ""), payload: delta})
 		}
-		r.p.Tick(r.now)
+		r.p.Tick(r.now())
 		if got := plis(r.settle()); !slices.Equal(got, []uint32{10}) {
 			t.Errorf("keyframe requests %v, want one", got)
 		}

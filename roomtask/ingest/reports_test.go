@@ -36,19 +36,19 @@ func TestKeyframeRequests(t *testing.T) {
 				t.Fatalf("not gated: %v", got)
 			}
 		}
-		r.now += 499 * ms
-		r.p.Tick(r.now)
+		r.advance(499 * ms)
+		r.p.Tick(r.now())
 		if got := plis(r.settle()); got != nil {
 			t.Errorf("asked again after 499 ms: %v", got)
 		}
-		r.now += ms
-		r.p.Tick(r.now)
+		r.advance(ms)
+		r.p.Tick(r.now())
 		if got := plis(r.settle()); !slices.Equal(got, []uint32{10}) {
 			t.Errorf("after 500 ms: %v", got)
 		}
 		r.send(packet{ssrc: 10, pt: ptVP8, seq: 2, ts: 1, payload: keyStart})
-		r.now += 10_000 * ms
-		r.p.Tick(r.now)
+		r.advance(10_000 * ms)
+		r.p.Tick(r.now())
 		if got := plis(r.settle()); got != nil || r.p.Stats().PLIs != 2 {
 			t.Errorf("asked after the keyframe: %v", got)
 		}
@@ -58,7 +58,7 @@ func TestKeyframeRequests(t *testing.T) {
 func TestReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, micLine, cameraLine)
-		r.p.Tick(r.now) // the next reports are due in one second
+		r.p.Tick(r.now()) // the next reports are due in one second
 		r.settle()
 		r.send(packet{ssrc: 20, pt: ptOpus, seq: 9, ext: ids("1", "", ""), payload: []byte{1}})
 		r.send(packet{ssrc: 10, pt: ptVP8, seq: 65535, ext: ids("2", "q", ""), payload: delta})
@@ -66,14 +66,14 @@ func TestReports(t *testing.T) {
 		sr := &rtcp.SenderReport{SSRC: 10, NTPTime: 0xAAAA_BBBB_CCCC_DDDD, RTPTime: 77}
 		r.control(10, sr)
 		r.control(555, sr) // Pion hands the same packet to whatever else it reports about
-		if got, ok := r.p.Source(signal.KindCamera).SenderReport(0); !ok || got != (SR{NTP: sr.NTPTime, RTP: 77, At: r.now}) {
+		if got, ok := r.p.Source(signal.KindCamera).SenderReport(0); !ok || got != (SR{NTP: sr.NTPTime, RTP: 77, At: r.now()}) {
 			t.Errorf("sender report %+v %v", got, ok)
 		}
 		if _, ok := r.p.Source(signal.KindMic).SenderReport(0); ok {
 			t.Error("the microphone has a sender report")
 		}
-		r.now += 1000 * ms
-		r.p.Tick(r.now)
+		r.advance(1000 * ms)
+		r.p.Tick(r.now())
 		var got *rtcp.ReceiverReport
 		for _, p := range r.settle() {
 			if rr, ok := p.(*rtcp.ReceiverReport); ok {
@@ -99,26 +99,27 @@ func TestReports(t *testing.T) {
 func TestTransportFeedbackToPublisher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, micLine, cameraLine)
-		r.p.Tick(r.now)
+		r.p.Tick(r.now())
 		r.settle()
 		seq := func(n byte) map[uint8]string {
 			m := ids("2", "q", "")
 			m[idSeq] = string([]byte{0, n})
 			return m
 		}
-		first := r.now
+		first := r.now()
 		r.send(packet{ssrc: 10, pt: ptVP8, seq: 1, ext: seq(1), payload: delta})
-		r.now += 10 * ms
+		r.advance(10 * ms)
 		r.send(packet{ssrc: 50, pt: ptRTX, seq: 1, ext: seq(3), padding: 100}) // a probe counts
 		r.send(packet{ssrc: 0, pt: ptRTX, seq: 1, ext: seq(4), padding: 100})
-		r.now += 50 * ms
-		r.p.Tick(r.now)
+		r.advance(50 * ms)
+		r.p.Tick(r.now())
 		pkts := r.settle()
 		if len(pkts) != 1 {
 			t.Fatalf("sent %v, want one feedback", pkts)
 		}
 		base, got := decode(t, pkts[0])
-		want := []int64{first / twccTick, -1, (first + 10*ms) / twccTick, (first + 10*ms) / twccTick}
+		tick := func(at int64) int64 { return at / twccTick % (1 << 32) } // as wide as the wire's time
+		want := []int64{tick(first), -1, tick(first + 10*ms), tick(first + 10*ms)}
 		if d := cmp.Diff(want, got); base != 1 || d != "" {
 			t.Errorf("base %d %s", base, d)
 		}
@@ -166,8 +167,8 @@ func TestLiveness(t *testing.T) {
 		for i := range uint16(60) { // both layers for a second, 7 bytes each 20 ms
 			send(10, "q", i)
 			send(11, "h", i)
-			r.now += 20 * ms
-			r.p.Tick(r.now)
+			r.advance(20 * ms)
+			r.p.Tick(r.now())
 		}
 		if got := active(); !slices.Equal(got, []bool{true, true, false}) {
 			t.Errorf("active %v", got)
@@ -178,19 +179,19 @@ func TestLiveness(t *testing.T) {
 		r.changed = nil
 		for i := range uint16(52) { // the encoder drops the upper one
 			send(10, "q", 60+i)
-			r.now += 20 * ms
-			r.p.Tick(r.now)
+			r.advance(20 * ms)
+			r.p.Tick(r.now())
 		}
 		if got := active(); !slices.Equal(got, []bool{true, false, false}) || !slices.Equal(r.changed, []string{"alice/camera"}) {
 			t.Errorf("active %v, changed %v", got, r.changed)
 		}
-		r.now += 3000 * ms // the whole camera pauses
-		r.p.Tick(r.now)
+		r.advance(3000 * ms) // the whole camera pauses
+		r.p.Tick(r.now())
 		if !cam.LayerInfo(0).Active {
 			t.Error("the only layer ended after three seconds")
 		}
-		r.now += 2000 * ms
-		r.p.Tick(r.now)
+		r.advance(2000 * ms)
+		r.p.Tick(r.now())
 		if i := cam.LayerInfo(0); i.Active || i.Bps != 0 {
 			t.Errorf("after five seconds: %+v", i)
 		}
@@ -209,7 +210,7 @@ func TestAudioLevel(t *testing.T) {
 		e := ids("1", "", "")
 		e[idLevel] = string([]byte{0x80 | 33})
 		r.send(packet{ssrc: 20, pt: ptOpus, seq: 1, ext: e, payload: []byte{1}})
-		if level, voice, at := mic.Level(); level != 33 || !voice || at != r.now {
+		if level, voice, at := mic.Level(); level != 33 || !voice || at != r.now() {
 			t.Errorf("level %d %v at %d", level, voice, at)
 		}
 	})
@@ -262,6 +263,28 @@ func TestReadGivesFirstPacketsThenBlocks(t *testing.T) {
 	})
 }
 
+func TestEarlyPacketsExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, cameraLine)
+		r.send(packet{ssrc: 10, pt: ptVP8, seq: 1, ext: ids("2", "q", ""), payload: delta})
+		r.advance(earlyFor)
+		r.p.Tick(r.now())
+		r.send(packet{ssrc: 10, pt: ptVP8, seq: 2, payload: delta})
+		ended := make(chan error)
+		go func() {
+			_, err := r.sinks[10].Read(make([]byte, 1500))
+			ended <- err
+		}()
+		synctest.Wait()
+		if err := r.sinks[10].Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; !errors.Is(err, io.EOF) {
+			t.Errorf("Read gave a packet after ten seconds: %v", err)
+		}
+	})
+}
+
 func TestCloseEndsReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, cameraLine)
@@ -272,7 +295,7 @@ func TestCloseEndsReads(t *testing.T) {
 		synctest.Wait()
 		r.p.Close()
 		r.p.Close()
-		r.p.Tick(r.now)
+		r.p.Tick(r.now())
 		r.p.Bind([]Line{cameraLine})
 		s := r.p.BufferFactory(packetio.RTPBufferPacket, 11)
 		if n, err := s.Write([]byte{1, 2}); n != 2 || err != nil {

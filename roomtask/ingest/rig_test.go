@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
@@ -33,12 +34,11 @@ var (
 	micLine     = Line{Mid: "1", Kind: signal.KindMic, Codecs: audioCodecs, Ext: exts}
 )
 
-// rig is a Publisher with a hand-moved clock. It lives in a synctest bubble, so that
-// settle can wait for the writer goroutine.
+// rig is a Publisher in a synctest bubble: its clock is the bubble's, and settle can
+// wait for the writer goroutine.
 type rig struct {
-	t   *testing.T
-	p   *Publisher
-	now int64
+	t *testing.T
+	p *Publisher
 
 	mu       sync.Mutex
 	sent     []rtcp.Packet
@@ -49,11 +49,11 @@ type rig struct {
 }
 
 func newRig(t *testing.T, lines ...Line) *rig {
-	r := &rig{t: t, now: 1000 * ms, sinks: map[uint32]io.ReadWriteCloser{}}
+	r := &rig{t: t, sinks: map[uint32]io.ReadWriteCloser{}}
 	r.p = NewPublisher(Config{
 		Participant: "alice",
 		Pool:        rtpx.NewPool(16 << 20),
-		Now:         func() int64 { return r.now },
+		Now:         r.now,
 		WriteRTCP: func(pkts []rtcp.Packet) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -68,6 +68,11 @@ func newRig(t *testing.T, lines ...Line) *rig {
 	r.p.Bind(lines)
 	return r
 }
+
+func (r *rig) now() int64 { return time.Now().UnixNano() }
+
+// advance moves the bubble's clock.
+func (r *rig) advance(ns int64) { time.Sleep(time.Duration(ns)) }
 
 // settle lets the writer finish and returns what it sent since the last time.
 func (r *rig) settle() []rtcp.Packet {

@@ -3,6 +3,7 @@ package ingest
 import (
 	"io"
 	"sync"
+	"time"
 
 	"mayfly/roomtask/rtpx"
 )
@@ -11,11 +12,16 @@ import (
 // which reads up to twelve of an undeclared SSRC to find its mid and rid.
 const earlyPackets = 16
 
+// earlyFor is how long they wait to be read. Of a declared SSRC Pion reads one or
+// none.
+const earlyFor = int64(10 * time.Second)
+
 // sink receives the RTP of one SSRC. Write runs on Pion's SRTP goroutine only.
 type sink struct {
 	// set once
 	p    *Publisher
 	ssrc uint32
+	born int64
 
 	early early
 
@@ -23,10 +29,11 @@ type sink struct {
 	media   *layer // the layer that this SSRC feeds
 	repairs *layer // the layer that it retransmits
 	retired bool   // another SSRC took its layer over
+	expired bool   // early packets are gone
 }
 
 func newSink(p *Publisher, ssrc uint32) *sink {
-	s := &sink{p: p, ssrc: ssrc}
+	s := &sink{p: p, ssrc: ssrc, born: p.cfg.Now()}
 	s.early.init()
 	return s
 }
@@ -106,6 +113,13 @@ func (e *early) read(b []byte) (int, error) {
 	n := copy(b, e.queue[0])
 	e.queue = e.queue[1:]
 	return n, nil
+}
+
+// expire forgets what nobody has read. Reads go on to block until close.
+func (e *early) expire() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.kept, e.queue = earlyPackets, nil
 }
 
 func (e *early) close() {

@@ -97,6 +97,18 @@ func (p *Packet) tryRetain() bool {
 	}
 }
 
+// maxSpare bounds the unused packets that a slab class keeps for later.
+const maxSpare = 1024
+
+// slabs keeps unused packets of one size. A sync.Pool would do too, but it forgets
+// them at every collection, and then the packet path allocates.
+type slabs struct {
+	size int // set once: payload bytes
+
+	mu    sync.Mutex
+	spare []*Packet // guarded by mu
+}
+
 // Pool hands out packets and takes them back. It caps the bytes that are out at
 // one time, so that a slow consumer costs dropped packets and not the process. The
 // last sixteenth is for small packets, so that video cannot starve audio. It is safe
@@ -104,16 +116,13 @@ func (p *Packet) tryRetain() bool {
 type Pool struct {
 	max   int64        // set once
 	out   atomic.Int64 // bytes handed out
-	small sync.Pool
-	large sync.Pool
+	small slabs
+	large slabs
 }
 
 // NewPool makes a pool whose packets may hold maxBytes together.
 func NewPool(maxBytes int64) *Pool {
-	p := &Pool{max: maxBytes}
-	p.small.New = func() any { return &Packet{pool: p, buf: make([]byte, SmallPayload)} }
-	p.large.New = func() any { return &Packet{pool: p, buf: make([]byte, MaxPayload)} }
-	return p
+	return &Pool{max: maxBytes, small: slabs{size: SmallPayload}, large: slabs{size: MaxPayload}}
 }
 
 // Get returns a packet of the large class with one reference, which is the
@@ -126,15 +135,19 @@ func (p *Pool) GetFor(n int) *Packet {
 	if n > MaxPayload {
 		return nil
 	}
-	class, size, limit := &p.large, int64(MaxPayload+slabOverhead), p.max-p.max/16
+	class, limit := &p.large, p.max-p.max/16
 	if n <= SmallPayload {
-		class, size, limit = &p.small, int64(SmallPayload+slabOverhead), p.max
+		class, limit = &p.small, p.max
 	}
+	size := int64(class.size + slabOverhead)
 	if p.out.Add(size) > limit {
 		p.out.Add(-size)
 		return nil
 	}
-	pkt := class.Get().(*Packet)
+	pkt := class.take()
+	if pkt == nil {
+		pkt = &Packet{pool: p, buf: make([]byte, class.size)}
+	}
 	pkt.reset()
 	pkt.refs.Store(1)
 	return pkt
@@ -144,12 +157,33 @@ func (p *Pool) GetFor(n int) *Packet {
 func (p *Pool) Out() int64 { return p.out.Load() }
 
 func (p *Pool) put(pkt *Packet) {
-	p.out.Add(-int64(len(pkt.buf) + slabOverhead))
+	class := &p.large
 	if len(pkt.buf) == SmallPayload {
-		p.small.Put(pkt)
-		return
+		class = &p.small
 	}
-	p.large.Put(pkt)
+	p.out.Add(-int64(class.size + slabOverhead))
+	class.give(pkt)
+}
+
+func (s *slabs) take() *Packet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.spare) - 1
+	if n < 0 {
+		return nil
+	}
+	pkt := s.spare[n]
+	s.spare[n] = nil
+	s.spare = s.spare[:n]
+	return pkt
+}
+
+func (s *slabs) give(pkt *Packet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.spare) < maxSpare {
+		s.spare = append(s.spare, pkt)
+	}
 }
 
 // reset clears what a previous user left. The payload bytes stay: Payload shows
