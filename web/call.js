@@ -73,6 +73,7 @@ function start() {
     call = new Call({
       ws: link.ws,
       ...(link.resume ? { resume: link.resume } : { ticket: link.ticket }),
+      publish: link.publish,
       sdk: "mayfly-web/0.1.0",
       browser: navigator.userAgent.slice(0, 120),
     });
@@ -114,8 +115,10 @@ function join() {
   if (!link.fixedName && prejoin.name) call.options.name = prejoin.name;
   keep(sessionStorage, link.room, { name: prejoin.name });
   call.setMuted("mic", prejoin.muted);
-  call.setTrack("mic", prejoin.mic);
-  call.setTrack("camera", prejoin.camera);
+  for (const kind of /** @type {const} */ (["mic", "camera"])) {
+    if (link.publish.includes(kind)) call.setTrack(kind, prejoin[kind]);
+    else prejoin[kind]?.stop();
+  }
   call.join().catch(() => {}); // the ended event tells it
 }
 
@@ -130,7 +133,7 @@ function listen() {
       setInterval(tick, STATS_MS);
     }
     stage.self.id = call.participant;
-    stage.self.name = prejoin.name || "You";
+    stage.self.name = prejoin.name;
     showLocal();
   });
   call.on("state", (state) => {
@@ -234,7 +237,7 @@ async function toggleShare() {
     const [video] = stream.getVideoTracks();
     if (video) video.contentHint = "detail";
     call.setTrack("screen", video ?? null);
-    call.setTrack("screen-audio", stream.getAudioTracks()[0] ?? null);
+    if (link.publish.includes("screen-audio")) call.setTrack("screen-audio", stream.getAudioTracks()[0] ?? null);
   } catch (err) {
     if (err instanceof Error && err.name !== "NotAllowedError") banner("The screen cannot be shared here.", { label: "Close", act: () => banner("") });
   }
@@ -250,7 +253,9 @@ function controls() {
   $("mic").onclick = toggleMic;
   $("camera").onclick = toggleCamera;
   $("share").onclick = toggleShare;
-  $("share").hidden = !navigator.mediaDevices?.getDisplayMedia;
+  $("mic").hidden = !link.publish.includes("mic");
+  $("camera").hidden = !link.publish.includes("camera");
+  $("share").hidden = !link.publish.includes("screen") || !navigator.mediaDevices?.getDisplayMedia;
   $("layout").onclick = () => {
     stage.layout = stage.layout === "grid" ? "speaker" : "grid";
     stage.pinned = "";

@@ -16,7 +16,7 @@
 
 import { Events, Timers, browserEnv, deferred, errorInfo } from "./base.js";
 import { Mirror } from "./mirror.js";
-import { Peer } from "./peer.js";
+import { KINDS, Peer } from "./peer.js";
 import { Roster } from "./roster.js";
 import { Socket } from "./socket.js";
 import {
@@ -217,7 +217,7 @@ export class Call {
   /** Makes the PeerConnection and its offer, which is ready when the room is. */
   async #prepare() {
     const seats = Math.min(this.#seats, MAX_FIRST_SEATS);
-    /** @type {Peer} */ const peer = (this.#pending = new Peer(this.#env, this.local, seats, {
+    /** @type {Peer} */ const peer = (this.#pending = new Peer(this.#env, this.local, this.options.publish ?? KINDS, seats, {
       generation: () => ++this.#generation,
       frame: (f) => this.#frame(f, peer),
       open: () => peer === this.#peer && this.#opened(),

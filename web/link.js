@@ -2,6 +2,10 @@
 // back. The ticket leaves the address bar at once: it must not be bookmarked,
 // shared on a screen or sent as a referrer. Pure but for the storage it is given.
 
+import { KINDS } from "./peer.js";
+
+/** @import { Kind } from "./types.js" */
+
 /**
  * @typedef {object} Link
  * @property {string} room
@@ -10,6 +14,7 @@
  * @property {string} resume
  * @property {string} name from the ticket or from an earlier visit
  * @property {boolean} fixedName the ticket says the name
+ * @property {Kind[]} publish what the ticket allows
  * @property {boolean} autojoin
  */
 
@@ -37,14 +42,22 @@ export function forget(storage, room) {
   storage.removeItem(key(room));
 }
 
-/** The shown name in a ticket. The page trusts it for nothing. @param {string} ticket */
-export function nameIn(ticket) {
+/**
+ * What a ticket says of its bearer. The room decides by itself; the page only shows
+ * what fits.
+ * @param {string} ticket @returns {{name: string, publish: Kind[]}}
+ */
+export function readTicket(ticket) {
   try {
     const payload = (ticket.split(".")[1] ?? "").replace(/-/g, "+").replace(/_/g, "/");
     const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(payload), (c) => c.charCodeAt(0))));
-    return typeof claims.name === "string" ? claims.name : "";
+    const publish = claims.grants?.publish;
+    return {
+      name: typeof claims.name === "string" ? claims.name : "",
+      publish: Array.isArray(publish) ? KINDS.filter((k) => publish.includes(k)) : KINDS,
+    };
   } catch {
-    return "";
+    return { name: "", publish: KINDS };
   }
 }
 
@@ -64,10 +77,10 @@ export function readLink(location, storage) {
   const ticket = anew ? given : (old.ticket ?? "");
   const resume = anew ? "" : (old.resume ?? "");
   if (room) keep(storage, room, { ws, ticket, resume, ...(anew && { joined: false }) });
-  const name = nameIn(ticket);
+  const { name, publish } = readTicket(ticket);
   return {
     room, ws, resume, ticket: resume ? "" : ticket,
-    name: name || old.name || "", fixedName: name !== "",
+    name: name || old.name || "", fixedName: name !== "", publish,
     autojoin: new URLSearchParams(location.search).get("autojoin") === "1" || (resume !== "" && !anew && old.joined === true),
     address: room ? `#${new URLSearchParams({ room, ws })}` : "",
   };

@@ -1,7 +1,7 @@
 // What the room should know of this client (its view, which own sources are
 // silent) beside what it was last told, so that nothing is told twice or forgotten.
 
-import { KINDS, sends } from "./peer.js";
+import { sends } from "./peer.js";
 import { MAX_WANTS } from "./wire.js";
 
 /** @import { Peer } from "./peer.js" */
@@ -29,9 +29,9 @@ export class Mirror {
   /** Tells what the room does not know, if the channel is open. @param {Peer} peer @param {Record<Kind, Local>} local */
   sync(peer, local) {
     if (this.#rev < this.view.rev && peer.send("view", this.view)) this.#rev = this.view.rev;
-    for (const kind of KINDS) {
+    for (const [kind, told] of this.#silent) {
       const muted = !sends(local[kind]);
-      if (this.#silent.get(kind) !== muted && peer.send("mute", { kind, muted })) this.#silent.set(kind, muted);
+      if (told !== muted && peer.send("mute", { kind, muted })) this.#silent.set(kind, muted);
     }
   }
 }

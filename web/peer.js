@@ -60,10 +60,11 @@ export class Peer {
   /**
    * @param {Env} env
    * @param {Record<Kind, Local>} local
+   * @param {Kind[]} kinds that may be published
    * @param {number} seats
    * @param {PeerEvents} on
    */
-  constructor(env, local, seats, on) {
+  constructor(env, local, kinds, seats, on) {
     this.env = env;
     this.on = on;
     this.pc = new env.RTCPeerConnection({ bundlePolicy: "max-bundle" });
@@ -71,7 +72,7 @@ export class Peer {
     this.#channel.onopen = () => this.closed || on.open();
     this.#channel.onmessage = (e) => this.#receive(e.data);
     this.pc.onconnectionstatechange = () => this.#changed();
-    for (const kind of KINDS) {
+    for (const kind of KINDS.filter((k) => kinds.includes(k))) {
       const media = kind === "mic" || kind === "screen-audio" ? "audio" : "video";
       const transceiver = this.pc.addTransceiver(media, { direction: "sendonly", sendEncodings: ENCODINGS[kind] });
       this.#prefer(transceiver, media);
@@ -119,8 +120,8 @@ export class Peer {
     return {
       generation: (this.generation = this.on.generation()),
       sdp,
-      sources: KINDS.map((kind) => ({
-        mid: this.#senders.get(kind)?.mid ?? "",
+      sources: [...this.#senders].map(([kind, transceiver]) => ({
+        mid: transceiver.mid ?? "",
         kind,
         ...(!sends(local[kind]) && { muted: true }),
       })),

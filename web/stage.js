@@ -56,7 +56,7 @@ class Tile {
 
   /** @param {{name: string, muted: boolean, blank: boolean, reason: string, pinned: boolean, speaking: boolean}} s */
   show(s) {
-    const label = this.info.screen ? `${s.name}: screen` : this.info.self ? `${s.name} (you)` : s.name;
+    const label = this.info.screen ? `${s.name}: screen` : this.info.self ? (s.name ? `${s.name} (you)` : "You") : s.name;
     if (this.name.textContent !== label) {
       this.name.textContent = label;
       this.avatar.textContent = initials(s.name);

@@ -137,6 +137,8 @@ export interface CallOptions {
   name?: string;
   /** How many people can be received at once; above 8 the rest follow after joining. Default 8. */
   seats?: number;
+  /** What the ticket allows to publish; the room refuses an offer that holds more. Default all. */
+  publish?: Kind[];
   /** For operators: what software joins. */
   sdk?: string;
   browser?: string;

@@ -92,6 +92,14 @@ test("the first offer: fixed lines, simulcast, only VP8 and Opus", async () => {
   assert.deepEqual(pc.transceivers[1].init.sendEncodings.map((/** @type {any} */ e) => [e.rid, e.scaleResolutionDownBy]), [["q", 4], ["h", 2], ["f", 1]]);
 });
 
+test("what may not be published is not offered", async () => {
+  const { ws, pc, call } = await inRoom({ publish: ["mic"] });
+  assert.deepEqual(ws.last("join").body.offer.sources.map((/** @type {any} */ s) => s.kind), ["mic"]);
+  assert.deepEqual(pc.transceivers.map((/** @type {any} */ t) => t.init.direction), ["sendonly", "recvonly", "recvonly", "recvonly", "recvonly"]);
+  call.setTrack("camera", fakeTrack());
+  assert.equal(pc.channel.last("mute"), undefined);
+});
+
 test("a browser that cannot choose codecs joins all the same", async () => {
   const w = world();
   w.env.capabilities = () => null;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { grid, pickMain, seatsFor, wantsOf } from "../layout.js";
-import { keep, nameIn, readLink } from "../link.js";
+import { keep, readLink, readTicket } from "../link.js";
 import { summarize } from "../stats.js";
 import { connectionLine, deviceProblem, initials, roomStatus, weak, whyOver, whyPaused } from "../words.js";
 
@@ -63,13 +63,13 @@ function storage(data = {}) {
   };
 }
 
-const claims = Buffer.from(JSON.stringify({ name: "Zoë 🙂" })).toString("base64url");
+const claims = Buffer.from(JSON.stringify({ name: "Zoë 🙂", grants: { publish: ["camera", "mic", "x"] } })).toString("base64url");
 const at = (/** @type {string} */ hash, search = "") => ({ hash, search, host: "h:1", protocol: "http:" });
 
 test("readLink: the ticket leaves the address, and a reload comes back", () => {
   const tab = storage();
   const first = readLink(at(`#room=r1&ticket=h.${claims}.s&ws=wss%3A%2F%2Fx%2F`, "?autojoin=1"), tab);
-  assert.deepEqual(first, { room: "r1", ws: "wss://x/", resume: "", ticket: `h.${claims}.s`, name: "Zoë 🙂", fixedName: true, autojoin: true,
+  assert.deepEqual(first, { room: "r1", ws: "wss://x/", resume: "", ticket: `h.${claims}.s`, name: "Zoë 🙂", fixedName: true, publish: ["mic", "camera"], autojoin: true,
     address: "#room=r1&ws=wss%3A%2F%2Fx%2F" });
   // Reloaded before joining: still the ticket, and no joining by itself.
   const second = readLink(at(first.address), tab);
@@ -88,9 +88,9 @@ test("readLink: the ticket leaves the address, and a reload comes back", () => {
   assert.equal(readLink(at("#room=r1"), storage({ "mayfly.room.r1": "{broken" })).ticket, "");
 });
 
-test("nameIn: whatever the ticket, a string", () => {
+test("readTicket: whatever the ticket says, something to show", () => {
   for (const t of ["", "a", "a.b.c", "a.!!.c", `a.${Buffer.from("[1]").toString("base64url")}.c`, `a.${Buffer.from('{"name":7}').toString("base64url")}.c`]) {
-    assert.equal(nameIn(t), "");
+    assert.deepEqual(readTicket(t), { name: "", publish: ["mic", "camera", "screen", "screen-audio"] });
   }
 });
 
