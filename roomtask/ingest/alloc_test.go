@@ -3,6 +3,8 @@ package ingest
 import (
 	"encoding/binary"
 	"io"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,15 +28,16 @@ type steady struct {
 	vbuf, abuf   []byte
 	videoTap     counter
 	audioTap     counter
-	now          int64
+	now          atomic.Int64
 	n            int
 	transport    uint16
 }
 
 func newSteady(t testing.TB) *steady {
-	s := &steady{now: int64(time.Hour)}
+	s := &steady{}
+	s.now.Store(int64(time.Hour))
 	s.p = NewPublisher(Config{
-		Participant: "alice", Pool: rtpx.NewPool(64 << 20), Now: func() int64 { return s.now },
+		Participant: "alice", Pool: rtpx.NewPool(64 << 20), Now: s.now.Load,
 		WriteRTCP: func([]rtcp.Packet) error { return nil },
 	})
 	t.Cleanup(s.p.Close)
@@ -55,7 +58,7 @@ func newSteady(t testing.TB) *steady {
 
 // step sends one video packet, and an audio packet after each sixth.
 func (s *steady) step() {
-	s.now += int64(5500 * time.Microsecond)
+	s.now.Add(int64(5500 * time.Microsecond))
 	s.number(s.vbuf[17:]) // behind the fixed header and one byte of element header
 	s.write(s.video, s.vbuf, s.n, uint32(s.n/6*3000))
 	if s.n%6 == 5 {
@@ -100,6 +103,59 @@ func TestReceivingDoesNotAllocate(t *testing.T) {
 	}
 	if s.videoTap.n != s.n || s.audioTap.n != s.n/6 {
 		t.Errorf("%d video and %d audio packets of %d reached the taps", s.videoTap.n, s.audioTap.n, s.n)
+	}
+}
+
+// TestConcurrentUse does from other goroutines, while packets arrive, all that others
+// may do. The race detector judges.
+func TestConcurrentUse(t *testing.T) {
+	s := newSteady(t)
+	cam := s.p.Source(signal.KindCamera)
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	for _, f := range []func(i int){
+		func(i int) {
+			tap := &catcher{}
+			cam.AddTap(0, tap)
+			cam.RequestKeyframe(0)
+			cam.RemoveTap(0, tap)
+		},
+		func(i int) {
+			if p := cam.Lookup(0, uint64(1<<16+i%20_000)); p != nil {
+				if len(p.Payload()) != 1100 {
+					t.Errorf("a packet of %d bytes", len(p.Payload()))
+				}
+				p.Release()
+			}
+		},
+		func(i int) {
+			_, _ = cam.SenderReport(0)
+			_ = cam.LayerInfo(0)
+			_ = s.p.Stats()
+		},
+		func(i int) { s.p.Bind([]Line{micLine, cameraLine}) },
+	} {
+		others.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					f(i)
+				}
+			}
+		})
+	}
+	for i := range 20_000 {
+		s.step()
+		if i%4 == 0 {
+			s.p.Tick(s.now.Load())
+		}
+	}
+	close(stop)
+	others.Wait()
+	if s.videoTap.n != s.n {
+		t.Errorf("%d of %d packets reached the tap", s.videoTap.n, s.n)
 	}
 }
 

@@ -140,6 +140,7 @@ func (p *Publisher) bindLine(line *Line) *Source {
 func (p *Publisher) unbind(s *Source) {
 	for _, l := range s.all() {
 		l.active, l.ssrc = false, 0
+		l.nacks.list = l.nacks.list[:0]
 	}
 	for _, k := range p.streams {
 		if k.media != nil && k.media.src == s {

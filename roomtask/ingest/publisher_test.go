@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/pion/rtcp"
 
 	"mayfly/shared/signal"
 )
@@ -53,15 +54,23 @@ func TestSourcesAndBind(t *testing.T) {
 		cam, tap := r.p.Source(signal.KindCamera), &catcher{}
 		cam.AddTap(0, tap)
 		r.send(packet{ssrc: 10, pt: ptVP8, seq: 1, ext: ids("2", "q", ""), payload: keyStart})
+		r.send(packet{ssrc: 10, pt: ptVP8, seq: 3, payload: keyMore})
 		moved := cameraLine
 		moved.Mid = "7"
 		r.p.Bind([]Line{moved})
 		if cam.LayerInfo(0).Active {
 			t.Error("layer still active after its m-line went")
 		}
-		r.send(packet{ssrc: 10, pt: ptVP8, seq: 2, payload: keyMore})
+		r.advance(100 * ms)
+		r.p.Tick(r.now())
+		for _, p := range r.settle() {
+			if n, ok := p.(*rtcp.TransportLayerNack); ok {
+				t.Errorf("asked a stream of the former m-line: %v", n)
+			}
+		}
+		r.send(packet{ssrc: 10, pt: ptVP8, seq: 4, payload: keyMore})
 		r.send(packet{ssrc: 11, pt: ptVP8, seq: 1, ext: ids("7", "q", ""), payload: keyStart})
-		if len(tap.got) != 2 || tap.got[1].SSRC != 11 || tap.got[1].ExtSeq <= tap.got[0].ExtSeq {
+		if len(tap.got) != 3 || tap.got[2].SSRC != 11 || tap.got[2].ExtSeq <= tap.got[1].ExtSeq {
 			t.Errorf("got %+v", tap.got)
 		}
 	})
