@@ -145,7 +145,10 @@ func (l *Local) newCall(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "/new is for the browser on the machine that runs mayfly local; elsewhere use POST /v1/rooms with the API key.", http.StatusForbidden)
 		return
 	}
-	path, body := "/v1/rooms", `{"participants":[{"identity":"guest","name":"Guest"}]}`
+	var b [3]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	// Without a name in the ticket the page asks for one.
+	path, body := "/v1/rooms", fmt.Sprintf(`{"participants":[{"identity":"guest-%x"}]}`, b)
 	if room := r.URL.Query().Get("room"); room != "" {
 		path = "/v1/rooms/" + url.PathEscape(room) + "/tickets"
 	}
