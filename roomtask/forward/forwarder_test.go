@@ -253,18 +253,24 @@ func TestCutFrameLeavesOneNumber(t *testing.T) {
 }
 
 func TestPublisherRestart(t *testing.T) {
+	for _, ext := range []uint64{1<<17 + 5, 12} { // the numbers go on far above, or at once
+		publisherRestart(t, ext)
+	}
+}
+
+func publisherRestart(t *testing.T, ext uint64) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 0)
 	d.f.Select(s, 0, nil, d.now)
 	oneFrame(t, s, 0, 1, 10, 100, start, pic{id: 1, isKey: true})
 	asked := s.layers[0].asked
-	oneFrame(t, s, 0, 2, 1<<17+5, 70, start, pic{id: 900}) // another SSRC, not a keyframe
+	oneFrame(t, s, 0, 2, ext, 70, start, pic{id: 900}) // another SSRC, not a keyframe
 	if d.f.State() != WaitKey || s.layers[0].asked != asked+1 {
 		t.Fatalf("state %v, asked %d", d.f.State(), s.layers[0].asked)
 	}
 	oneFrame(t, s, 0, 1, 11, 3100, start, pic{id: 2}) // the old stream's last packet
-	oneFrame(t, s, 0, 2, 1<<17+6, 3070, start+second/30, pic{id: 901, isKey: true})
-	oneFrame(t, s, 0, 1, 12, 6100, start, pic{id: 3})
-	oneFrame(t, s, 0, 2, 1<<17+7, 6070, start+second/15, pic{id: 902})
+	oneFrame(t, s, 0, 2, ext+1, 3070, start+second/30, pic{id: 901, isKey: true})
+	oneFrame(t, s, 0, 1, 9, 1, start, pic{id: 3})
+	oneFrame(t, s, 0, 2, ext+2, 6070, start+second/15, pic{id: 902})
 	got := d.take()
 	if diff := cmp.Diff([]uint16{1, 2, 3}, seqs(got)); diff != "" {
 		t.Fatalf("sequence (-want +got):\n%s", diff)

@@ -79,14 +79,15 @@ func TestVP8TemporalLayers(t *testing.T) {
 	m.mustDrop(t, pic{id: 12, tl0: 1, tid: 1, y: true}, 2)
 	m.mustDrop(t, pic{id: 15, tl0: 2, tid: 2}, 2)          // up only where nothing above is needed
 	m.mustDrop(t, pic{id: 16, tl0: 2, tid: 2, y: true}, 2) // and one step at a time
-	m.mustSend(t, pic{id: 17, tl0: 2, tid: 1, y: true}, 2, 4, 11, 31)
-	m.mustSend(t, pic{id: 18, tl0: 2, tid: 2, y: true}, 2, 5, 11, 31)
-	m.mustSend(t, pic{id: 19, tl0: 3}, 2, 6, 12, 31)
-	m.mustDrop(t, pic{id: 20, tl0: 3, tid: 2}, 1)
-	m.mustSend(t, pic{id: 21, tl0: 3, tid: 1}, 1, 7, 12, 31)
-	m.mustSend(t, pic{id: 18, tl0: 2, tid: 2, y: true}, 1, 5, 11, 31) // sent before: stays sent
-	m.mustSend(t, pic{id: 22, tl0: 4, key: 1, isKey: true}, 3, 8, 13, 0)
-	m.mustSend(t, pic{id: 23, tl0: 4, key: 1, tid: 2}, 3, 9, 13, 0) // a keyframe opens all layers
+	m.mustDrop(t, pic{id: 17, tl0: 2, tid: 1}, 2)
+	m.mustSend(t, pic{id: 18, tl0: 2, tid: 1, y: true}, 2, 4, 11, 31)
+	m.mustSend(t, pic{id: 19, tl0: 2, tid: 2, y: true}, 2, 5, 11, 31)
+	m.mustSend(t, pic{id: 20, tl0: 3}, 2, 6, 12, 31)
+	m.mustDrop(t, pic{id: 21, tl0: 3, tid: 2}, 1)
+	m.mustSend(t, pic{id: 22, tl0: 3, tid: 1}, 1, 7, 12, 31)
+	m.mustSend(t, pic{id: 19, tl0: 2, tid: 2, y: true}, 1, 5, 11, 31) // sent before: stays sent
+	m.mustSend(t, pic{id: 23, tl0: 4, key: 1, isKey: true}, 3, 8, 13, 0)
+	m.mustSend(t, pic{id: 24, tl0: 4, key: 1, tid: 2}, 3, 9, 13, 0) // a keyframe opens all layers
 }
 
 func TestVP8DropAcrossTheWrap(t *testing.T) {
