@@ -125,17 +125,27 @@ func (d *dataChannel) begin(s *session) bool {
 		return false
 	}
 	return d.p.start(func() {
-		d.p.post(DataOpen{})
+		defer d.end()
+		told := make(chan struct{})
+		select {
+		case d.p.opened <- told:
+			<-told
+		case <-d.p.closing:
+			return
+		}
 		var writer sync.WaitGroup
 		writer.Go(s.write)
 		s.read()
 		close(s.done)
 		_ = s.raw.Close()
 		writer.Wait()
-		d.mu.Lock()
-		d.open = false
-		d.mu.Unlock()
 	})
+}
+
+func (d *dataChannel) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.open = false
 }
 
 // session is one open channel.
@@ -292,5 +302,5 @@ func (b *bucket) take(n int, now int64) time.Duration {
 	if b.tokens -= int64(n); b.tokens >= 0 {
 		return 0
 	}
-	return time.Duration(-b.tokens * int64(time.Second) / dataRate)
+	return time.Duration(-b.tokens) * time.Second / dataRate
 }

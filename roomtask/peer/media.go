@@ -125,14 +125,14 @@ func leavesServerRole(attrs []sdp.Attribute) bool {
 	return true
 }
 
-// transport are the parameters of the bundle's one transport.
-type transport struct{ ufrag, pwd, fingerprint string }
+// bundle are the parameters of the bundle's one transport.
+type bundle struct{ ufrag, pwd, fingerprint string }
 
 // sharedTransport reads the transport's parameters where the bundle has them: in
 // its first m-line (RFC 8843 §7.2.1), or else in the session part. What the other
 // m-lines say would count only without a bundle.
-func sharedTransport(desc *sdp.SessionDescription, tag string) (transport, *signal.Error) {
-	var t transport
+func sharedTransport(desc *sdp.SessionDescription, tag string) (bundle, *signal.Error) {
+	var t bundle
 	read := func(attrs []sdp.Attribute) {
 		for _, a := range attrs {
 			switch {

@@ -117,25 +117,45 @@ func (p *Peer) setSeats() {
 	p.unset = nil
 }
 
-// slim leaves out of an answer what no browser needs, nearly half of it: Plan B's
+// slim leaves out of an answer what no client needs, nearly half of it: Plan B's
 // attributes of each SSRC, and candidates of an RTCP component that the bundle does
-// not have.
+// not have. An m-line's msid moves before its SSRCs, where Pion's own clients look
+// for it.
 func slim(answer string) string {
-	var b strings.Builder
+	var b, msid, ssrcs strings.Builder
 	b.Grow(len(answer))
+	flush := func() {
+		b.WriteString(msid.String())
+		b.WriteString(ssrcs.String())
+		msid.Reset()
+		ssrcs.Reset()
+	}
 	for line := range strings.Lines(answer) {
-		if rest, ok := strings.CutPrefix(line, "a=ssrc:"); ok {
-			if _, attr, _ := strings.Cut(rest, " "); !strings.HasPrefix(attr, "cname:") {
-				continue
+		key, rest, _ := strings.Cut(line, ":")
+		switch key {
+		case "a=ssrc":
+			if _, attr, _ := strings.Cut(rest, " "); strings.HasPrefix(attr, "cname:") {
+				ssrcs.WriteString(line)
 			}
-		}
-		if rest, ok := strings.CutPrefix(line, "a=candidate:"); ok {
+			continue
+		case "a=ssrc-group":
+			ssrcs.WriteString(line)
+			continue
+		case "a=msid":
+			msid.Reset() // Pion writes it once per encoding
+			msid.WriteString(line)
+			continue
+		case "a=candidate":
 			if f := strings.Fields(rest); len(f) > 1 && f[1] == "2" {
 				continue
 			}
 		}
+		if strings.HasPrefix(line, "m=") {
+			flush()
+		}
 		b.WriteString(line)
 	}
+	flush()
 	return b.String()
 }
 

@@ -162,11 +162,11 @@ func (ln *line) read(m *sdp.MediaDescription) *signal.Error {
 // finish checks what concerns all m-lines together, and rewrites the session part.
 func (c *checked) finish(desc *sdp.SessionDescription, known *layout) *signal.Error {
 	group, _ := desc.Attribute("group")
-	bundle := strings.Fields(group)
-	if len(bundle) == 0 || bundle[0] != "BUNDLE" || !sameSet(bundle[1:], c.layout.mids) {
+	members := strings.Fields(group)
+	if len(members) == 0 || members[0] != "BUNDLE" || !sameSet(members[1:], c.layout.mids) {
 		return refuse("all m-lines must be in one BUNDLE group")
 	}
-	t, fault := sharedTransport(desc, bundle[1])
+	t, fault := sharedTransport(desc, members[1])
 	if fault != nil {
 		return fault
 	}
@@ -175,7 +175,7 @@ func (c *checked) finish(desc *sdp.SessionDescription, known *layout) *signal.Er
 		return fault
 	}
 	desc.Attributes = append([]sdp.Attribute{
-		{Key: "group", Value: strings.Join(bundle, " ")}, {Key: "ice-ufrag", Value: t.ufrag}, {Key: "ice-pwd", Value: t.pwd},
+		{Key: "group", Value: strings.Join(members, " ")}, {Key: "ice-ufrag", Value: t.ufrag}, {Key: "ice-pwd", Value: t.pwd},
 		{Key: "fingerprint", Value: t.fingerprint},
 	}, keep(desc.Attributes, "extmap-allow-mixed", "msid-semantic")...)
 	for _, m := range desc.MediaDescriptions {

@@ -351,10 +351,14 @@ func FuzzCheckOffer(f *testing.F) {
 }
 
 func TestSlim(t *testing.T) {
-	const in = "a=candidate:1 1 udp 1 127.0.0.1 1 typ host\r\na=candidate:1 2 udp 1 127.0.0.1 1 typ host\r\n" +
-		"a=ssrc:1 cname:seat-1\r\na=ssrc:1 msid:seat-1 x\r\na=ssrc:1 mslabel:seat-1\r\na=ssrc-group:FID 1 2\r\na=end-of-candidates\r\n"
-	const want = "a=candidate:1 1 udp 1 127.0.0.1 1 typ host\r\na=ssrc:1 cname:seat-1\r\na=ssrc-group:FID 1 2\r\na=end-of-candidates\r\n"
+	const in = "v=0\r\nm=video 9\r\na=candidate:1 1 udp 1 127.0.0.1 1 typ host\r\na=candidate:1 2 udp 1 127.0.0.1 1 typ host\r\n" +
+		"a=ssrc-group:FID 1 2\r\na=ssrc:1 cname:seat-1\r\na=ssrc:1 msid:seat-1 x\r\na=ssrc:1 mslabel:seat-1\r\n" +
+		"a=msid:seat-1 x\r\na=ssrc:2 cname:seat-1\r\na=ssrc:2 label:x\r\na=msid:seat-1 x\r\na=sendonly\r\n" +
+		"m=audio 9\r\na=ssrc:3 cname:seat-1\r\na=msid:seat-1 y\r\na=end-of-candidates\r\n"
+	const want = "v=0\r\nm=video 9\r\na=candidate:1 1 udp 1 127.0.0.1 1 typ host\r\na=sendonly\r\n" +
+		"a=msid:seat-1 x\r\na=ssrc-group:FID 1 2\r\na=ssrc:1 cname:seat-1\r\na=ssrc:2 cname:seat-1\r\n" +
+		"m=audio 9\r\na=end-of-candidates\r\na=msid:seat-1 y\r\na=ssrc:3 cname:seat-1\r\n"
 	if got := slim(in); got != want {
-		t.Errorf("got %q", got)
+		t.Errorf("got:\n%s", got)
 	}
 }

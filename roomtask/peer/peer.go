@@ -45,14 +45,16 @@ type Peer struct {
 	// set once
 	cfg       Config
 	pc        *webrtc.PeerConnection
+	dtls      *webrtc.DTLSTransport
 	ice       *webrtc.ICETransport
 	publisher *ingest.Publisher
 	sender    *sendq.Sender
 	data      *dataChannel
 	offers    chan signal.Offer
-	states    chan struct{} // a hint to look at the connection's state
-	closing   chan struct{} // closed when Close begins
-	closed    chan struct{} // closed when it has ended
+	states    chan struct{}      // a hint to look at the connection's state
+	opened    chan chan struct{} // the data channel is open; closed when that was told
+	closing   chan struct{}      // closed when Close begins
+	closed    chan struct{}      // closed when it has ended
 
 	running   sync.WaitGroup // the loop, a negotiation, the data channel's goroutines
 	mu        sync.Mutex
@@ -70,8 +72,8 @@ type Peer struct {
 	seats  map[int]seatOuts
 	unset  []int // seats that the Sender does not know yet
 	last   answerCache
-	up     bool // has been connected
-	shown  webrtc.PeerConnectionState
+	up     bool                       // has been connected
+	shown  webrtc.PeerConnectionState // as last told to the room
 }
 
 // seatOuts are the bound tracks of a seat.
@@ -81,7 +83,7 @@ type seatOuts struct{ audio, video *sendq.Out }
 func New(cfg Config) (*Peer, error) {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)).With("participant", cfg.ID)
 	p := &Peer{
-		cfg: cfg, offers: make(chan signal.Offer, waitingOffers), states: make(chan struct{}, 1),
+		cfg: cfg, offers: make(chan signal.Offer, waitingOffers), states: make(chan struct{}, 1), opened: make(chan chan struct{}),
 		closing: make(chan struct{}), closed: make(chan struct{}),
 		seats: map[int]seatOuts{}, layout: layout{lines: map[string]line{}},
 	}
@@ -99,9 +101,11 @@ func New(cfg Config) (*Peer, error) {
 		p.publisher.Close()
 		return nil, fmt.Errorf("peer: %w", err)
 	}
-	p.pc, p.ice = pc, pc.SCTP().Transport().ICETransport()
-	// The callbacks come on goroutines of their own, in no order: they only wake the loop.
-	pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { p.wake() })
+	p.pc, p.dtls = pc, pc.SCTP().Transport()
+	p.ice = p.dtls.ICETransport()
+	// The callbacks only wake the loop, which looks for itself.
+	p.ice.OnConnectionStateChange(func(webrtc.ICETransportState) { p.wake() })
+	p.dtls.OnStateChange(func(webrtc.DTLSTransportState) { p.wake() })
 	p.ice.OnSelectedCandidatePairChange(p.selected)
 	pc.OnTrack(func(*webrtc.TrackRemote, *webrtc.RTPReceiver) {}) // packets come through bufferFactory
 	pc.OnDataChannel(p.data.accept)
@@ -211,6 +215,10 @@ func (p *Peer) loop() {
 			return
 		case <-p.states:
 			p.follow()
+		case told := <-p.opened:
+			p.connected() // it is, even if ICE's word of it is still on its way
+			p.post(DataOpen{})
+			close(told)
 		case o := <-offers:
 			if p.begin(o, results) {
 				offers = nil
@@ -261,30 +269,48 @@ func (p *Peer) check(o signal.Offer) (c *checked, fault *signal.Error) {
 	return checkOffer(o, &p.layout)
 }
 
+// state sums up ICE and DTLS. PeerConnection.ConnectionState is not asked: Pion
+// computes it in several goroutines at once, and a stale result may stay.
+func (p *Peer) state() webrtc.PeerConnectionState {
+	ice, dtls := p.ice.State(), p.dtls.State()
+	switch {
+	case dtls == webrtc.DTLSTransportStateClosed || ice == webrtc.ICETransportStateClosed:
+		return webrtc.PeerConnectionStateClosed
+	case dtls == webrtc.DTLSTransportStateFailed || ice == webrtc.ICETransportStateFailed:
+		return webrtc.PeerConnectionStateFailed
+	case ice == webrtc.ICETransportStateDisconnected:
+		return webrtc.PeerConnectionStateDisconnected
+	case dtls == webrtc.DTLSTransportStateConnected && (ice == webrtc.ICETransportStateConnected || ice == webrtc.ICETransportStateCompleted):
+		return webrtc.PeerConnectionStateConnected
+	}
+	return webrtc.PeerConnectionStateConnecting
+}
+
 // follow tells how the connection's state has changed since it was last told.
 func (p *Peer) follow() {
-	state := p.pc.ConnectionState()
+	state := p.state()
 	switch state {
 	case webrtc.PeerConnectionStateConnected:
-		if p.shown == state {
-			return
-		}
-		p.up = true
-		p.setSeats()
-		p.post(Connected{})
+		p.connected()
 	case webrtc.PeerConnectionStateDisconnected:
-		if p.shown == state || !p.up {
-			return
+		if p.shown == webrtc.PeerConnectionStateConnected {
+			p.shown = state
+			p.post(Disconnected{})
 		}
-		p.post(Disconnected{})
 	case webrtc.PeerConnectionStateFailed:
 		p.fail(FailICE, nil)
 	case webrtc.PeerConnectionStateClosed:
-		p.fail(FailClosed, nil) // we close only after the loop has ended
-	default:
-		return // on the way; an ICE restart passes here
+		p.fail(FailClosed, nil) // by Pion, at the client's goodbye: our own Close ends the loop first
 	}
-	p.shown = state
+}
+
+func (p *Peer) connected() {
+	if p.shown == webrtc.PeerConnectionStateConnected {
+		return
+	}
+	p.shown, p.up = webrtc.PeerConnectionStateConnected, true
+	p.setSeats()
+	p.post(Connected{})
 }
 
 func (p *Peer) wake() {
@@ -340,7 +366,7 @@ func (p *Peer) fault(where string, r any) error {
 // writeRTCP bypasses PeerConnection.WriteRTCP, which would allocate for
 // interceptors that we do not have.
 func (p *Peer) writeRTCP(packets []rtcp.Packet) error {
-	_, err := p.pc.SCTP().Transport().WriteRTCP(packets)
+	_, err := p.dtls.WriteRTCP(packets)
 	return err
 }
 
