@@ -360,29 +360,10 @@ func (p *Publisher) write() {
 	}
 }
 
-// receive takes one RTP packet of s: b is its size on the wire. It runs on Pion's
+// receive takes one RTP packet of s; size is its bytes on the wire. It runs on Pion's
 // read goroutine and is the path that must not allocate.
 func (p *Publisher) receive(s *sink, h *rtpx.Header, size int, now int64) {
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
-		return
-	}
-	p.stats.Packets++
-	p.stats.Bytes += uint64(size)
-	x := p.table.read(h)
-	if x.hasTransportSeq {
-		p.twcc.record(s.ssrc, x.transportSeq, now)
-	}
-	in, l := p.route(s, h, &x)
-	var pkt *rtpx.Packet
-	var news, wake bool
-	if l != nil {
-		in.now = now
-		pkt, news = l.receive(p, &in)
-		wake = p.nack(l, now) || news && l.gate.wanted
-	}
-	p.mu.Unlock()
+	l, pkt, news, wake := p.admit(s, h, size, now)
 	if pkt != nil {
 		l.deliver(pkt)
 		pkt.Release()
@@ -393,4 +374,28 @@ func (p *Publisher) receive(s *sink, h *rtpx.Header, size int, now int64) {
 	if news {
 		p.changed(l.src)
 	}
+}
+
+// admit is the part of receive that needs the lock. The unlock is deferred because
+// peer recovers from a panic here to save the room, whose ticker needs the lock too.
+func (p *Publisher) admit(s *sink, h *rtpx.Header, size int, now int64) (l *layer, pkt *rtpx.Packet, news, wake bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, nil, false, false
+	}
+	p.stats.Packets++
+	p.stats.Bytes += uint64(size)
+	x := p.table.read(h)
+	if x.hasTransportSeq {
+		p.twcc.record(s.ssrc, x.transportSeq, now)
+	}
+	in, l := p.route(s, h, &x)
+	if l == nil {
+		return nil, nil, false, false
+	}
+	in.now = now
+	pkt, news = l.receive(p, &in)
+	wake = p.nack(l, now) || news && l.gate.wanted
+	return l, pkt, news, wake
 }
