@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,7 +30,7 @@ func TestPass(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		fault Fault
-		calls int
+		calls int32
 		after time.Duration // at most
 	}{
 		{"none", Fault{}, 1, 0},
@@ -40,14 +41,14 @@ func TestPass(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := NewLine(tc.fault, 1, 1)
-				began, calls := time.Now(), 0
-				l.Pass(func() { calls++ })
-				if tc.after > 0 && calls != 0 {
+				began, calls := time.Now(), new(atomic.Int32)
+				l.Pass(func() { calls.Add(1) })
+				if tc.after > 0 && calls.Load() != 0 {
 					t.Error("not held back")
 				}
 				l.Wait()
-				if took := time.Since(began); calls != tc.calls || took > tc.after || tc.after > 0 && took == 0 {
-					t.Errorf("%d calls after %v", calls, took)
+				if took := time.Since(began); calls.Load() != tc.calls || took > tc.after || tc.after > 0 && took == 0 {
+					t.Errorf("%d calls after %v", calls.Load(), took)
 				}
 			})
 		})
