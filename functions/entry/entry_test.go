@@ -23,6 +23,10 @@ import (
 
 const taskAPI, clientAPI = "task123", "client123"
 
+// function makes an execution environment. Each takes one event at a time, as in
+// Lambda: a lambda.Handler keeps one buffer for all its answers.
+type function func() lambda.Handler
+
 // world is the four functions, invoked with JSON as Lambda does.
 type world struct {
 	t     *testing.T
@@ -33,7 +37,7 @@ type world struct {
 	log   *lockedBuffer
 	key   string // API key
 
-	rooms, socket, lifecycle, deliver lambda.Handler
+	rooms, socket, lifecycle, deliver function
 }
 
 type lockedBuffer struct {
@@ -90,15 +94,18 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.rooms, w.socket = lambda.NewHandler(rooms), lambda.NewHandler(Socket(d))
-	w.lifecycle, w.deliver = lambda.NewHandler(Lifecycle(d)), lambda.NewHandler(Deliver(d))
+	socket, lifecycle, deliver := Socket(d), Lifecycle(d), Deliver(d)
+	w.rooms = func() lambda.Handler { return lambda.NewHandler(rooms) }
+	w.socket = func() lambda.Handler { return lambda.NewHandler(socket) }
+	w.lifecycle = func() lambda.Handler { return lambda.NewHandler(lifecycle) }
+	w.deliver = func() lambda.Handler { return lambda.NewHandler(deliver) }
 	return w
 }
 
 // invoke invokes a function with an event's JSON and reads its answer.
-func (w *world) invoke(h lambda.Handler, event string, answer any) {
+func (w *world) invoke(f function, event string, answer any) {
 	w.t.Helper()
-	out, err := h.Invoke(w.t.Context(), []byte(event))
+	out, err := f().Invoke(w.t.Context(), []byte(event))
 	if err != nil {
 		w.t.Fatalf("%v, for %s", err, event)
 	}

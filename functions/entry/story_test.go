@@ -204,7 +204,7 @@ func TestLifecycleEvents(t *testing.T) {
 		t.Errorf("the room (%s) is still due", r.State)
 	}
 	for _, bad := range []string{`{}`, `[]`, `{"detail-type":"EC2 Instance State-change Notification"}`, `{"detail-type":"ECS Task State Change","detail":{}}`, `{"detail-type":"ECS Task State Change","detail":7}`} {
-		if _, err := w.lifecycle.Invoke(t.Context(), []byte(bad)); err == nil {
+		if _, err := w.lifecycle().Invoke(t.Context(), []byte(bad)); err == nil {
 			t.Errorf("%s is no error", bad)
 		}
 	}
@@ -228,7 +228,7 @@ func TestDeliver(t *testing.T) {
 	if n := strings.Count(w.log.String(), `"room":"`+other.ID+`","type":"`+outbox.RoomCreated); n != 1 {
 		t.Errorf("the sweep delivered room.created of the second room %d times", n)
 	}
-	if _, err := w.deliver.Invoke(t.Context(), []byte(`{"Records":[{"eventName":"INSERT","dynamodb":{"Keys":{"id":{"S":"x"}}}}]}`)); err == nil {
+	if _, err := w.deliver().Invoke(t.Context(), []byte(`{"Records":[{"eventName":"INSERT","dynamodb":{"Keys":{"id":{"S":"x"}}}}]}`)); err == nil {
 		t.Error("a record of another table is no error")
 	}
 }

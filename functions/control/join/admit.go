@@ -130,8 +130,11 @@ func (j *Join) claim(ctx context.Context, who *identified, attempt string) (isNe
 		return true, []store.Write{w}, err
 	case err != nil:
 		return false, nil, fmt.Errorf("load claim: %w", err)
-	case c.Attempt != attempt, who.part == nil, who.part.Attempt != attempt:
-		// The last: its holder has moved on to a resume secret since.
+	case c.Attempt == attempt && who.part == nil:
+		// Claim and participant are one commit: it came between our two reads.
+		return false, nil, &store.ConflictError{Key: c.Place().Key, Index: -1}
+	case c.Attempt != attempt, who.part.Attempt != attempt:
+		// The latter: its holder has moved on to a resume secret since.
 		return false, nil, signal.Fault(signal.CodeTicketUsed, "the ticket was used before")
 	}
 	return false, nil, nil
