@@ -6,6 +6,7 @@ import (
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/outbox"
+	"mayfly/functions/store"
 )
 
 // Closed is the data of usage.closed.
@@ -114,12 +115,14 @@ func (g *Ledger) settle(ctx context.Context, room string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if open { // bounding changes the ledger: load it all again
-			if err := g.Bound(ctx, room, e.Epoch); err != nil {
-				return false, err
-			}
-			return g.settle(ctx, room)
+		if !open {
+			continue
 		}
+		if err := g.Bound(ctx, room, e.Epoch); err != nil {
+			return false, err
+		}
+		// Bounding has changed the ledger, so what was loaded is of no use any more.
+		return false, &store.ConflictError{Key: control.LedgerKey(room), Index: -1}
 	}
 	return true, g.close(ctx, l, r, epochs)
 }

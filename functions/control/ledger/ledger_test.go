@@ -385,3 +385,43 @@ func TestSettleAgainstLateReports(t *testing.T) {
 	}
 	t.Logf("the late report came in time %d times of 100", late)
 }
+
+// beforeClose is a store in which something happens just before the commit that
+// closes a ledger.
+type beforeClose struct {
+	control.Store
+	do func()
+}
+
+func (s *beforeClose) Commit(ctx context.Context, writes ...store.Write) error {
+	for _, w := range writes {
+		if do := s.do; do != nil && w.Op == store.Put && w.Item.Kind == "event" {
+			e, err := control.Decode[control.Event](w.Item)
+			if err == nil && e.Type == outbox.UsageClosed {
+				s.do = nil
+				do()
+			}
+		}
+	}
+	return s.Store.Commit(ctx, writes...)
+}
+
+// TestReportBetweenCountingAndClosing: a report that is stored after the close has
+// read the epochs, and before it commits, is in the closed record.
+func TestReportBetweenCountingAndClosing(t *testing.T) {
+	b := newBooks(t)
+	gone := usage.Session{ID: "s1", JoinedMS: b.clock.MS(), LeftMS: b.clock.MS() + 10, ParticipantMS: 10}
+	b.must(b.report(1, gone))
+	b.stopTask()
+	b.endRoom()
+	closer := *b.Ledger
+	closer.Store = &beforeClose{Store: b.store, do: func() {
+		gone.ParticipantMS = 25
+		b.must(b.report(2, gone))
+	}}
+	closed, err := closer.Settle(b.ctx, roomID)
+	b.must(err)
+	v := b.view()
+	equal(t, "closed with the last report", fmt.Sprint(closed, v.Totals.ParticipantMS, v.Participants[0].MS), "true 25 25")
+	equal(t, "closed once", b.count(outbox.UsageClosed), 1)
+}

@@ -230,3 +230,19 @@ func TestWatchers(t *testing.T) {
 		t.Error("the connection that is gone still has an item")
 	}
 }
+
+// TestSweepTellsAgain: a room without heartbeats is told again by the sweep.
+func TestSweepTellsAgain(t *testing.T) {
+	w := newWorld(t)
+	r := w.create()
+	c := w.watch(r.ID, "c1")
+	w.post.Throttle("c1", true)
+	pulling := w.fleet.Pull(w.task(r.ID, 1).ARN)
+	if err := w.life.TaskChanged(w.ctx, pulling); !errors.Is(err, control.ErrThrottled) {
+		t.Fatalf("a telling that failed: %v", err)
+	}
+	w.post.Throttle("c1", false)
+	w.clock.Advance(30e9)
+	w.sweep()
+	equal(t, "told", w.told(c), "starting/pulling 1")
+}

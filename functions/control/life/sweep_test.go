@@ -28,8 +28,11 @@ func TestKillMovesTheRoom(t *testing.T) {
 	second := w.task(r.ID, 2)
 	equal(t, "tasks", len(w.fleet.Tasks()), 2)
 
-	// What the dead task left behind: its session ends at the stop, its late frames
-	// are refused, its event comes again.
+	inferred := w.usage(r.ID).Participants[0]
+	equal(t, "session at the kill", fmt.Sprint(inferred.LeftMS-start, inferred.MS, inferred.Bounded), "14000 13000 true")
+
+	// What the dead task left behind: its last frame still counts and is refused, its
+	// event comes again.
 	late := usage.Session{ID: "s1", Participant: "p1", JoinedMS: start, ParticipantMS: 12_500}
 	w.replied(w.heartbeat("link1", w.report("link1", 1, late)), "refused wrong_epoch")
 	w.changed(killed, killed)
