@@ -12,6 +12,7 @@ import (
 
 	"github.com/pion/datachannel"
 	"github.com/pion/interceptor"
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
@@ -42,7 +43,7 @@ func newTask(t testing.TB) *task {
 	return &task{net: net, cert: cert, pool: rtpx.NewPool(32 << 20)}
 }
 
-var discard = slog.New(slog.DiscardHandler)
+var quiet = transport.NewLoggerFactory(slog.New(slog.DiscardHandler))
 
 func clock() int64 { return time.Now().UnixNano() }
 
@@ -142,8 +143,10 @@ type client struct {
 	trans   [][2]*webrtc.RTPTransceiver // of seats: audio, video
 	sources map[string]*webrtc.RTPTransceiver
 	mic     *webrtc.TrackLocalStaticRTP
+	sender  *webrtc.RTPTransceiver                 // of the camera
 	camera  map[string]*webrtc.TrackLocalStaticRTP // by rid
 	packets chan received
+	reports chan rtcp.Packet // about what is published
 	gen     int
 }
 
@@ -160,7 +163,7 @@ func newClient(t testing.TB, networks ...webrtc.NetworkType) *client {
 		t.Fatal(err)
 	}
 	registry := &interceptor.Registry{}
-	if err := webrtc.RegisterDefaultInterceptors(me, registry); err != nil {
+	if err := webrtc.RegisterDefaultInterceptorsWithOptions(me, registry, webrtc.WithInterceptorLoggerFactory(quiet)); err != nil {
 		t.Fatal(err)
 	}
 	if err := me.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: ingest.ExtMid}, webrtc.RTPCodecTypeAudio); err != nil {
@@ -169,7 +172,7 @@ func newClient(t testing.TB, networks ...webrtc.NetworkType) *client {
 	var se webrtc.SettingEngine
 	se.DetachDataChannels()
 	se.SetIncludeLoopbackCandidate(true)
-	se.LoggerFactory = transport.NewLoggerFactory(discard)
+	se.LoggerFactory = quiet
 	if networks == nil {
 		networks = []webrtc.NetworkType{webrtc.NetworkTypeUDP4}
 	}
@@ -181,7 +184,7 @@ func newClient(t testing.TB, networks ...webrtc.NetworkType) *client {
 	}
 	c := &client{
 		t: t, pc: pc, open: make(chan datachannel.ReadWriteCloser, 1), sources: map[string]*webrtc.RTPTransceiver{},
-		camera: map[string]*webrtc.TrackLocalStaticRTP{}, packets: make(chan received, 1<<14),
+		camera: map[string]*webrtc.TrackLocalStaticRTP{}, packets: make(chan received, 1<<14), reports: make(chan rtcp.Packet, 1<<12),
 	}
 	t.Cleanup(c.close)
 	if c.channel, err = pc.CreateDataChannel(signal.DataChannelLabel, nil); err != nil {
@@ -230,7 +233,8 @@ func (c *client) publishCamera(rids ...string) {
 		}
 		c.camera[rid] = track
 		if i == 0 {
-			c.sources[signal.KindCamera] = c.transceiver(track)
+			c.sender = c.transceiver(track)
+			c.sources[signal.KindCamera] = c.sender
 		} else if err := c.sources[signal.KindCamera].Sender().AddEncoding(track); err != nil {
 			c.t.Fatal(err)
 		}
@@ -246,8 +250,15 @@ func (c *client) transceiver(track webrtc.TrackLocal) *webrtc.RTPTransceiver {
 	// Senders' interceptors work only while somebody reads their RTCP.
 	go func() {
 		for {
-			if _, _, err := tr.Sender().ReadRTCP(); err != nil {
+			list, _, err := tr.Sender().ReadRTCP()
+			if err != nil {
 				return
+			}
+			for _, p := range list {
+				select {
+				case c.reports <- p:
+				default:
+				}
 			}
 		}
 	}()
@@ -322,25 +333,24 @@ func (c *client) join(e *endpoint) {
 
 // writeVideo sends one frame in one packet on a camera layer.
 func (c *client) writeVideo(rid string, seq uint16, ts uint32, key bool, width int) {
-	c.t.Helper()
-	params := c.sources[signal.KindCamera].Sender().GetParameters()
+	params := c.sender.Sender().GetParameters()
 	h := rtp.Header{Version: 2, Marker: true, SequenceNumber: seq, Timestamp: ts}
 	for _, e := range params.HeaderExtensions {
 		var value string
 		switch e.URI {
 		case ingest.ExtMid:
-			value = c.sources[signal.KindCamera].Mid()
+			value = c.sender.Mid()
 		case ingest.ExtRid:
 			value = rid
 		default:
 			continue
 		}
 		if err := h.SetExtension(uint8(e.ID), []byte(value)); err != nil {
-			c.t.Fatal(err)
+			c.t.Error(err)
 		}
 	}
 	if err := c.camera[rid].WriteRTP(&rtp.Packet{Header: h, Payload: vp8(seq, key, width)}); err != nil {
-		c.t.Fatal(err)
+		c.t.Error(err)
 	}
 }
 

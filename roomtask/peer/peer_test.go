@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
 
 	"mayfly/roomtask/sendq"
@@ -600,5 +601,82 @@ func TestJoinAndLeaveLeaksNothing(t *testing.T) {
 				buf[:runtime.Stack(buf, true)])
 		}
 		runtime.Gosched()
+	}
+}
+
+// TestRetransmitsOnNACK loses packets on the way to the subscriber's jitter buffer by
+// asking for them again: they must come back on the seat's rtx stream, which Pion's
+// client turns back into the packet.
+func TestRetransmitsOnNACK(t *testing.T) {
+	k := newTask(t)
+	alice, ac := publishing(t, k, "f")
+	defer stream(ac, map[string]int{"f": 640})()
+	bob, bc := k.peer(t, "bob"), newClient(t)
+	bc.addSeats(1)
+	answer := bc.negotiate(bob, nil)
+	next[Connected](t, bob)
+	ssrc, rtx := seatSSRC(t, answer, bc.trans[0][1].Mid())
+	bob.Sender().Assign(0, sendq.Assignment{Video: alice.Publisher().Source(signal.KindCamera), Width: 640, Height: 360})
+
+	seen := map[uint16][]byte{}
+	asked := uint16(0)
+	limit := time.After(10 * time.Second)
+	for {
+		select {
+		case p := <-bc.packets:
+			if old, twice := seen[p.SequenceNumber]; twice && p.SequenceNumber == asked {
+				if string(old) != string(p.Payload) {
+					t.Error("the retransmission differs from the packet")
+				}
+				if bob.Sender().Snapshot().RTXPackets == 0 {
+					t.Error("no rtx packet was counted")
+				}
+				return
+			}
+			seen[p.SequenceNumber] = p.Payload
+			if len(seen)%10 != 0 {
+				continue
+			}
+			asked = p.SequenceNumber - 2 // not the newest: that may be on its way still
+			nack := &rtcp.TransportLayerNack{SenderSSRC: 1, MediaSSRC: ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers([]uint16{asked})}
+			if err := bc.pc.WriteRTCP([]rtcp.Packet{nack}); err != nil {
+				t.Fatal(err)
+			}
+		case <-limit:
+			t.Fatalf("sequence number %d of SSRC %d did not come again (rtx SSRC %d): %+v", asked, ssrc, rtx, bob.Sender().Snapshot())
+		}
+	}
+}
+
+// TestPublisherIsAskedForWhatIsMissing skips sequence numbers: the publisher's client
+// must get a NACK, and a PLI once somebody watches.
+func TestPublisherIsAskedForWhatIsMissing(t *testing.T) {
+	k := newTask(t)
+	alice, ac := publishing(t, k, "f")
+	bob, bc := k.peer(t, "bob"), newClient(t)
+	bc.addSeats(1)
+	bc.join(bob)
+	bob.Sender().Assign(0, sendq.Assignment{Video: alice.Publisher().Source(signal.KindCamera), Width: 640, Height: 360})
+	var nack, pli bool
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(10 * time.Second)
+	for seq := uint16(10); !nack || !pli; {
+		select {
+		case <-tick.C:
+			if seq++; seq%20 == 0 {
+				seq += 2 // lost
+			}
+			ac.writeVideo("f", seq, uint32(seq)*1800, false, 640)
+		case p := <-ac.reports:
+			switch p.(type) {
+			case *rtcp.TransportLayerNack:
+				nack = true
+			case *rtcp.PictureLossIndication:
+				pli = true
+			}
+		case <-limit:
+			t.Fatalf("NACK %v, PLI %v: %+v", nack, pli, alice.Publisher().Stats())
+		}
 	}
 }
