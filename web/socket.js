@@ -11,6 +11,9 @@ export const ROTATE_MS = 110 * 60_000; // the gateway closes after 2 hours
 export const OPEN_MS = 10_000;
 export const STEADY_MS = 10_000; // a connection that lived this long starts the schedule anew
 
+/** Frames that need no order: each carries its own, or stands alone. */
+const UNORDERED = new Set(["room", "pong", "error"]);
+
 /** One WebSocket connection, from open to close. */
 class Link {
   #reorder = new Reorder();
@@ -67,6 +70,13 @@ class Link {
       return; // not ours; nothing can be answered
     }
     this.greeted = true;
+    if (UNORDERED.has(frame.type)) return this.#deliver([frame]);
+    if (frame.type === "joined") {
+      // The task numbers its frames anew with each join it answers, and after a lost
+      // task it is another one.
+      this.#reorder = new Reorder((frame.seq ?? 0) + 1);
+      return this.#deliver([frame]);
+    }
     this.#deliver(this.#reorder.push(this.env.now(), frame));
   }
 

@@ -84,9 +84,14 @@ export function encodeFrame(type, seq, body) {
 
 /** Puts the frames of one connection in order, once each. */
 export class Reorder {
-  #next = 1;
+  #next;
   /** @type {Map<number, {frame: Frame, since: number}>} */
   #held = new Map();
+
+  /** @param {number} [first] the lowest seq expected */
+  constructor(first = 1) {
+    this.#next = first;
+  }
 
   /**
    * Takes a frame and returns those that are due, in order.

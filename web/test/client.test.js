@@ -249,7 +249,8 @@ test("a killed task: the new epoch is joined as soon as it is live, over the sam
   ws.says("joined", joined(join, { epoch: 1, resume: "stale" }), 2);
   await settle();
   assert.equal(call.state, "rejoining");
-  ws.says("joined", joined(join, { epoch: 2, resume: "second" }), 3);
+  // The new task counts its frames from 1 again.
+  ws.says("joined", joined(join, { epoch: 2, resume: "second" }), 1);
   await settle();
   assert.equal(call.state, "joined");
   assert.equal(pc.closed, true);
@@ -294,6 +295,17 @@ test("ended: with rejoin it comes back, without it is over; replaced by itself i
   const b = await inRoom();
   b.ws.says("room", { ...room(9, "ended"), reason: "max_duration" });
   assert.deepEqual(b.of("ended"), [{ reason: "max_duration" }]);
+});
+
+test("the task's frames on the WebSocket: in order from its joined on, errors and states at once", async () => {
+  const { ws, of, clock } = await inRoom();
+  ws.says("ended", { reason: "deleted", rejoin: false }, 3);
+  ws.says("error", { code: "rate_limited", message: "", retryable: true }, 9);
+  assert.deepEqual([of("error").length, of("ended").length], [1, 0]);
+  await clock.advance(1999);
+  assert.equal(of("ended").length, 0, "frame 2 may still come");
+  await clock.advance(1);
+  assert.deepEqual(of("ended"), [{ reason: "deleted" }]);
 });
 
 test("an expired secret does not end media that flows", async () => {
