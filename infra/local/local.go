@@ -89,7 +89,7 @@ type Config struct {
 	ClientFaults, TaskFaults gateway.Faults
 	EventFault               fault.Fault
 	Seed                     uint64
-	// NoSync skips the store's fsync. For tests.
+	// NoSync skips the store's fsync, as is done in any case for temporary data. For tests.
 	NoSync bool
 	// MaxRooms is the most rooms at once. Default 50, as a tenant has on AWS.
 	MaxRooms int
@@ -230,7 +230,7 @@ func (l *Local) dataDir() (string, error) {
 		}
 		return l.cfg.DataDir, nil
 	}
-	dir, err := os.MkdirTemp("", "mayfly-")
+	dir, err := os.MkdirTemp("", "mayfly-local-")
 	if err != nil {
 		return "", fmt.Errorf("data directory: %w", err)
 	}
@@ -253,7 +253,7 @@ func (l *Local) build(dir string, addr *net.TCPAddr, metadata string) error {
 			return err
 		}
 	}
-	l.store, err = boltstore.OpenWith(filepath.Join(dir, "table.db"), boltstore.Options{Observe: l.observe, NoSync: l.cfg.NoSync})
+	l.store, err = boltstore.OpenWith(filepath.Join(dir, "table.db"), boltstore.Options{Observe: l.observe, NoSync: l.cfg.NoSync || l.tempDir != ""})
 	if err != nil {
 		return err
 	}
