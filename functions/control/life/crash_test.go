@@ -57,7 +57,7 @@ func TestCrashAtEveryEffectOfADelete(t *testing.T) {
 // doubled and late, tasks killed. Then the world comes to rest, and the books are
 // right.
 func TestChaos(t *testing.T) {
-	seeds := uint64(120)
+	seeds := uint64(60)
 	if testing.Short() {
 		seeds = 15
 	}

@@ -111,124 +111,129 @@ func TestTerminatedTaskMoves(t *testing.T) {
 	equal(t, "client told", w.told(client), "starting/provisioning 2, live/live 2")
 }
 
+// minutes passes, with a sweep in each.
+func (w *world) minutes(n int) {
+	for range n {
+		w.clock.Advance(60e9)
+		_ = w.life.Sweep(w.ctx) // a fault that the case injects is reported
+	}
+}
+
+// stuck are rooms that lost something on their way.
+var stuck = []struct {
+	name string
+	do   func(w *world) (room string)
+	want lifecycle.State
+	sum  string // epochs, tasks started
+}{
+	{"requested, and the creator died", func(w *world) string {
+		made, err := w.life.create(w.ctx, newRoom("room_x", request(""), w.clock.Now()), request(""))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.sweep()
+		w.register(made.ID, 1, "link1", signal.LinkRegistered)
+		return made.ID
+	}, lifecycle.Live, "1 1"},
+	{"start answered by a crash", func(w *world) string {
+		w.fleet.Faults = onCall("start", 1, tookEffect)
+		id := w.create().ID
+		w.minutes(1)
+		return id
+	}, lifecycle.Starting, "1 1"},
+	{"task never registers, its events are lost", func(w *world) string {
+		id := w.create().ID
+		w.minutes(2)
+		w.fleet.Kill(w.task(id, 1).ARN)
+		w.minutes(1)
+		w.register(id, 2, "link2", signal.LinkRegistered)
+		return id
+	}, lifecycle.Live, "2 2"},
+	{"live task died, its event is lost", func(w *world) string {
+		id := w.liveRoom().ID
+		w.fleet.Kill(w.task(id, 1).ARN)
+		w.minutes(1)
+		return id
+	}, lifecycle.Starting, "2 2"},
+	{"live task died so long ago that ECS forgot it", func(w *world) string {
+		id := w.liveRoom().ID
+		w.fleet.Kill(w.task(id, 1).ARN)
+		w.fleet.Hide(w.task(id, 1).ARN, true)
+		w.minutes(2)
+		return id
+	}, lifecycle.Starting, "2 2"},
+	{"live but silent: ECS says it runs", func(w *world) string {
+		id := w.liveRoom().ID
+		w.minutes(8)
+		if w.fleet.StopAsked(w.task(id, 1).ARN) {
+			w.t.Error("stopped for being silent")
+		}
+		return id
+	}, lifecycle.Live, "1 1"},
+	{"live but silent for too long", func(w *world) string {
+		id := w.liveRoom().ID
+		w.minutes(12)
+		if !w.fleet.StopAsked(w.task(id, 1).ARN) {
+			w.t.Error("not stopped")
+		}
+		w.fleet.Kill(w.task(id, 1).ARN)
+		w.minutes(1)
+		return id
+	}, lifecycle.Starting, "2 2"},
+	{"draining: the task does not listen", func(w *world) string {
+		id := w.liveRoom().ID
+		w.post.Drop("link1")
+		if err := w.life.Delete(w.ctx, id); err != nil {
+			w.t.Fatal(err)
+		}
+		w.minutes(2)
+		if !w.fleet.StopAsked(w.task(id, 1).ARN) {
+			w.t.Error("not stopped")
+		}
+		w.fleet.Kill(w.task(id, 1).ARN)
+		w.minutes(1)
+		return id
+	}, lifecycle.Ended, "1 1"},
+	{"deleted while RunTask failed and yet took effect", func(w *world) string {
+		w.fleet.Faults = onCall("start", 1, tookEffect)
+		id := w.create().ID
+		if err := w.life.Delete(w.ctx, id); err != nil {
+			w.t.Fatal(err)
+		}
+		w.minutes(2)
+		if !w.fleet.StopAsked(w.task(id, 1).ARN) {
+			w.t.Error("not stopped")
+		}
+		w.fleet.Kill(w.task(id, 1).ARN)
+		w.minutes(1)
+		return id
+	}, lifecycle.Ended, "1 1"},
+	{"deleted while RunTask failed", func(w *world) string {
+		w.fleet.Faults = onCall("start", 1, fails)
+		id := w.create().ID
+		if err := w.life.Delete(w.ctx, id); err != nil {
+			w.t.Fatal(err)
+		}
+		w.minutes(2)
+		return id
+	}, lifecycle.Ended, "1 0"},
+	{"past its maximum duration, task gone mad", func(w *world) string {
+		id := w.liveRoom().ID
+		for range 62 {
+			w.clock.Advance(60e9)
+			w.heartbeat("link1", w.report("link1", 2))
+			w.sweep()
+		}
+		w.minutes(2)
+		w.fleet.Kill(w.task(id, 1).ARN)
+		w.minutes(1)
+		return id
+	}, lifecycle.Ended, "1 1"},
+}
+
 // TestSweepOfStuckStates: whatever was lost, the sweep finds the way on.
 func TestSweepOfStuckStates(t *testing.T) {
-	minutes := func(w *world, n int) {
-		for range n {
-			w.clock.Advance(60e9)
-			_ = w.life.Sweep(w.ctx) // a fault that the case injects is reported
-		}
-	}
-	for _, c := range []struct {
-		name string
-		do   func(w *world) (room string)
-		want lifecycle.State
-		sum  string // epochs, tasks started
-	}{
-		{"requested, and the creator died", func(w *world) string {
-			made, err := w.life.create(w.ctx, newRoom("room_x", request(""), w.clock.Now()), request(""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.sweep()
-			w.register(made.ID, 1, "link1", signal.LinkRegistered)
-			return made.ID
-		}, lifecycle.Live, "1 1"},
-		{"start answered by a crash", func(w *world) string {
-			w.fleet.Faults = onCall("start", 1, tookEffect)
-			id := w.create().ID
-			minutes(w, 1)
-			return id
-		}, lifecycle.Starting, "1 1"},
-		{"task never registers, its events are lost", func(w *world) string {
-			id := w.create().ID
-			minutes(w, 2)
-			w.fleet.Kill(w.task(id, 1).ARN)
-			minutes(w, 1)
-			w.register(id, 2, "link2", signal.LinkRegistered)
-			return id
-		}, lifecycle.Live, "2 2"},
-		{"live task died, its event is lost", func(w *world) string {
-			id := w.liveRoom().ID
-			w.fleet.Kill(w.task(id, 1).ARN)
-			minutes(w, 1)
-			return id
-		}, lifecycle.Starting, "2 2"},
-		{"live task died so long ago that ECS forgot it", func(w *world) string {
-			id := w.liveRoom().ID
-			w.fleet.Kill(w.task(id, 1).ARN)
-			w.fleet.Hide(w.task(id, 1).ARN, true)
-			minutes(w, 2)
-			return id
-		}, lifecycle.Starting, "2 2"},
-		{"live but silent: ECS says it runs", func(w *world) string {
-			id := w.liveRoom().ID
-			minutes(w, 8)
-			if w.fleet.StopAsked(w.task(id, 1).ARN) {
-				t.Error("stopped for being silent")
-			}
-			return id
-		}, lifecycle.Live, "1 1"},
-		{"live but silent for too long", func(w *world) string {
-			id := w.liveRoom().ID
-			minutes(w, 12)
-			if !w.fleet.StopAsked(w.task(id, 1).ARN) {
-				t.Error("not stopped")
-			}
-			w.fleet.Kill(w.task(id, 1).ARN)
-			minutes(w, 1)
-			return id
-		}, lifecycle.Starting, "2 2"},
-		{"draining: the task does not listen", func(w *world) string {
-			id := w.liveRoom().ID
-			w.post.Drop("link1")
-			if err := w.life.Delete(w.ctx, id); err != nil {
-				t.Fatal(err)
-			}
-			minutes(w, 2)
-			if !w.fleet.StopAsked(w.task(id, 1).ARN) {
-				t.Error("not stopped")
-			}
-			w.fleet.Kill(w.task(id, 1).ARN)
-			minutes(w, 1)
-			return id
-		}, lifecycle.Ended, "1 1"},
-		{"deleted while RunTask failed and yet took effect", func(w *world) string {
-			w.fleet.Faults = onCall("start", 1, tookEffect)
-			id := w.create().ID
-			if err := w.life.Delete(w.ctx, id); err != nil {
-				t.Fatal(err)
-			}
-			minutes(w, 2)
-			if !w.fleet.StopAsked(w.task(id, 1).ARN) {
-				t.Error("not stopped")
-			}
-			w.fleet.Kill(w.task(id, 1).ARN)
-			minutes(w, 1)
-			return id
-		}, lifecycle.Ended, "1 1"},
-		{"deleted while RunTask failed", func(w *world) string {
-			w.fleet.Faults = onCall("start", 1, fails)
-			id := w.create().ID
-			if err := w.life.Delete(w.ctx, id); err != nil {
-				t.Fatal(err)
-			}
-			minutes(w, 2)
-			return id
-		}, lifecycle.Ended, "1 0"},
-		{"past its maximum duration, task gone mad", func(w *world) string {
-			id := w.liveRoom().ID
-			for range 62 {
-				w.clock.Advance(60e9)
-				w.heartbeat("link1", w.report("link1", 2))
-				w.sweep()
-			}
-			minutes(w, 2)
-			w.fleet.Kill(w.task(id, 1).ARN)
-			minutes(w, 1)
-			return id
-		}, lifecycle.Ended, "1 1"},
-	} {
+	for _, c := range stuck {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			r := w.get(c.do(w))
