@@ -105,7 +105,7 @@ func TestAllocate(t *testing.T) {
 // and the answer does not depend on anything but the arguments.
 func TestAllocateHolds(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 11))
-	for round := range 5000 {
+	for round := range 1500 {
 		demands := randomDemands(r)
 		budget, audio := r.Int64N(8_000_000), r.Int64N(300_000)
 		got := Allocate(budget, audio, demands, nil)

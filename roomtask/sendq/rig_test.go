@@ -233,14 +233,16 @@ func inBubble(t *testing.T, f func(t *testing.T, r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, pool: rtpx.NewPool(64 << 20), wire: &wire{}}
 		r.s = New(Config{Now: clock, WriteRTCP: r.wire.writeRTCP})
+		defer func() {
+			r.s.Close()
+			for _, p := range r.pubs {
+				p.in.Close()
+			}
+			if n := r.pool.Out(); n != 0 {
+				t.Errorf("%d bytes of packets were not given back", n)
+			}
+		}()
 		f(t, r)
-		r.s.Close()
-		for _, p := range r.pubs {
-			p.in.Close()
-		}
-		if n := r.pool.Out(); n != 0 {
-			t.Errorf("%d bytes of packets were not given back", n)
-		}
 	})
 }
 

@@ -1,6 +1,7 @@
 package sendq
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -110,10 +111,28 @@ func (s *Sender) clock(src *ingest.Source) *forward.Clock {
 	publisher, _, _ := strings.Cut(src.ID(), "/")
 	c := s.clocks[publisher]
 	if c == nil {
+		if len(s.clocks) > 4*len(s.seats)+16 {
+			s.forgetClocks()
+		}
 		c = &forward.Clock{}
 		s.clocks[publisher] = c
 	}
 	return c
+}
+
+// forgetClocks drops those of publishers that sit nowhere, so that a long room does
+// not gather them. One that comes back is learnt again from its next report.
+func (s *Sender) forgetClocks() {
+	seated := map[string]bool{}
+	for _, st := range s.seats {
+		for _, src := range []*ingest.Source{st.a.Audio, st.a.Video} {
+			if src != nil {
+				publisher, _, _ := strings.Cut(src.ID(), "/")
+				seated[publisher] = true
+			}
+		}
+	}
+	maps.DeleteFunc(s.clocks, func(publisher string, _ *forward.Clock) bool { return !seated[publisher] })
 }
 
 // playable says whether the codec is one that the seats negotiate. An unknown one

@@ -74,6 +74,7 @@ type Sender struct {
 	budget   rtxBudget
 	twcc     uint16 // last number used
 	est      bwe.Estimator
+	path     bwe.State // as logged last
 	acks     []bwe.Ack
 	rtt      int64 // ns, smoothed; 0 = unknown
 	lossSum  float64
@@ -175,6 +176,10 @@ func (s *Sender) step(now int64) (more bool) {
 func (s *Sender) onTick(now int64) {
 	s.est.Tick(now)
 	s.reportLoss(now)
+	if e := s.est.Snapshot(now); e.State != s.path {
+		s.path = e.State
+		s.cfg.Log.Info("path changed", "state", e.State.String(), "bps", e.Bps, "loss", e.Loss, "queue_ms", e.Queue/ms)
+	}
 	for _, l := range s.all {
 		l.f.Tick(now)
 	}

@@ -2,9 +2,9 @@ package sendq
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/pion/rtcp"
 
 	"mayfly/roomtask/bwe"
@@ -22,6 +22,12 @@ func (r *rig) seat(num int) SeatState {
 	return SeatState{}
 }
 
+// assign is Assign, carried out when it returns.
+func (r *rig) assign(num int, a Assignment) {
+	r.s.Assign(num, a)
+	synctest.Wait()
+}
+
 func TestLayerFollowsTheView(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann := r.publisher("ann")
@@ -34,7 +40,7 @@ func TestLayerFollowsTheView(t *testing.T) {
 		frames()
 		show := func(w, h, layer int, paused string) {
 			t.Helper()
-			r.s.Assign(0, Assignment{Video: ann.camera(), Audio: ann.mic(), Width: w, Height: h})
+			r.assign(0, Assignment{Video: ann.camera(), Audio: ann.mic(), Width: w, Height: h})
 			r.tick(400*time.Millisecond, frames)
 			if st := r.seat(0); st.Layer != layer || st.Paused != paused {
 				t.Errorf("%d×%d: layer %d, paused %q; want %d, %q", w, h, st.Layer, st.Paused, layer, paused)
@@ -56,7 +62,7 @@ func TestFallsBackToALayerThatIsThere(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann := r.publisher("ann")
 		r.s.SetSeat(0, nil, r.wire.videoOut(0))
-		r.s.Assign(0, Assignment{Video: ann.camera(), Width: 1280, Height: 720})
+		r.assign(0, Assignment{Video: ann.camera(), Width: 1280, Height: 720})
 		r.tick(300 * time.Millisecond)
 		if st := r.seat(0); st.Paused != "muted" {
 			t.Errorf("paused %q before anything is sent", st.Paused)
@@ -80,10 +86,10 @@ func TestALayerWithoutKeyframeIsLeftAside(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann := r.publisher("ann")
 		r.s.SetSeat(0, nil, r.wire.videoOut(0))
-		r.s.Assign(0, Assignment{Video: ann.camera(), Width: 1280, Height: 720})
+		r.assign(0, Assignment{Video: ann.camera(), Width: 1280, Height: 720})
 		deaf := func() { ann.frame(0, true, 200); ann.frame(2, false, 200) }
 		deaf()
-		r.s.Assign(0, Assignment{Video: ann.camera(), Width: 1281, Height: 720})
+		r.assign(0, Assignment{Video: ann.camera(), Width: 1281, Height: 720})
 		r.tick(time.Second, deaf)
 		if n := ann.plis(ann.base() + 2); n < 2 {
 			t.Errorf("asked %d times in a second", n)
@@ -99,7 +105,7 @@ func TestNoKeyframeIsSaid(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann := r.publisher("ann")
 		r.s.SetSeat(0, nil, r.wire.videoOut(0))
-		r.s.Assign(0, Assignment{Video: ann.screen(), Width: 1280, Height: 720})
+		r.assign(0, Assignment{Video: ann.screen(), Width: 1280, Height: 720})
 		r.tick(3*time.Second, func() { ann.screenFrame(false) })
 		if st := r.seat(0); st.Paused != ReasonNoKeyframe || st.State != forward.WaitKey {
 			t.Errorf("paused %q, state %v", st.Paused, st.State)
@@ -131,7 +137,7 @@ func TestAudioGoesFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann := r.publisher("ann")
 		r.s.SetSeat(0, r.wire.audioOut(0), r.wire.videoOut(0))
-		r.s.Assign(0, Assignment{Audio: ann.mic(), Video: ann.camera(), Width: 320, Height: 180})
+		r.assign(0, Assignment{Audio: ann.mic(), Video: ann.camera(), Width: 320, Height: 180})
 		ann.frame(0, true, 200)
 		ann.speak()
 		r.tick(400 * time.Millisecond)
@@ -168,7 +174,7 @@ func TestOverflowDropsVideoAndSparesAudio(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann := r.publisher("ann")
 		r.s.SetSeat(0, r.wire.audioOut(0), r.wire.videoOut(0))
-		r.s.Assign(0, Assignment{Audio: ann.mic(), Video: ann.camera(), Width: 320, Height: 180})
+		r.assign(0, Assignment{Audio: ann.mic(), Video: ann.camera(), Width: 320, Height: 180})
 		ann.frame(0, true, 100)
 		r.tick(400 * time.Millisecond)
 		ann.frame(0, true, 100)
@@ -208,7 +214,7 @@ func TestVideoStartsOverWhenTheTransportIsUp(t *testing.T) {
 		ann := r.publisher("ann")
 		r.wire.setOff(true)
 		r.s.SetSeat(0, nil, r.wire.videoOut(0))
-		r.s.Assign(0, Assignment{Video: ann.camera(), Width: 320, Height: 180})
+		r.assign(0, Assignment{Video: ann.camera(), Width: 320, Height: 180})
 		ann.frame(0, true, 100)
 		r.tick(300*time.Millisecond, func() { ann.frame(0, true, 100) })
 		if d := r.s.Snapshot(); d.Drops.NotConnected == 0 || d.VideoBytes != 0 {
@@ -227,126 +233,6 @@ func TestVideoStartsOverWhenTheTransportIsUp(t *testing.T) {
 	})
 }
 
-func TestFeedback(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
-		ann := r.publisher("ann")
-		r.s.SetSeat(0, nil, r.wire.videoOut(0))
-		r.s.Assign(0, Assignment{Video: ann.camera(), Width: 320, Height: 180})
-		ann.frame(0, true, 100)
-		r.tick(300*time.Millisecond, func() { ann.frame(0, true, 100) })
-		var sr *rtcp.SenderReport
-		for _, p := range r.wire.takeRTCP() {
-			if p, ok := p.(*rtcp.SenderReport); ok {
-				sr = p
-			}
-		}
-		if sr == nil || sr.SSRC != 2 || sr.PacketCount == 0 {
-			t.Fatalf("no sender report came with the first packet: %+v", sr)
-		}
-		sent := clock()
-		time.Sleep(70 * time.Millisecond)
-		delay := uint32((clock() - sent) * 65536 / 1e9)
-		time.Sleep(50 * time.Millisecond) // the round trip proper, and what has passed since the report
-		gone := clock() - sentAt(sr)
-		r.s.Feedback(2, &rtcp.ReceiverReport{Reports: []rtcp.ReceptionReport{
-			{SSRC: 2, FractionLost: 64, LastSenderReport: uint32(sr.NTPTime >> 16), Delay: delay},
-			{SSRC: 99, FractionLost: 255, LastSenderReport: 5, Delay: 5},
-		}})
-		r.s.Feedback(2, &rtcp.ReceiverReport{Reports: []rtcp.ReceptionReport{{SSRC: 2, FractionLost: 64, LastSenderReport: ^uint32(0)}}}) // nonsense
-		r.wire.take()
-		r.tick(300*time.Millisecond, func() { ann.frame(0, false, 100) })
-		snap := r.s.Snapshot()
-		if want := gone - 70e6; snap.RTT < want-1e6 || snap.RTT > want+1e6 {
-			t.Errorf("RTT %d ms, want %d", snap.RTT/1e6, want/1e6)
-		}
-		if snap.Loss != 0.25 || snap.Seats[0].Loss != 0.25 {
-			t.Errorf("loss %v, seat %v; want 0.25", snap.Loss, snap.Seats[0].Loss)
-		}
-		got := r.wire.take()
-		if len(got) == 0 || got[0].GetExtension(1) != nil {
-			t.Error("the mid is still sent after a receiver report")
-		}
-		r.keyframeRequests(ann)
-		r.resends(ann)
-	})
-}
-
-// sentAt is the time at which sr was made, from its NTP time.
-func sentAt(sr *rtcp.SenderReport) int64 {
-	s, f := int64(sr.NTPTime>>32)-2208988800, int64(sr.NTPTime&0xFFFFFFFF)
-	return s*1e9 + f*1e9>>32
-}
-
-func (r *rig) keyframeRequests(ann *publisher) {
-	r.t.Helper()
-	for _, p := range []rtcp.Packet{
-		&rtcp.PictureLossIndication{MediaSSRC: 2},
-		&rtcp.FullIntraRequest{FIR: []rtcp.FIREntry{{SSRC: 2}}},
-	} {
-		asked := ann.plis(ann.base())
-		r.tick(2 * time.Second)
-		ann.frame(0, true, 100)
-		r.s.Feedback(2, p)
-		r.tick(2*time.Second, func() { ann.frame(0, false, 100) })
-		if ann.plis(ann.base()) == asked {
-			r.t.Errorf("%T did not reach the publisher", p)
-		}
-		ann.frame(0, true, 100)
-	}
-}
-
-func (r *rig) resends(ann *publisher) {
-	r.t.Helper()
-	r.wire.take()
-	for range 10 {
-		ann.frame(0, false, 1000)
-	}
-	got := r.wire.take()
-	if len(got) != 10 {
-		r.t.Fatalf("%d packets", len(got))
-	}
-	nack := &rtcp.TransportLayerNack{MediaSSRC: 2, Nacks: []rtcp.NackPair{{PacketID: got[2].SequenceNumber, LostPackets: 1 << 3}}}
-	r.s.Feedback(2, nack)
-	r.s.Feedback(2, nack)
-	again := r.wire.take()
-	if len(again) != 2 || again[0].SSRC != 3 || again[1].SSRC != 3 || again[1].SequenceNumber != again[0].SequenceNumber+1 {
-		r.t.Fatalf("asked twice at once for two packets, got %d", len(again))
-	}
-	if diff := cmp.Diff(got[6].Payload, again[1].Payload[2:]); diff != "" {
-		r.t.Errorf("payload (-sent +sent again):\n%s", diff)
-	}
-	if n := r.s.Snapshot().RTXPackets; n != 2 {
-		r.t.Errorf("%d retransmissions counted", n)
-	}
-}
-
-func TestResendsHaveABudget(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
-		ann := r.publisher("ann")
-		r.s.SetSeat(0, nil, r.wire.videoOut(0))
-		r.s.Assign(0, Assignment{Video: ann.camera(), Width: 320, Height: 180})
-		ann.frame(0, true, 100)
-		r.tick(300 * time.Millisecond)
-		ann.frame(0, true, 1000)
-		for range 300 {
-			ann.frame(0, false, 1000)
-		}
-		got := r.wire.take()
-		nack := &rtcp.TransportLayerNack{MediaSSRC: 2}
-		for _, p := range got {
-			nack.Nacks = append(nack.Nacks, rtcp.NackPair{PacketID: p.SequenceNumber})
-		}
-		r.s.Feedback(2, nack)
-		again := len(r.wire.take())
-		if again*1000 > rtxBurst+2000 || again < 30 {
-			t.Errorf("%d kB were sent again at once, the burst is %d kB", again, rtxBurst>>10)
-		}
-		if d := r.s.Snapshot().Drops.ResendBudget; d != int64(len(got)-again) {
-			t.Errorf("%d dropped of %d − %d", d, len(got), again)
-		}
-	})
-}
-
 func TestCongestionPausesVideoAndSparesAudio(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann, bob := r.publisher("ann"), r.publisher("bob")
@@ -359,8 +245,8 @@ func TestCongestionPausesVideoAndSparesAudio(t *testing.T) {
 			bob.frame(0, true, 1200) // 60 kB/s
 		}
 		traffic()
-		r.s.Assign(0, Assignment{Audio: ann.mic(), Video: ann.screen(), Width: 1280, Height: 720})
-		r.s.Assign(1, Assignment{Video: bob.camera(), Width: 320, Height: 180})
+		r.assign(0, Assignment{Audio: ann.mic(), Video: ann.screen(), Width: 1280, Height: 720})
+		r.assign(1, Assignment{Video: bob.camera(), Width: 320, Height: 180})
 		r.tick(3*time.Second, traffic)
 		if a, b := r.seat(0), r.seat(1); a.Layer != 0 || b.Layer != 0 {
 			t.Fatalf("layers %d and %d before the congestion", a.Layer, b.Layer)
@@ -388,41 +274,10 @@ func TestCongestionPausesVideoAndSparesAudio(t *testing.T) {
 	})
 }
 
-func TestTWCCFeedsTheEstimate(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
-		ann := r.publisher("ann")
-		r.s.SetSeat(0, nil, r.wire.videoOut(0))
-		r.s.Assign(0, Assignment{Video: ann.camera(), Width: 320, Height: 180})
-		ann.frame(0, true, 1000)
-		r.tick(300 * time.Millisecond)
-		for range 40 {
-			ann.frame(0, true, 1000)
-			got := r.wire.take()
-			if len(got) != 1 {
-				t.Fatalf("%d packets", len(got))
-			}
-			e := got[0].GetExtension(4)
-			fb := &rtcp.TransportLayerCC{MediaSSRC: 2, BaseSequenceNumber: uint16(e[0])<<8 | uint16(e[1]), PacketStatusCount: 1,
-				PacketChunks: []rtcp.PacketStatusChunk{&rtcp.RunLengthChunk{PacketStatusSymbol: rtcp.TypeTCCPacketReceivedSmallDelta, RunLength: 1}},
-				RecvDeltas:   []*rtcp.RecvDelta{{Type: rtcp.TypeTCCPacketReceivedSmallDelta, Delta: 250}}}
-			r.s.Feedback(2, fb)
-			// The same cut short, and one that claims more than there is.
-			r.s.Feedback(2, &rtcp.TransportLayerCC{MediaSSRC: 2, BaseSequenceNumber: fb.BaseSequenceNumber, PacketStatusCount: 9, PacketChunks: fb.PacketChunks})
-			r.s.Feedback(2, &rtcp.TransportLayerCC{MediaSSRC: 2, BaseSequenceNumber: fb.BaseSequenceNumber, PacketStatusCount: 2,
-				PacketChunks: []rtcp.PacketStatusChunk{&rtcp.RunLengthChunk{PacketStatusSymbol: 1, RunLength: 8191}}})
-			r.tick(20 * time.Millisecond)
-		}
-		r.tick(200 * time.Millisecond)
-		if p := r.s.Snapshot().Path; p.State != bwe.Clear || p.AckedBps < 200_000 || p.AckedBps > 450_000 {
-			t.Errorf("path %+v, sent about 400 kbit/s", p)
-		}
-	})
-}
-
 func TestRebinding(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann := r.publisher("ann")
-		r.s.Assign(0, Assignment{Video: ann.camera(), Width: 320, Height: 180}) // before its seat
+		r.assign(0, Assignment{Video: ann.camera(), Width: 320, Height: 180}) // before its seat
 		r.s.SetSeat(0, nil, r.wire.videoOut(0))
 		ann.frame(0, true, 100)
 		r.tick(300*time.Millisecond, func() { ann.frame(0, true, 100) })
@@ -451,12 +306,29 @@ func TestRebinding(t *testing.T) {
 	})
 }
 
+func TestClocksOfThoseWhoLeftAreForgotten(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.s.SetSeat(0, r.wire.audioOut(0), nil)
+		for i := range 60 {
+			p := r.publisher(string(rune('A' + i)))
+			r.assign(0, Assignment{Audio: p.mic()})
+			p.speak()
+			if n := len(r.wire.take()); n != 1 {
+				t.Errorf("publisher %d: %d packets were heard", i, n)
+			}
+		}
+		if n := len(r.s.clocks); n > 30 { // all is quiet: the goroutine waits
+			t.Errorf("%d clocks for one seat", n)
+		}
+	})
+}
+
 func TestUnplayableCodecIsSaid(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann := r.publisher("ann")
 		ann.bindScreen("H264")
 		r.s.SetSeat(0, nil, r.wire.videoOut(0))
-		r.s.Assign(0, Assignment{Video: ann.screen(), Width: 320, Height: 180})
+		r.assign(0, Assignment{Video: ann.screen(), Width: 320, Height: 180})
 		r.tick(300 * time.Millisecond)
 		if st := r.seat(0); st.Paused != ReasonCodec || st.State != forward.Off {
 			t.Errorf("paused %q, state %v", st.Paused, st.State)
@@ -468,7 +340,7 @@ func TestCloseGivesEverythingBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann := r.publisher("ann")
 		r.s.SetSeat(0, r.wire.audioOut(0), r.wire.videoOut(0))
-		r.s.Assign(0, Assignment{Audio: ann.mic(), Video: ann.camera(), Width: 320, Height: 180})
+		r.assign(0, Assignment{Audio: ann.mic(), Video: ann.camera(), Width: 320, Height: 180})
 		ann.frame(0, true, 100)
 		r.tick(300 * time.Millisecond)
 		r.fill(func() { ann.frame(0, true, 100) }, func() {
@@ -481,7 +353,7 @@ func TestCloseGivesEverythingBack(t *testing.T) {
 		r.s.Close()
 		r.s.Close()
 		ann.frame(0, true, 100)
-		r.s.Assign(0, Assignment{})
+		r.assign(0, Assignment{})
 		r.s.Feedback(2, &rtcp.PictureLossIndication{MediaSSRC: 2})
 		r.s.Tick(clock())
 		if snap := r.s.Snapshot(); snap.VideoBytes == 0 {
