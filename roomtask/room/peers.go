@@ -59,6 +59,9 @@ func (f *Peers) Open(m signal.Registered) error {
 			return err
 		}
 	}
+	if public.IsLoopback() && !ip.IsLoopback() {
+		public = netip.Addr{} // says where the gateway is, not where clients reach the media
+	}
 	f.pool = rtpx.NewPool(maxPoolBytes)
 	f.net, err = transport.Open(transport.Config{IP: ip, UDPPort: f.UDPPort, TCPPort: f.TCPPort, PublicIP: public, Log: f.Log})
 	if err != nil {
