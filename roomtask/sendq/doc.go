@@ -1,4 +1,4 @@
-// Package sendq sends to one subscriber. A Sender owns the subscriber's seats with
+// Package sendq sends everything that one subscriber receives. A Sender owns the subscriber's seats with
 // their forwarders, the transport-wide numbering, and the estimate of its path; its
 // goroutine is the only one that writes RTP to that PeerConnection.
 //

@@ -27,9 +27,9 @@ func TestFeedback(t *testing.T) {
 			t.Fatalf("no sender report came with the first packet: %+v", sr)
 		}
 		sent := clock()
-		time.Sleep(70 * time.Millisecond)
+		r.pass(70 * time.Millisecond)
 		delay := uint32((clock() - sent) * 65536 / 1e9)
-		time.Sleep(50 * time.Millisecond) // the round trip proper, and what has passed since the report
+		r.pass(50 * time.Millisecond) // the round trip proper, and what has passed since the report
 		gone := clock() - sentAt(sr)
 		r.s.Feedback(2, &rtcp.ReceiverReport{Reports: []rtcp.ReceptionReport{
 			{SSRC: 2, FractionLost: 64, LastSenderReport: uint32(sr.NTPTime >> 16), Delay: delay},

@@ -283,3 +283,9 @@ func (p *publisher) bindScreen(codec string) {
 	p.in.Bind([]ingest.Line{{Mid: "2", Kind: signal.KindScreen,
 		Codecs: []ingest.Codec{{PT: 102, Name: codec, ClockRate: 90000}}, Ext: map[string]uint8{ingest.ExtMid: extMid}}})
 }
+
+// pass lets the bubble's clock run without a tick.
+func (r *rig) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
