@@ -1,6 +1,7 @@
-// Package sendq sends everything that one subscriber receives. A Sender owns the subscriber's seats with
-// their forwarders, the transport-wide numbering, and the estimate of its path; its
-// goroutine is the only one that writes RTP to that PeerConnection.
+// Package sendq sends everything that one subscriber receives. A Sender owns the
+// subscriber's seats with their forwarders, the transport-wide numbering, and the
+// estimate of its path; its goroutine is the only one that writes RTP to that
+// PeerConnection.
 //
 // peer makes one Sender per PeerConnection, tells it which tracks its seats have
 // (SetSeat), what sits in them (Assign), what RTCP came back (Feedback) and the time
