@@ -1,0 +1,254 @@
+package infra
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var (
+	table    = []string{"dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}
+	logging  = []string{"logs:CreateLogStream", "logs:PutLogEvents"}
+	starting = []string{"ecs:RunTask", "ecs:TagResource", "iam:PassRole", "ecs:DescribeTasks", "ecs:StopTask"}
+	posting  = []string{"execute-api:ManageConnections"}
+)
+
+// reviewed is what each role may do. A change here is a change of the system's rights:
+// say in its commit why it is needed.
+var reviewed = map[string][]string{
+	"RoomsRole":     slices.Concat(logging, table, posting, starting),
+	"SocketRole":    slices.Concat(logging, table, posting, []string{"ecs:DescribeTasks"}),
+	"LifecycleRole": slices.Concat(logging, table, posting, starting, []string{"ecs:ListTasks", "sqs:SendMessage"}),
+	"DeliverRole": slices.Concat(logging, []string{
+		"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "sqs:SendMessage",
+		"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams",
+	}),
+	"TaskRole": {"execute-api:Invoke"},
+}
+
+// wildcards are the actions that may have Resource "*".
+var wildcards = []string{"ecs:ListTasks"}
+
+// platform are the actions that Lambda and ECS need for us; no code of ours calls them.
+var platform = []string{
+	"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage",
+	"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams",
+	"iam:PassRole", "ecs:TagResource", // checked by RunTask
+	"execute-api:Invoke", // the task's upgrade request
+}
+
+// actionsOf are the permissions that an SDK operation needs.
+var actionsOf = map[string][]string{
+	"GetItem": {"dynamodb:GetItem"}, "Query": {"dynamodb:Query"}, "PutItem": {"dynamodb:PutItem"},
+	"TransactWriteItems": {"dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:PutItem"},
+	"RunTask":            {"ecs:RunTask"}, "StopTask": {"ecs:StopTask"}, "DescribeTasks": {"ecs:DescribeTasks"},
+	"NewListTasksPaginator": {"ecs:ListTasks"},
+	"PostToConnection":      {"execute-api:ManageConnections"}, "DeleteConnection": {"execute-api:ManageConnections"},
+}
+
+func roles(t *testing.T) map[string]object {
+	t.Helper()
+	all := map[string]object{}
+	for _, file := range templates {
+		for id, r := range ofType(load(t, file), "AWS::IAM::Role") {
+			all[id] = r
+		}
+		for _, typ := range []string{"AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::User"} {
+			if found := ofType(load(t, file), typ); len(found) > 0 {
+				t.Errorf("%s: %s %q: rights belong in a role's own policy", file, typ, sortedKeys(found))
+			}
+		}
+	}
+	return all
+}
+
+func statements(t *testing.T, role object) []any {
+	t.Helper()
+	var all []any
+	policies, _ := at(role, "Properties.Policies").([]any)
+	for _, p := range policies {
+		list, _ := at(p, "PolicyDocument.Statement").([]any)
+		all = append(all, list...)
+	}
+	return all
+}
+
+func TestRolesAreReviewed(t *testing.T) {
+	all := roles(t)
+	if diff := cmp.Diff(append(sortedKeys(reviewed), "ExecutionRole"), sortedKeys(all), sorted); diff != "" {
+		t.Fatalf("roles (-want +got):\n%s", diff)
+	}
+	for id, role := range all {
+		allowed := map[string]bool{}
+		for _, s := range statements(t, role) {
+			if text(s, "Effect") != "Allow" || at(s, "NotAction") != nil || at(s, "NotResource") != nil {
+				t.Errorf("%s: a statement that only allows by name is wanted: %v", id, s)
+			}
+			actions := asStrings(at(s, "Action"))
+			for _, a := range actions {
+				allowed[a] = true
+			}
+			for _, r := range asStrings(at(s, "Resource")) {
+				if r == "*" && (len(actions) != 1 || !slices.Contains(wildcards, actions[0]) || at(s, "Condition") == nil) {
+					t.Errorf("%s: %q on every resource", id, actions)
+				}
+			}
+			if at(s, "Resource") == nil {
+				t.Errorf("%s: %q without a resource", id, actions)
+			}
+		}
+		want := map[string]bool{}
+		for _, a := range reviewed[id] {
+			want[a] = true
+		}
+		if diff := cmp.Diff(want, allowed); diff != "" {
+			t.Errorf("%s (-reviewed +template):\n%s", id, diff)
+		}
+		managed := asManaged(at(role, "Properties.ManagedPolicyArns"))
+		if id == "ExecutionRole" {
+			if len(managed) != 1 || !strings.HasSuffix(managed[0], ":aws:policy/service-role/AmazonECSTaskExecutionRolePolicy") {
+				t.Errorf("ExecutionRole has %q, want the managed ECS policy alone", managed)
+			}
+		} else if len(managed) != 0 {
+			t.Errorf("%s has managed policies: %q", id, managed)
+		}
+	}
+}
+
+var sorted = cmp.Transformer("sort", func(list []string) map[string]bool {
+	set := map[string]bool{}
+	for _, s := range list {
+		set[s] = true
+	}
+	return set
+})
+
+func asManaged(v any) []string {
+	var arns []string
+	list, _ := v.([]any)
+	for _, m := range list {
+		arns = append(arns, text(m, "Fn::Sub"))
+	}
+	return arns
+}
+
+// TestTaskRole follows the task's one right to the one route.
+func TestTaskRole(t *testing.T) {
+	list := statements(t, roles(t)["TaskRole"])
+	if len(list) != 1 || text(list[0], "Action") != "execute-api:Invoke" || text(list[0], "Resource.Ref") != "LinkArn" {
+		t.Fatalf("task role: %v", list)
+	}
+	cluster := ofType(load(t, "template.yaml"), "AWS::CloudFormation::Stack")["Cluster"]
+	link := text(cluster, "Properties.Parameters.LinkArn.Fn::Sub")
+	if !strings.HasSuffix(link, ":${TaskApi}/link/$connect") {
+		t.Errorf("the task may invoke %q, want $connect of the task API alone", link)
+	}
+}
+
+// TestPassRole holds the start of tasks to what starts them.
+func TestPassRole(t *testing.T) {
+	for id, role := range roles(t) {
+		for _, s := range statements(t, role) {
+			for _, action := range asStrings(at(s, "Action")) {
+				var condition string
+				switch action {
+				case "iam:PassRole":
+					condition = text(s, "Condition.StringEquals.iam:PassedToService")
+					if condition != "ecs-tasks.amazonaws.com" {
+						t.Errorf("%s may pass roles to %q", id, condition)
+					}
+				case "ecs:RunTask", "ecs:ListTasks":
+					if text(s, "Condition.ArnEquals.ecs:cluster.Ref") != "ClusterArn" {
+						t.Errorf("%s: %s in any cluster", id, action)
+					}
+				case "ecs:TagResource":
+					if text(s, "Condition.StringEquals.ecs:CreateAction") != "RunTask" {
+						t.Errorf("%s may tag what it does not start", id)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestRightsAreUsed compares the rights of all roles with the calls in the three
+// packages that speak to AWS.
+func TestRightsAreUsed(t *testing.T) {
+	used := map[string]bool{}
+	for _, dir := range []string{"functions/store", "functions/fleet", "functions/push"} {
+		for _, operation := range operations(t, dir) {
+			actions, ok := actionsOf[operation]
+			if !ok {
+				t.Errorf("%s calls %s, whose rights this test does not know", dir, operation)
+			}
+			for _, a := range actions {
+				used[a] = true
+			}
+		}
+	}
+	for _, a := range platform {
+		used[a] = true
+	}
+	granted := map[string]bool{}
+	for _, actions := range reviewed {
+		for _, a := range actions {
+			granted[a] = true
+		}
+	}
+	if diff := cmp.Diff(sortedKeys(used), sortedKeys(granted)); diff != "" {
+		t.Errorf("rights (-used +granted):\n%s", diff)
+	}
+}
+
+// operations are the SDK operations that a package calls: methods of its clients, and
+// paginators.
+func operations(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			method, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if strings.HasSuffix(method.Sel.Name, "Paginator") || isClient(method.X) {
+				found[method.Sel.Name] = true
+			}
+			return true
+		})
+	}
+	if len(found) == 0 {
+		t.Errorf("%s calls nothing", dir)
+	}
+	return sortedKeys(found)
+}
+
+// isClient recognises d.client and p.api(conn).
+func isClient(x ast.Expr) bool {
+	if call, ok := x.(*ast.CallExpr); ok {
+		x = call.Fun
+	}
+	s, ok := x.(*ast.SelectorExpr)
+	return ok && (s.Sel.Name == "client" || s.Sel.Name == "api")
+}
