@@ -305,8 +305,10 @@ func payloadType(s string) uint8 {
 	return uint8(n)
 }
 
-// extmaps reads the ids of our extensions. An id of more than four bits would need
-// two-byte headers on every packet; such an extension is not used.
+// extmaps reads the ids of our extensions. An extension that is offered for one
+// direction counts if that is the m-line's (RFC 8285 §5): Firefox offers rids so. An
+// id of more than four bits would need two-byte headers on every packet; such an
+// extension is not used.
 func extmaps(m *sdp.MediaDescription, mid string) (map[string]uint8, *signal.Error) {
 	out := map[string]uint8{}
 	for _, a := range m.Attributes {
@@ -317,8 +319,12 @@ func extmaps(m *sdp.MediaDescription, mid string) (map[string]uint8, *signal.Err
 		if len(f) < 2 || !slices.Contains(extensions, f[1]) {
 			continue
 		}
-		id, err := strconv.ParseUint(f[0], 10, 8)
-		if err != nil || id < 1 || id > 14 { // also "1/recvonly": an extension for one direction
+		number, dir, oneWay := strings.Cut(f[0], "/")
+		if oneWay && dir != "sendrecv" && dir != direction(m) {
+			continue
+		}
+		id, err := strconv.ParseUint(number, 10, 8)
+		if err != nil || id < 1 || id > 14 {
 			continue
 		}
 		if _, twice := out[f[1]]; twice {

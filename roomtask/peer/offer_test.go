@@ -1,7 +1,10 @@
 package peer
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -307,6 +310,49 @@ func TestCheckOfferAccepts(t *testing.T) {
 		if _, fault := checkOffer(o, &layout{}); fault != nil {
 			t.Errorf("%s: %v", name, fault)
 		}
+	}
+}
+
+// TestCheckOfferOfBrowsers reads what Chromium 156 and Firefox ESR 153 offer for all
+// four sources, the camera with simulcast, and three seats.
+func TestCheckOfferOfBrowsers(t *testing.T) {
+	for _, browser := range []string{"chromium", "firefox"} {
+		t.Run(browser, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("testdata", browser+".json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var o signal.Offer
+			if err := json.Unmarshal(text, &o); err != nil {
+				t.Fatal(err)
+			}
+			c, fault := checkOffer(o, &layout{})
+			if fault != nil {
+				t.Fatal(fault)
+			}
+			lines := c.layout.published()
+			if len(lines) != 4 || len(c.layout.seats()) != 3 || len(c.fresh) != 6 {
+				t.Fatalf("%d sources, %d seats, %d new seat lines", len(lines), len(c.layout.seats()), len(c.fresh))
+			}
+			mic, camera, screen := lines[0], lines[1], lines[2]
+			if diff := cmp.Diff([]string{"q", "h", "f"}, camera.Rids); diff != "" || len(screen.Rids) != 0 {
+				t.Errorf("rids of the camera (-want +got):\n%s and of the screen: %v", diff, screen.Rids)
+			}
+			for line, uris := range map[*ingest.Line][]string{
+				&mic:    {ingest.ExtMid, ingest.ExtTransportSeq, ingest.ExtAudioLevel},
+				&camera: {ingest.ExtMid, ingest.ExtTransportSeq, ingest.ExtRid, ingest.ExtRepairedRid},
+				&screen: {ingest.ExtMid, ingest.ExtTransportSeq},
+			} {
+				for _, uri := range uris {
+					if line.Ext[uri] == 0 {
+						t.Errorf("%s: extension %s is not used", line.Kind, uri)
+					}
+				}
+			}
+			if len(camera.Codecs) != 2 || camera.Codecs[1].RTXOf != camera.Codecs[0].PT {
+				t.Errorf("codecs of the camera: %+v", camera.Codecs)
+			}
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -68,9 +69,21 @@ func (l *logger) Warnf(format string, args ...any)  { l.write("warn", format, ar
 func (l *logger) Error(msg string)                  { l.write("error", msg, nil) }
 func (l *logger) Errorf(format string, args ...any) { l.write("error", format, args) }
 
+// expected begins messages that say nothing: they belong to every join or leave. The
+// first one comes until the client's first check, since its candidates are ignored.
+var expected = []string{
+	"Failed to ping without candidate pairs", "Failed to read from candidate",
+	"Failed to accept RT", "[%s] failed to write packets on netConn",
+}
+
 // write logs both levels as warnings: what Pion calls an error is usually a
 // client's doing, and ends at most that client's connection.
 func (l *logger) write(level, format string, args []any) {
+	for _, begin := range expected {
+		if strings.HasPrefix(format, begin) {
+			return
+		}
+	}
 	suppressed, ok := l.admit()
 	if !ok {
 		return

@@ -143,12 +143,13 @@ func (t *Transport) SettingEngine(se *webrtc.SettingEngine) {
 }
 
 // remoteAllowed refuses peers at addresses where no client can be: link-local ones
-// are the task's metadata and credentials services.
+// are the task's metadata and credentials services, and behind a public address
+// loopback ones are the task itself.
 func (t *Transport) remoteAllowed(ip net.IP) bool {
 	addr, ok := netip.AddrFromSlice(ip)
 	addr = addr.Unmap()
 	return ok && !addr.IsUnspecified() && !addr.IsMulticast() && !addr.IsLinkLocalUnicast() &&
-		(!addr.IsLoopback() || t.cfg.IP.IsLoopback())
+		(!addr.IsLoopback() || len(t.rewrites) == 0)
 }
 
 // UDPAddr is the bound UDP address.

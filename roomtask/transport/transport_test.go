@@ -150,7 +150,11 @@ func TestCandidatesAreOurAddressOnly(t *testing.T) {
 }
 
 func TestRemoteAllowed(t *testing.T) {
-	onLoopback, onLAN := &Transport{cfg: Config{IP: loopback}}, &Transport{cfg: Config{IP: netip.MustParseAddr("10.0.0.7")}}
+	onLoopback := &Transport{cfg: Config{IP: loopback}}
+	onLAN := &Transport{cfg: Config{IP: netip.MustParseAddr("10.0.0.7"), PublicIP: netip.MustParseAddr("203.0.113.1")}}
+	if err := onLAN.check(); err != nil {
+		t.Fatal(err)
+	}
 	cases := []struct {
 		t    *Transport
 		ip   string
@@ -301,6 +305,7 @@ func TestLoggerLimitsAndRedacts(t *testing.T) {
 	l := f.NewLogger("ice")
 	l.Debugf("password %s", "hunter2")
 	l.Infof("ufrag %s", "hunter2")
+	l.Warn("Failed to ping without candidate pairs. Connection is not possible yet.")
 	for range 1000 {
 		l.Warnf("discarded message from %s and %s", "203.0.113.77:5000", "2001:db8:1:2::77")
 	}
@@ -308,7 +313,7 @@ func TestLoggerLimitsAndRedacts(t *testing.T) {
 	now = now.Add(logPeriod)
 	l.Warn("again")
 	text := out.String()
-	for _, secret := range []string{"hunter2", "203.0.113.77", "2::77", strings.Repeat("x", logLength+1)} {
+	for _, secret := range []string{"hunter2", "Failed to ping", "203.0.113.77", "2::77", strings.Repeat("x", logLength+1)} {
 		if strings.Contains(text, secret) {
 			t.Errorf("the log holds %q", secret)
 		}
