@@ -40,10 +40,14 @@ confirm=()
 [ -z "${YES:-}" ] || confirm=(--no-confirm-changeset)
 
 stack=$(setting global stack_name)
+region=$(setting deploy region)
+if [ -n "$region" ]; then
+  export AWS_REGION=$region AWS_DEFAULT_REGION=$region
+fi
 registry=$stack-registry
 echo "== registry: $registry"
-sam deploy --config-env "$stage" --template-file infra/registry.yaml --stack-name "$registry" \
-  --no-confirm-changeset --parameter-overrides ""
+sam deploy --template-file infra/registry.yaml --stack-name "$registry" \
+  --no-confirm-changeset --no-fail-on-empty-changeset
 
 repository=$("$python" - "$registry" <<'PY'
 import sys, boto3

@@ -48,7 +48,7 @@ func CheckWrites(writes []Write) error {
 		}
 		seen[w.Item.Key] = true
 		if err := checkWrite(w); err != nil {
-			return fmt.Errorf("%w: write %d: %s", ErrInvalid, i, err)
+			return fmt.Errorf("%w: write %d: %w", ErrInvalid, i, err)
 		}
 		total += len(w.Item.PK) + len(w.Item.SK) + len(w.Item.Data)
 	}
