@@ -29,8 +29,9 @@ const (
 	dialTimeout  = 5 * time.Second
 	writeTimeout = 5 * time.Second
 	byeTimeout   = 300 * time.Millisecond
-	maxQueue     = 512      // frames
-	maxWrite     = 24 << 10 // bytes of one WebSocket frame; the gateway allows 32 KB
+	helloEvery   = 2 * time.Second // Register is repeated until it is answered
+	maxQueue     = 512             // frames
+	maxWrite     = 24 << 10        // bytes of one WebSocket frame; the gateway allows 32 KB
 )
 
 // backoff is the time before each attempt to dial, with up to half of it added at
@@ -60,7 +61,8 @@ type Link struct {
 	queue []outgoing // guarded by mu
 
 	// Owned by Run.
-	current *session
+	current *session // registered
+	fresh   *session // connected, and not answered yet
 	dialing bool
 	tries   int
 	wg      sync.WaitGroup
@@ -75,7 +77,10 @@ type session struct {
 	conn   *websocket.Conn
 	since  time.Time
 	cancel context.CancelFunc // ends its reader, which closes the connection; set by listen
-	seq    uint64             // of the last frame sent; owned by Run
+
+	// owned by Run
+	seq     uint64    // of the last frame sent
+	helloAt time.Time // when it last registered
 }
 
 type eventKind int8
@@ -146,8 +151,9 @@ func (l *Link) Run(ctx context.Context) {
 	inner, cancel := context.WithCancel(context.Background())
 	defer l.wg.Wait()
 	defer cancel()
-	old, ping := time.NewTimer(maxAge), time.NewTicker(pingEvery)
+	old, ping, hello := time.NewTimer(maxAge), time.NewTicker(pingEvery), time.NewTicker(helloEvery/4)
 	defer old.Stop()
+	defer hello.Stop()
 	defer ping.Stop()
 	l.dial(inner)
 	for {
@@ -169,6 +175,8 @@ func (l *Link) Run(ctx context.Context) {
 			l.dial(inner)
 		case <-l.rotate:
 			l.dial(inner)
+		case <-hello.C:
+			l.repeatHello(inner)
 		case <-ping.C:
 			if l.current != nil {
 				l.Send(signal.TypePing, struct{}{})
@@ -181,6 +189,7 @@ func (l *Link) handle(ctx context.Context, ev event) {
 	switch ev.kind {
 	case dialed:
 		l.dialing = false
+		l.fresh = ev.s
 		l.listen(ctx, ev.s)
 	case dialFailed:
 		l.dialing = false
@@ -192,13 +201,19 @@ func (l *Link) handle(ctx context.Context, ev event) {
 			l.retire(ctx, old)
 		}
 		l.current = ev.s
+		if l.fresh == ev.s {
+			l.fresh = nil
+		}
 		l.flush(ctx)
 	case lost:
 		if l.current == ev.s {
 			l.cfg.Log.Info("link: lost", "err", ev.err, "age", time.Since(ev.s.since).Round(time.Second))
 			l.current = nil
 		}
-		if l.current == nil {
+		if l.fresh == ev.s {
+			l.fresh = nil
+		}
+		if l.current == nil && l.fresh == nil {
 			l.dial(ctx)
 		}
 	}
@@ -237,10 +252,7 @@ func (l *Link) dial(ctx context.Context) {
 func (l *Link) listen(run context.Context, s *session) {
 	ctx, cancel := context.WithCancel(run)
 	s.cancel = cancel
-	hello, err := json.Marshal(l.cfg.Hello())
-	if err == nil {
-		err = s.write(ctx, outgoing{signal.LinkRegister, hello})
-	}
+	err := l.hello(ctx, s)
 	l.wg.Go(func() {
 		for err == nil {
 			var data []byte
@@ -261,6 +273,27 @@ func (l *Link) listen(run context.Context, s *session) {
 		s.cancel()
 		l.post(run, event{kind: lost, s: s, err: err})
 	})
+}
+
+// hello registers over a session. Its answer may be lost, so Run repeats it.
+func (l *Link) hello(ctx context.Context, s *session) error {
+	raw, err := json.Marshal(l.cfg.Hello())
+	if err != nil {
+		return fmt.Errorf("encode register: %w", err)
+	}
+	s.helloAt = time.Now()
+	return s.write(ctx, outgoing{signal.LinkRegister, raw})
+}
+
+// repeatHello registers again where the answer is overdue.
+func (l *Link) repeatHello(ctx context.Context) {
+	s := l.fresh
+	if s == nil || time.Since(s.helloAt) < helloEvery {
+		return
+	}
+	if err := l.hello(ctx, s); err != nil {
+		_ = s.conn.CloseNow() // its reader reports the loss
+	}
 }
 
 // retire closes a rotated connection once frames on their way to it have arrived.

@@ -158,6 +158,25 @@ func TestLostConnectionRegistersAgainAndSendsWhatWaited(t *testing.T) {
 	stop()
 }
 
+func TestRegisterIsRepeatedUntilAnswered(t *testing.T) {
+	g := newGateway(t)
+	l, _, stop := start(t, g)
+	c := g.accept(t)
+	for range 2 { // the first answer is lost
+		if f := read(t, c); f.Type != signal.LinkRegister {
+			t.Fatalf("frame %+v", f)
+		}
+	}
+	reply(t, c, signal.LinkRegistered, signal.Registered{})
+	l.Send(signal.LinkToClient, "x")
+	for {
+		if f := read(t, c); f.Type == signal.LinkToClient {
+			break
+		}
+	}
+	stop()
+}
+
 func TestRefusedUpgradeIsTriedAgain(t *testing.T) {
 	g := newGateway(t)
 	g.refuse = http.StatusForbidden

@@ -22,6 +22,7 @@ type participant struct {
 	admitted           string // session id the control plane gave with the join
 	session            string // the same, from the answer on: it is being counted
 	resume             string
+	joined             signal.Joined   // as answered, for a join that is repeated
 	conn               string          // WebSocket connection id
 	generation         int             // of the last offer
 	overWS             bool            // the last offer came over the WebSocket
@@ -85,7 +86,8 @@ func (r *Room) wsFrame(id string, conn *clientConn, f signal.Frame) {
 func (r *Room) join(c signal.Client, now time.Time) {
 	r.joinSeq = max(r.joinSeq, c.Session.JoinSeq)
 	if old := r.people[c.Participant]; old != nil && old.admitted == c.Session.ID {
-		return // the same join, delivered twice
+		r.repeat(old, c)
+		return
 	}
 	var m signal.Join
 	switch err := signal.DecodeStrict(c.Frame, &m); {
@@ -122,6 +124,17 @@ func (r *Room) join(c signal.Client, now time.Time) {
 	r.order = append(r.order, p)
 	r.publishPulse()
 	r.takeOffer(p, m.Offer)
+}
+
+// repeat answers a join that was admitted before: the frame came twice, or the
+// client did not get the answer and asks again, maybe over another WebSocket.
+func (r *Room) repeat(p *participant, c signal.Client) {
+	p.conn = c.Conn
+	if p.joining {
+		return // the answer is on its way, and goes to the new connection
+	}
+	p.joined.Resume = c.Session.Resume
+	r.toClient(p.conn, signal.TypeJoined, p.joined, false)
 }
 
 // takeOffer starts a negotiation. Sources that the participant may not publish are
@@ -212,6 +225,7 @@ func (r *Room) answered(p *participant, ev Event) {
 			p.toldPeople[o.id] = true
 		}
 	}
+	p.joined = joined
 	r.toClient(p.conn, signal.TypeJoined, joined, false)
 	r.announce(p)
 	r.dirty = true

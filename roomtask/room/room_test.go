@@ -1,6 +1,7 @@
 package room
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -283,10 +284,15 @@ func TestJoinIsAnsweredOnceWithEveryoneAndSeats(t *testing.T) {
 		if p := w.media["ann"].seatsNow()[0]; p.Audio != signal.KindMic || p.Video != "" {
 			t.Errorf("ann hears bob by an audio-only seat: %+v", p)
 		}
-		c := w.client("bob", 2, nil) // the gateway delivers the join again
+		c := w.client("bob", 1, nil) // the answer was lost: bob asks again, over a new connection
+		c.Conn = "conn-bob-2"
 		w.frame(signal.LinkClient, c)
-		if again := w.toClient(); len(again) != 0 {
-			t.Errorf("a doubled join was answered: %+v", again)
+		again := w.toClient()
+		if len(again) != 1 || again[0].Conn != "conn-bob-2" || !bytes.Equal(again[0].Frame.Body, got[1].Frame.Body) {
+			t.Errorf("a repeated join was answered: %+v", again)
+		}
+		if r, _ := w.room.book.Report(time.Now().UnixMilli(), false); r.Totals.Sessions != 2 {
+			t.Errorf("a repeated join was counted: %+v", r.Totals)
 		}
 		w.finish()
 	})
