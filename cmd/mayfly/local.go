@@ -65,7 +65,7 @@ func (a app) localOptions(args []string) (localOptions, error) {
 	fs.StringVar(&o.cfg.DataDir, "data", a.getenv("DATA"), "directory that keeps rooms and keys over a restart; without it they are temporary [DATA]")
 	fs.StringVar(&o.out, "out", a.outDir(), "directory for local.json and the logs [OUT]")
 	fs.StringVar(&o.cfg.RoomTask, "roomtask", a.getenv("ROOMTASK"), "room task binary; default: roomtask beside this program [ROOMTASK]")
-	fs.StringVar(&o.cfg.MediaIP, "media-ip", a.getenv("MAYFLY_MEDIA_IP"), "address on which tasks take media; default: that of -addr [MAYFLY_MEDIA_IP]")
+	fs.StringVar(&o.cfg.MediaIP, "media-ip", a.getenv("MAYFLY_MEDIA_IP"), "address on which tasks take media; default: that of -addr, or for a loopback -addr this machine's own [MAYFLY_MEDIA_IP]")
 	fs.Var(cold, "cold", "time that a task takes to start, as 25s, to feel Fargate's [COLD]")
 	fs.StringVar(&o.taskLog, "task-log", env("TASK_LOG", "warn"), "task log lines to show: debug, info, warn, error or off; all are in tasks.log [TASK_LOG]")
 	fs.BoolVar(&o.demo, "demo", false, "create a first room and print its call URLs")

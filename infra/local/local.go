@@ -69,7 +69,7 @@ type Config struct {
 	// process's own ("NAME=value").
 	TaskEnv []string
 	// MediaIP is the address on which tasks take media. Default: the address of Addr,
-	// or 127.0.0.1 if that is unspecified.
+	// or the machine's own on its network if that is loopback or unspecified.
 	MediaIP string
 	// Cold is the time from RunTask to a running task; Fargate takes about 25 s.
 	// Default 0: as fast as a process starts.
@@ -323,6 +323,22 @@ func (p posts) Close(ctx context.Context, c control.Conn) error {
 	return gateway.Posts{Client: p.l.client, Task: p.l.task}.Close(ctx, c)
 }
 
+// ownAddress is this machine's address on its network, or fallback without one.
+// Firefox pairs no loopback candidate, and browsers reach their own machine by the
+// other address as well. It sends nothing: connecting a UDP socket only asks the
+// routing table.
+func ownAddress(fallback netip.Addr) netip.Addr {
+	c, err := net.Dial("udp4", "192.0.2.1:9") // TEST-NET-1, RFC 5737
+	if err != nil {
+		return fallback
+	}
+	defer c.Close()
+	if a, ok := c.LocalAddr().(*net.UDPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return fallback
+}
+
 // addresses decides the URLs and where tasks take media.
 func (l *Local) addresses(addr *net.TCPAddr) (media netip.Addr, err error) {
 	ip, _ := netip.AddrFromSlice(addr.IP)
@@ -333,6 +349,9 @@ func (l *Local) addresses(addr *net.TCPAddr) (media netip.Addr, err error) {
 		reach = loopback
 	}
 	media = reach
+	if media.IsLoopback() && l.cfg.MediaIP == "" {
+		media = ownAddress(media)
+	}
 	if l.cfg.MediaIP != "" {
 		if media, err = netip.ParseAddr(l.cfg.MediaIP); err != nil {
 			return media, fmt.Errorf("media address: %w", err)
