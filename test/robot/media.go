@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/pion/interceptor"
@@ -51,14 +52,7 @@ func (r *Robot) offer(cfg Config) (signal.Offer, error) {
 	if r.dc, err = r.PC.CreateDataChannel(signal.DataChannelLabel, nil); err != nil {
 		return o, fmt.Errorf("robot: %w", err)
 	}
-	r.dc.OnOpen(func() { close(r.open) })
-	r.dc.OnMessage(func(m webrtc.DataChannelMessage) {
-		if f, err := signal.ParseFrame(m.Data, signal.MaxDataBytes); err == nil {
-			r.mu.Lock()
-			r.frames = append(r.frames, f)
-			r.mu.Unlock()
-		}
-	})
+	r.listen()
 	sources, err := r.addSources(cfg)
 	if err != nil {
 		return o, err
@@ -98,6 +92,20 @@ func (r *Robot) offer(cfg Config) (signal.Offer, error) {
 		seats[audio[i].Mid()], seats[video[i].Mid()] = i, i
 	}
 	return o, nil
+}
+
+// listen takes what comes over the data channel.
+func (r *Robot) listen() {
+	r.dc.OnOpen(func() { close(r.open) })
+	var once sync.Once
+	r.dc.OnClose(func() { once.Do(func() { close(r.closed) }) })
+	r.dc.OnMessage(func(m webrtc.DataChannelMessage) {
+		if f, err := signal.ParseFrame(m.Data, signal.MaxDataBytes); err == nil {
+			r.mu.Lock()
+			r.frames = append(r.frames, f)
+			r.mu.Unlock()
+		}
+	})
 }
 
 func (r *Robot) addSources(cfg Config) (map[string]*webrtc.RTPTransceiver, error) {

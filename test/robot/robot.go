@@ -29,6 +29,7 @@ type Config struct {
 	Resume string // instead of Ticket
 	Seats  int    // default 3
 	Mute   bool   // publish nothing
+	Watch  string // a source to show at 640×360 from the start
 }
 
 // Robot is a joined participant.
@@ -36,10 +37,11 @@ type Robot struct {
 	Joined signal.Joined
 	PC     *webrtc.PeerConnection
 
-	ws   *websocket.Conn
-	dc   *webrtc.DataChannel
-	open chan struct{} // closed when the data channel is open
-	seq  uint64        // owned by the joining goroutine
+	ws     *websocket.Conn
+	dc     *webrtc.DataChannel
+	open   chan struct{} // closed when the data channel is open
+	closed chan struct{} // closed when it has closed again
+	seq    uint64        // owned by the joining goroutine
 
 	Packets [signal.MaxSeats]struct{ Audio, Video atomic.Int64 } // received, by seat
 
@@ -61,7 +63,7 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 	if cfg.Seats == 0 {
 		cfg.Seats = 3
 	}
-	r := &Robot{open: make(chan struct{})}
+	r := &Robot{open: make(chan struct{}), closed: make(chan struct{})}
 	if err := r.dial(ctx, cfg.WS); err != nil {
 		return nil, err
 	}
@@ -105,6 +107,9 @@ func (r *Robot) join(ctx context.Context, cfg Config) error {
 	join := signal.Join{
 		Ticket: cfg.Ticket, Resume: cfg.Resume, Attempt: base64.RawURLEncoding.EncodeToString(secret),
 		Offer: offer, View: signal.View{Rev: 1, Wants: []signal.Want{}},
+	}
+	if cfg.Watch != "" {
+		join.View.Wants = append(join.View.Wants, signal.Want{Source: cfg.Watch, Width: 640, Height: 360})
 	}
 	if err := r.send(ctx, signal.TypeJoin, join); err != nil {
 		return err
@@ -180,8 +185,12 @@ func (r *Robot) Leave() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	err := r.Send(ctx, signal.TypeLeave, signal.Leave{})
-	for err == nil && r.dc.BufferedAmount() > 0 && ctx.Err() == nil {
-		time.Sleep(5 * time.Millisecond)
+	if err == nil {
+		select { // the room closes its end when it has understood
+		case <-r.closed:
+		case <-ctx.Done():
+			err = errors.New("robot: the room did not react to leave")
+		}
 	}
 	return errors.Join(err, r.Vanish())
 }

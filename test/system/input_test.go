@@ -27,6 +27,12 @@ func exchange(t *testing.T, s *system.System, messages ...string) (codes []strin
 	defer func() { _ = ws.CloseNow() }()
 	ws.SetReadLimit(1 << 20)
 	for _, m := range messages {
+		if m == "wait" { // for the answer to what was sent before
+			if _, _, err := ws.Read(ctx); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
 		if err := ws.Write(ctx, websocket.MessageText, []byte(m)); err != nil {
 			return codes, websocket.CloseStatus(err)
 		}
@@ -95,6 +101,7 @@ func TestBadInputIsAnsweredAndHarmsNobody(t *testing.T) {
 		{"junk resume", []string{frame(t, signal.TypeWatch, signal.Watch{Resume: "r1." + room.ID + ".p.secret"})}, signal.CodeResumeInvalid, true},
 		{"ticket of another room", []string{
 			frame(t, signal.TypeWatch, signal.Watch{Ticket: eve}),
+			"wait", // frames are invocations of their own: the second must not overtake the first
 			frame(t, signal.TypeJoin, joinWith(other.Participants[0].Ticket, sdp, seat)),
 		}, signal.CodeTicketWrongRoom, true},
 		{"SDP without seats", []string{frame(t, signal.TypeJoin, joinWith(eve, sdp))}, signal.CodeBadOffer, false},

@@ -114,10 +114,11 @@ func TestKilledTaskIsReplacedAndBothEpochsAreBilled(t *testing.T) {
 	}
 	resume := ann.Joined.Resume
 	_ = ann.Vanish()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
 	var back *robot.Robot
 	system.Until(t, 5*time.Second, "the participant is back", func() bool {
+		// A join that was sent to the task in its last breath is never answered: try again, as client.js does.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
 		r, err := robot.Join(ctx, robot.Config{WS: s.WS, Resume: resume})
 		if err == nil && r.Joined.Epoch == 2 {
 			back = r

@@ -81,7 +81,7 @@ func Start(t testing.TB, flags ...string) *System {
 	}
 	s := &System{t: t, dir: t.TempDir(), done: make(chan struct{}), out: &output{}}
 	s.cmd = exec.Command(filepath.Join(bin, "mayfly"), append([]string{
-		"local", "-addr", "127.0.0.1:0", "-out", filepath.Join(s.dir, "local.json"), "-data", filepath.Join(s.dir, "local.db"),
+		"local", "-addr", "127.0.0.1:0", "-out", s.dir, "-data", filepath.Join(s.dir, "data"), "-media-ip", "127.0.0.1",
 	}, flags...)...)
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, s.out, s.out
 	if err := s.cmd.Start(); err != nil {

@@ -1,8 +1,5 @@
 // Debian's Chromium (driven by playwright-core) and Firefox ESR (by puppeteer-core),
 // with fake cameras and microphones, behind one small interface: Page.
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { chromium } from 'playwright-core'
 import puppeteer from 'puppeteer-core'
 
@@ -42,16 +39,15 @@ export async function openChromium({ width = 1280, height = 800 } = {}) {
 }
 
 export async function openFirefox({ width = 1280, height = 800 } = {}) {
-  const profile = await mkdtemp(join(tmpdir(), 'mayfly-ff-'))
   const browser = await puppeteer.launch({
     browser: 'firefox',
     executablePath: process.env.FIREFOX || '/usr/bin/firefox-esr',
     headless: true,
-    userDataDir: profile,
     defaultViewport: { width, height },
     extraPrefsFirefox: {
       'media.navigator.streams.fake': true,
       'media.navigator.permission.disabled': true,
+      // The room task is on 127.0.0.1: let Firefox gather there too.
       'media.peerconnection.ice.loopback': true,
       'media.peerconnection.ice.obfuscate_host_addresses': false,
       'media.autoplay.default': 0,
@@ -63,10 +59,7 @@ export async function openFirefox({ width = 1280, height = 800 } = {}) {
     },
   })
   const page = await browser.newPage()
-  const p = new Page('firefox', page, async () => {
-    await browser.close()
-    await rm(profile, { recursive: true, force: true })
-  })
+  const p = new Page('firefox', page, () => browser.close())
   page.on('console', (m) => p.console.push(`${m.type()}: ${m.text()}`))
   page.on('pageerror', (e) => p.console.push(`pageerror: ${e.message}`))
   return p

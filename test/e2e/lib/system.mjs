@@ -29,7 +29,7 @@ export class System {
     const s = new System()
     s.dir = await mkdtemp(join(tmpdir(), 'mayfly-e2e-'))
     s.log = ''
-    s.process = spawn(join(root, 'bin/mayfly'), ['local', '-addr', '127.0.0.1:0', '-out', join(s.dir, 'local.json'), '-data', join(s.dir, 'local.db'), ...flags], {
+    s.process = spawn(join(root, 'bin/mayfly'), ['local', '-addr', '127.0.0.1:0', '-out', s.dir, '-data', join(s.dir, 'data'), ...flags], {
       cwd: s.dir, stdio: ['ignore', 'pipe', 'pipe'],
     })
     for (const stream of [s.process.stdout, s.process.stderr]) stream.on('data', (d) => { s.log += d })
