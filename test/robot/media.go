@@ -5,9 +5,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/interceptor"
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
@@ -58,18 +60,13 @@ func (r *Robot) offer(cfg Config) (signal.Offer, error) {
 		return o, err
 	}
 	seats := map[string]int{} // mid → seat
-	var audio, video []*webrtc.RTPTransceiver
-	for range cfg.Seats {
-		for _, l := range []struct {
-			kind webrtc.RTPCodecType
-			list *[]*webrtc.RTPTransceiver
-		}{{webrtc.RTPCodecTypeAudio, &audio}, {webrtc.RTPCodecTypeVideo, &video}} {
-			t, err := r.PC.AddTransceiverFromKind(l.kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly})
-			if err != nil {
-				return o, fmt.Errorf("robot: %w", err)
-			}
-			*l.list = append(*l.list, t)
-		}
+	audio, err := r.addSeats(webrtc.RTPCodecTypeAudio, cfg.Seats)
+	if err != nil {
+		return o, err
+	}
+	video, err := r.addSeats(webrtc.RTPCodecTypeVideo, cfg.Seats)
+	if err != nil {
+		return o, err
 	}
 	r.PC.OnTrack(func(track *webrtc.TrackRemote, recv *webrtc.RTPReceiver) {
 		r.count(track, seats[recv.RTPTransceiver().Mid()])
@@ -92,6 +89,19 @@ func (r *Robot) offer(cfg Config) (signal.Offer, error) {
 		seats[audio[i].Mid()], seats[video[i].Mid()] = i, i
 	}
 	return o, nil
+}
+
+// addSeats adds a line of one kind per seat.
+func (r *Robot) addSeats(kind webrtc.RTPCodecType, n int) ([]*webrtc.RTPTransceiver, error) {
+	lines := make([]*webrtc.RTPTransceiver, n)
+	for i := range lines {
+		t, err := r.PC.AddTransceiverFromKind(kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly})
+		if err != nil {
+			return nil, fmt.Errorf("robot: %w", err)
+		}
+		lines[i] = t
+	}
+	return lines, nil
 }
 
 // listen takes what comes over the data channel.
@@ -143,7 +153,7 @@ func (r *Robot) count(track *webrtc.TrackRemote, seat int) {
 }
 
 // publish sends 30 frames of video, of 4 packets each, and 50 packets of audio a
-// second. A keyframe comes with every 30th frame, so that no PLI need be obeyed.
+// second, with a keyframe when the room asks for one and every three seconds.
 func (r *Robot) publish(ctx context.Context) {
 	for _, s := range r.PC.GetSenders() {
 		track, ok := s.Track().(*webrtc.TrackLocalStaticRTP)
@@ -153,7 +163,9 @@ func (r *Robot) publish(ctx context.Context) {
 		if track.Kind() == webrtc.RTPCodecTypeAudio {
 			r.wg.Go(func() { speak(ctx, track) })
 		} else {
-			r.wg.Go(func() { film(ctx, track) })
+			wanted := &atomic.Bool{}
+			r.wg.Go(func() { film(ctx, track, wanted) })
+			go obey(s, wanted) // ends with the PeerConnection
 		}
 	}
 }
@@ -173,7 +185,7 @@ func speak(ctx context.Context, track *webrtc.TrackLocalStaticRTP) {
 	}
 }
 
-func film(ctx context.Context, track *webrtc.TrackLocalStaticRTP) {
+func film(ctx context.Context, track *webrtc.TrackLocalStaticRTP, wanted *atomic.Bool) {
 	tick := time.NewTicker(time.Second / 30)
 	defer tick.Stop()
 	seq := uint16(0)
@@ -182,10 +194,27 @@ func film(ctx context.Context, track *webrtc.TrackLocalStaticRTP) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			key := wanted.Swap(false) || frame%90 == 0
 			for i := range 4 {
 				h := rtp.Header{Version: 2, SequenceNumber: seq, Timestamp: frame * 3000, Marker: i == 3}
-				_ = track.WriteRTP(&rtp.Packet{Header: h, Payload: vp8(frame, i == 0, frame%30 == 0, 320, 180)})
+				_ = track.WriteRTP(&rtp.Packet{Header: h, Payload: vp8(frame, i == 0, key, 320, 180)})
 				seq++
+			}
+		}
+	}
+}
+
+// obey asks for a keyframe when the room does (PLI or FIR).
+func obey(s *webrtc.RTPSender, wanted *atomic.Bool) {
+	for {
+		packets, _, err := s.ReadRTCP()
+		if err != nil {
+			return
+		}
+		for _, p := range packets {
+			switch p.(type) {
+			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
+				wanted.Store(true)
 			}
 		}
 	}

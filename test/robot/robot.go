@@ -68,7 +68,7 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 		return nil, err
 	}
 	if err := r.join(ctx, cfg); err != nil {
-		r.abort()
+		_ = r.abort() // the first error says more
 		return nil, err
 	}
 	run, stop := context.WithCancel(context.Background())
