@@ -62,11 +62,11 @@ func Open(path string, observe func(changed []store.Item)) (*Store, error) {
 func OpenWith(path string, o Options) (*Store, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{
 		Timeout: 2 * time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
+		NoSync: o.NoSync, NoGrowSync: o.NoSync, // growing the file syncs too, unless told not to
 	})
 	if err != nil {
 		return nil, fmt.Errorf("boltstore: open %s: %w", path, err)
 	}
-	db.NoSync = o.NoSync
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, b := range [][]byte{itemsBucket, indexBucket, expiryBucket} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
