@@ -91,11 +91,11 @@ func (l *logger) write(level, format string, args []any) {
 	if args != nil {
 		format = fmt.Sprintf(format, args...)
 	}
-	attrs := []slog.Attr{slog.String("scope", l.scope), slog.String("pion_level", level)}
+	attrs := []slog.Attr{slog.String("scope", l.scope), slog.String("pion_level", level), slog.String("text", Redact(format))}
 	if suppressed > 0 {
 		attrs = append(attrs, slog.Int("suppressed", suppressed))
 	}
-	l.factory.log.LogAttrs(context.Background(), slog.LevelWarn, Redact(format), attrs...)
+	l.factory.log.LogAttrs(context.Background(), slog.LevelWarn, "pion message", attrs...)
 }
 
 func (l *logger) admit() (suppressed int, ok bool) {

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -205,7 +206,7 @@ func TestUDPCountsAndDoesNotAllocate(t *testing.T) {
 		t.Errorf("after a failed write: %+v", got)
 	}
 	_ = a.Close()
-	if _, _, err := a.ReadFromAddrPort(in); err != io.EOF {
+	if _, _, err := a.ReadFromAddrPort(in); !errors.Is(err, io.EOF) {
 		t.Errorf("read of a closed socket: %v, want io.EOF", err)
 	}
 }
@@ -242,7 +243,7 @@ func TestTCPBounds(t *testing.T) {
 	dial()
 	first := <-accepted
 	over := dial()
-	if _, err := over.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := over.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("connection over the bound: %v, want it closed", err)
 	}
 	_, _ = first.Close(), first.Close() // twice counts once

@@ -61,7 +61,7 @@ func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 		if errors.Is(err, net.ErrClosed) {
 			err = io.EOF
 		}
-		if err == io.EOF || tries == readRetries {
+		if errors.Is(err, io.EOF) || tries == readRetries {
 			s.endOnce.Do(func() { close(s.ended) })
 			return 0, netip.AddrPort{}, err
 		}
