@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -164,11 +166,26 @@ func (p *peer) next() string {
 	return string(data)
 }
 
+// readFrame reads a frame whole. ws.ReadFrame would too, but trusts any length; the
+// gateway never sends more than MaxMessage in one.
+func readFrame(r io.Reader) (ws.Frame, error) {
+	h, err := ws.ReadHeader(r)
+	if err != nil {
+		return ws.Frame{}, err
+	}
+	if h.Length > MaxMessage {
+		return ws.Frame{}, fmt.Errorf("a frame of %d bytes", h.Length)
+	}
+	f := ws.Frame{Header: h, Payload: make([]byte, h.Length)}
+	_, err = io.ReadFull(r, f.Payload)
+	return f, err
+}
+
 // closeCode reads up to the close frame.
 func (p *peer) closeCode() ws.StatusCode {
 	p.t.Helper()
 	for {
-		f, err := ws.ReadFrame(p.rd)
+		f, err := readFrame(p.rd)
 		if err != nil {
 			p.t.Fatalf("no close frame: %v", err)
 		}

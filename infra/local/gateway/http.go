@@ -178,7 +178,7 @@ func writeAnswer(w http.ResponseWriter, answer []byte) error {
 	}
 	if json.Unmarshal(answer, &shape) != nil || shape.StatusCode == nil {
 		w.Header().Set("Content-Type", "application/json")
-		w.Write(answer) // the client may be gone
+		_, _ = w.Write(answer) // the client may be gone
 		return nil
 	}
 	var resp events.APIGatewayV2HTTPResponse
@@ -207,7 +207,7 @@ func writeAnswer(w http.ResponseWriter, answer []byte) error {
 		w.Header().Add("Set-Cookie", c)
 	}
 	w.WriteHeader(resp.StatusCode)
-	w.Write(body) // the client may be gone
+	_, _ = w.Write(body) // the client may be gone
 	return nil
 }
 

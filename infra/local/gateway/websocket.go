@@ -365,5 +365,5 @@ func upgrader(_ *http.Request, resp events.APIGatewayProxyResponse) ws.HTTPUpgra
 func refuse(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(map[string]string{"message": text}) // the client may be gone
+	_ = json.NewEncoder(w).Encode(map[string]string{"message": text}) // the client may be gone
 }

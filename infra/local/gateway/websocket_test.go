@@ -279,7 +279,7 @@ func TestLargestMessagePasses(t *testing.T) {
 	if got := h.wait(t, eventMessage, 1)[0].Body; len(got) != MaxMessage {
 		t.Fatalf("%d bytes arrived", len(got))
 	}
-	f, err := ws.ReadFrame(p.rd)
+	f, err := readFrame(p.rd)
 	if err != nil || f.Header.OpCode != ws.OpPong || string(f.Payload) != "between" {
 		t.Fatalf("pong: %+v %v", f, err)
 	}
@@ -305,7 +305,7 @@ func TestPosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for left := MaxMessage; left > 0; {
-		f, err := ws.ReadFrame(p.rd)
+		f, err := readFrame(p.rd)
 		if err != nil || f.Header.Length > MaxFrame || (f.Header.Fin != (left <= MaxFrame)) {
 			t.Fatalf("frame %+v %v with %d bytes left", f.Header, err, left)
 		}
@@ -522,7 +522,7 @@ func TestFaultsOutbound(t *testing.T) {
 	}
 	var got []string
 	for {
-		f, err := ws.ReadFrame(p.rd)
+		f, err := readFrame(p.rd)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -225,7 +225,7 @@ func loopback(hostport string) bool {
 
 func answer(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(v) // the task may be gone
+	_ = json.NewEncoder(w).Encode(v) // the task may be gone
 }
 
 // metadata is the part of the v4 task answer that the local task can be told truly.
