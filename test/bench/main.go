@@ -70,7 +70,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	out := &lines{}
 	info := filepath.Join(dir, "local.json")
 	cmd := exec.Command("bin/mayfly", "local", "-addr", "127.0.0.1:0", "-out", dir, "-data", filepath.Join(dir, "data"), "-media-ip", "127.0.0.1", "-task-log", "info")

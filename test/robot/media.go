@@ -60,11 +60,7 @@ func (r *Robot) offer(cfg Config) (signal.Offer, error) {
 		return o, err
 	}
 	seats := map[string]int{} // mid → seat
-	audio, err := r.addSeats(webrtc.RTPCodecTypeAudio, cfg.Seats)
-	if err != nil {
-		return o, err
-	}
-	video, err := r.addSeats(webrtc.RTPCodecTypeVideo, cfg.Seats)
+	lines, err := r.addSeats(cfg.Seats)
 	if err != nil {
 		return o, err
 	}
@@ -84,22 +80,28 @@ func (r *Robot) offer(cfg Config) (signal.Offer, error) {
 	for kind, t := range sources {
 		o.Sources = append(o.Sources, signal.SourceLine{Mid: t.Mid(), Kind: kind})
 	}
-	for i := range cfg.Seats {
-		o.Seats = append(o.Seats, signal.SeatLine{Seat: i, Audio: audio[i].Mid(), Video: video[i].Mid()})
-		seats[audio[i].Mid()], seats[video[i].Mid()] = i, i
+	for i, l := range lines {
+		o.Seats = append(o.Seats, signal.SeatLine{Seat: i, Audio: l.audio.Mid(), Video: l.video.Mid()})
+		seats[l.audio.Mid()], seats[l.video.Mid()] = i, i
 	}
 	return o, nil
 }
 
-// addSeats adds a line of one kind per seat.
-func (r *Robot) addSeats(kind webrtc.RTPCodecType, n int) ([]*webrtc.RTPTransceiver, error) {
-	lines := make([]*webrtc.RTPTransceiver, n)
+// seatLines are the two m-lines of a seat.
+type seatLines struct{ audio, video *webrtc.RTPTransceiver }
+
+// addSeats adds the lines of n seats, seat by seat.
+func (r *Robot) addSeats(n int) ([]seatLines, error) {
+	recvonly := webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}
+	lines := make([]seatLines, n)
 	for i := range lines {
-		t, err := r.PC.AddTransceiverFromKind(kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly})
-		if err != nil {
+		var err error
+		if lines[i].audio, err = r.PC.AddTransceiverFromKind(webrtc.RTPCodecTypeAudio, recvonly); err != nil {
 			return nil, fmt.Errorf("robot: %w", err)
 		}
-		lines[i] = t
+		if lines[i].video, err = r.PC.AddTransceiverFromKind(webrtc.RTPCodecTypeVideo, recvonly); err != nil {
+			return nil, fmt.Errorf("robot: %w", err)
+		}
 	}
 	return lines, nil
 }
