@@ -73,7 +73,7 @@ func (a app) localOptions(args []string) (localOptions, error) {
 	fs.Uint64Var(&o.cfg.Seed, "seed", 1, "which ones -chaos picks")
 	fs.Float64Var(&o.cfg.TimeScale, "time-scale", 1, "how much faster the WebSocket idle timeout and lifetime pass")
 	fs.BoolVar(&o.cfg.SplitPosts, "split-posts", false, "split posted messages over 32 KB into frames instead of closing with 1009")
-	fs.DurationVar(&o.cfg.SweepEvery, "sweep", time.Minute, "schedule of the sweep")
+	fs.DurationVar(&o.cfg.SweepEvery, "sweep", 5*time.Second, "schedule of the sweep")
 	fs.IntVar(&o.cfg.MaxRooms, "max-rooms", 0, "most rooms at once (default 50)")
 	if _, err := parse(fs, args, 0, "no arguments, only flags"); err != nil {
 		return o, err
@@ -156,7 +156,7 @@ func (a app) untilInterrupted(ctx context.Context, l *local.Local, o localOption
 	if err := writeLocalFile(path, localFile{URL: l.URL(), APIKey: l.APIKey(), WSURL: l.WSURL()}); err != nil {
 		return err
 	}
-	defer os.Remove(path) // it names an API that is gone
+	defer func() { _ = os.Remove(path) }() // it names an API that is gone
 	fmt.Fprint(screen, banner(l, o))
 	if o.demo {
 		if err := demo(ctx, l, screen); err != nil {

@@ -383,7 +383,7 @@ type Session struct {
 
 // Place implements Doc.
 func (s *Session) Place() store.Item {
-	return store.Item{Key: SessionKey(s.Room, s.Epoch, s.Session.ID), Kind: "session"}
+	return store.Item{Key: SessionKey(s.Room, s.Epoch, s.ID), Kind: "session"}
 }
 
 // Event is something that happened to a room, kept until it is delivered. Seq

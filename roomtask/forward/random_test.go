@@ -463,7 +463,7 @@ func (w *world) judgePictures(a, b *outPacket, missing uint64, resumed bool) {
 		w.t.Fatalf("picture id %d after %d, with %d packets lost in between", b.vp8.PictureID, a.vp8.PictureID, missing)
 	}
 	// Every picture of the base layer must be there, or have been lost.
-	if b.from.tid == 0 && uint8(b.vp8.TL0PicIdx-a.vp8.TL0PicIdx) > uint8(1+missing) {
+	if b.from.tid == 0 && b.vp8.TL0PicIdx-a.vp8.TL0PicIdx > uint8(1+missing) {
 		w.t.Fatalf("TL0PICIDX %d after %d, with %d packets lost", b.vp8.TL0PicIdx, a.vp8.TL0PicIdx, missing)
 	}
 }

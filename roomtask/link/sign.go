@@ -22,6 +22,7 @@ func open(ctx context.Context, cfg Config) (*websocket.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	//nolint:bodyclose // Dial says that the body never needs closing: the connection owns it
 	conn, resp, err := websocket.Dial(ctx, cfg.URL, &websocket.DialOptions{HTTPHeader: header})
 	if err != nil {
 		if resp != nil {

@@ -139,7 +139,6 @@ type client struct {
 	pc      *webrtc.PeerConnection
 	channel *webrtc.DataChannel
 	open    chan datachannel.ReadWriteCloser
-	seats   []signal.SeatLine
 	trans   [][2]*webrtc.RTPTransceiver // of seats: audio, video
 	sources map[string]*webrtc.RTPTransceiver
 	mic     *webrtc.TrackLocalStaticRTP

@@ -92,7 +92,7 @@ func (ln *line) rewrite(m *sdp.MediaDescription, direction string) {
 		}
 		pt, _, _ := strings.Cut(a.Value, " ")
 		// The fmtp of VP8 only says what the client would like to receive at most.
-		if pt == types[0] && !(a.Key == "fmtp" && ln.video) || pt == "*" || (ln.rtx != 0 && pt == types[1]) {
+		if pt == types[0] && (a.Key != "fmtp" || !ln.video) || pt == "*" || (ln.rtx != 0 && pt == types[1]) {
 			attrs = append(attrs, a)
 		}
 	}

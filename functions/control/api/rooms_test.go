@@ -295,7 +295,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	if len(p.Errors) != 4 {
 		t.Errorf("%d errors, want all four: %+v", len(p.Errors), p.Errors)
 	}
-	many := w.refused(w.do("POST", "/v1/rooms", `{`+strings.Replace(tags(40), `"k`, `"unknown`, -1)+`}`, as(w.acme)), codeInvalidRequest)
+	many := w.refused(w.do("POST", "/v1/rooms", `{`+strings.ReplaceAll(tags(40), `"k`, `"unknown`)+`}`, as(w.acme)), codeInvalidRequest)
 	if len(many.Errors) != maxErrors {
 		t.Errorf("%d errors, want the first %d", len(many.Errors), maxErrors)
 	}

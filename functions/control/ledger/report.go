@@ -144,7 +144,7 @@ func (c *change) put(s *control.Session, nowMS int64) error {
 	if s.LeftMS != 0 && !s.Told {
 		s.Told = true
 		if err := c.event(outbox.ParticipantLeft, nowMS, Left{
-			s.Participant, s.Session.ID, s.Epoch, s.JoinedMS, s.LeftMS, s.ParticipantMS,
+			s.Participant, s.ID, s.Epoch, s.JoinedMS, s.LeftMS, s.ParticipantMS,
 			s.LeaveReason, s.BytesIn, s.BytesOut, s.Bounded,
 		}); err != nil {
 			return err

@@ -96,7 +96,7 @@ func (g *Ledger) View(ctx context.Context, room string) (View, error) {
 	}
 	for _, s := range sessions {
 		v.Participants = append(v.Participants, ParticipantView{
-			Session: s.Session.ID, Participant: s.Participant, Epoch: s.Epoch,
+			Session: s.ID, Participant: s.Participant, Epoch: s.Epoch,
 			JoinedMS: s.JoinedMS, LeftMS: s.LeftMS, MS: s.ParticipantMS, LeaveReason: s.LeaveReason,
 			Transport: s.Transport, BytesIn: s.BytesIn, BytesOut: s.BytesOut, Bounded: s.Bounded,
 		})

@@ -46,15 +46,15 @@ type delivery struct {
 
 // simTask is the process in a task. It knows what it was told on its link.
 type simTask struct {
-	arn, room, conn      string
-	epoch, age           int
-	registered, fenced   bool
-	ending               string // reason, once it wants to end
-	final                bool
-	joinSeq              uint64
-	sessions             []usage.Session
-	served, endTries     int
-	clientIn, clientDone bool
+	arn, room, conn    string
+	epoch, age         int
+	registered, fenced bool
+	ending             string // reason, once it wants to end
+	final              bool
+	joinSeq            uint64
+	sessions           []usage.Session
+	served, endTries   int
+	clientIn           bool
 }
 
 func newSim(t *testing.T, seed uint64, chaos bool) *sim {

@@ -1,6 +1,7 @@
 package life
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -102,7 +103,7 @@ func TestTerminatedTaskMoves(t *testing.T) {
 	client := w.watch(r.ID, "c1")
 	w.replied(w.ending("link1", signal.Ending{Reason: signal.ReasonTerminated, Final: true}), signal.LinkEndingOK)
 	equal(t, "client told", w.told(client), "starting/provisioning 1")
-	if _, _, err := w.life.AdmitJoin(w.ctx, r.ID); err != ErrNotLive {
+	if _, _, err := w.life.AdmitJoin(w.ctx, r.ID); !errors.Is(err, ErrNotLive) {
 		t.Errorf("join while moving: %v", err)
 	}
 	w.changed(w.fleet.Exit(w.task(r.ID, 1).ARN, 0)) // SIGTERM: exit code 0, and yet the room goes on
