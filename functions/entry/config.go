@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"mayfly/functions/control/api"
 	"mayfly/functions/control/life"
@@ -59,6 +60,11 @@ type Config struct {
 	// once (default 50); START_ETA_MS is how long a start takes as a rule, in
 	// milliseconds, told to those who wait (default 25000, Fargate's).
 	Life life.Config
+
+	// SweepFor is how long one scheduled invocation of lifecycle goes on sweeping; 0 is
+	// one pass. SWEEP_FOR_S, default 50: the schedule is a minute. The function's timeout
+	// cuts it short.
+	SweepFor time.Duration
 }
 
 // Secret is a string that prints as a placeholder, so that a logged Config leaks nothing.
@@ -87,6 +93,9 @@ const (
 // defaultStartEtaMS is from RunTask to a registered task on Fargate, as a rule.
 const defaultStartEtaMS = 25_000
 
+// defaultSweepForS is a little less than the schedule's minute.
+const defaultSweepForS = 50
+
 // ConfigFromEnv reads the configuration and checks the form of everything that is
 // set. What a function cannot do without is for Validate.
 func ConfigFromEnv(getenv func(string) string) (Config, error) {
@@ -104,9 +113,10 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	}
 	maxRooms, err1 := integer(getenv, "MAX_ROOMS", 0)
 	eta, err2 := integer(getenv, "START_ETA_MS", defaultStartEtaMS)
-	c.Life.MaxRooms, c.Life.StartEtaMS = maxRooms, int64(eta)
+	sweep, err3 := integer(getenv, "SWEEP_FOR_S", defaultSweepForS)
+	c.Life.MaxRooms, c.Life.StartEtaMS, c.SweepFor = maxRooms, int64(eta), time.Duration(sweep)*time.Second
 	errs := []error{
-		err1, err2,
+		err1, err2, err3,
 		checkURL("CLIENT_WS_ENDPOINT", c.ClientEndpoint, "https", "http"),
 		checkURL("TASK_WS_ENDPOINT", c.TaskEndpoint, "https", "http"),
 		checkURL("CLIENT_WS_URL", c.SignallingURL, "wss", "ws"),

@@ -9,7 +9,9 @@
 package entry
 
 import (
+	"context"
 	"log/slog"
+	"time"
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/life"
@@ -18,10 +20,13 @@ import (
 // Deps are what stands behind the handlers. All fields are set once, before use.
 // deliver needs neither Fleet nor Post.
 type Deps struct {
-	Store  control.Store
-	Fleet  control.Fleet
-	Post   control.Post
-	Now    control.Clock
+	Store control.Store
+	Fleet control.Fleet
+	Post  control.Post
+	Now   control.Clock
+	// Wait waits, or returns the error of a context that ended. nil waits on the
+	// machine's clock.
+	Wait   func(context.Context, time.Duration) error
 	Log    *slog.Logger
 	Config Config
 }

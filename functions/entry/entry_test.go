@@ -2,6 +2,7 @@ package entry
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
@@ -38,6 +40,10 @@ type world struct {
 	key   string // API key
 
 	rooms, socket, lifecycle, deliver function
+
+	deps   Deps
+	waits  []time.Time // when the sweep began to wait
+	waited func()      // called when a wait is over; optional
 }
 
 type lockedBuffer struct {
@@ -90,6 +96,15 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	d := Deps{Store: s, Fleet: w.fleet, Post: w.post, Now: clock.Now, Log: slog.New(slog.NewJSONHandler(w.log, nil)), Config: c}
+	d.Wait = func(_ context.Context, pause time.Duration) error {
+		w.waits = append(w.waits, clock.Now())
+		clock.Advance(pause)
+		if w.waited != nil {
+			w.waited()
+		}
+		return nil
+	}
+	w.deps = d
 	rooms, err := Rooms(d)
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ type LifecycleHandler func(context.Context, json.RawMessage) error
 
 // Lifecycle is the lifecycle function: ECS's word on tasks, and the sweep.
 func Lifecycle(d Deps) LifecycleHandler {
-	l := d.life()
+	l, sweep := d.life(), d.sweeper()
 	return func(ctx context.Context, raw json.RawMessage) error {
 		var ev events.EventBridgeEvent
 		if err := json.Unmarshal(raw, &ev); err != nil {
@@ -37,7 +37,7 @@ func Lifecycle(d Deps) LifecycleHandler {
 			}
 			return l.TaskChanged(ctx, task)
 		case "Scheduled Event":
-			return l.Sweep(ctx)
+			return sweep.run(ctx)
 		}
 		return fmt.Errorf("event of type %.60q", ev.DetailType)
 	}

@@ -22,7 +22,7 @@ import (
 // emit gives a task event to the lifecycle function.
 func (l *Local) emit(event json.RawMessage) { l.life.Send(l.ctx, event) }
 
-// schedule is the one-minute rule.
+// schedule is the rule of the sweeps.
 func (l *Local) schedule() {
 	t := time.NewTicker(l.cfg.SweepEvery)
 	defer t.Stop()

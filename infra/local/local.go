@@ -10,7 +10,7 @@
 //	fault     seeded loss, duplication and reordering
 //
 // Served are POST and DELETE @connections in process, the table's stream to deliver,
-// ECS events and the one-minute schedule to lifecycle and deliver. Not served: any
+// ECS events and the schedule to lifecycle and deliver. Not served: any
 // other AWS API. The room task and the handlers cannot tell that they are local.
 //
 // cmd/mayfly and tests call it; product code never does. Read Start; serve.go has the
@@ -76,7 +76,8 @@ type Config struct {
 	Cold time.Duration
 	// StopTimeout is the time from SIGTERM to SIGKILL. Default 30 s, Fargate's own.
 	StopTimeout time.Duration
-	// SweepEvery is the schedule of the sweep. Default one minute, as on AWS.
+	// SweepEvery is the schedule of the sweep, one pass each. Default 5 s. On AWS it is
+	// a minute, and an invocation sweeps every 12 s until the next.
 	SweepEvery time.Duration
 	// MissingFor makes DescribeTasks and ListTasks not know younger tasks.
 	MissingFor time.Duration
@@ -184,7 +185,7 @@ func (c *Config) fill() error {
 		c.Addr = "127.0.0.1:8080"
 	}
 	if c.SweepEvery <= 0 {
-		c.SweepEvery = time.Minute
+		c.SweepEvery = 5 * time.Second
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -393,7 +394,7 @@ func (l *Local) close(ctx context.Context) error {
 	defer cancel()
 	for _, s := range l.servers {
 		if err := s.Shutdown(patience); err != nil {
-			s.Close() // drops what would not end
+			_ = s.Close() // drops what would not end
 		}
 	}
 	if l.stream != nil {

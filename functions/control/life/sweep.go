@@ -23,6 +23,20 @@ func (l *Life) Sweep(ctx context.Context) error {
 	return errors.Join(l.sweepRooms(ctx), l.sweepTasks(ctx))
 }
 
+// Busy says whether some room is not settled. The index may be a moment behind.
+func (l *Life) Busy(ctx context.Context) (bool, error) {
+	for shard := range control.Shards {
+		page, err := l.Store.Index(ctx, control.DuePK(shard), "", store.QueryOptions{Limit: 1})
+		if err != nil {
+			return false, fmt.Errorf("rooms of shard %d: %w", shard, err)
+		}
+		if len(page.Items) > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // sweepRooms takes the shards of the index side by side, rooms of one in order.
 func (l *Life) sweepRooms(ctx context.Context) error {
 	errs := make([]error, control.Shards)
