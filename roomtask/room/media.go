@@ -37,6 +37,7 @@ type Placement struct {
 	Video, Audio  string
 	Width, Height int
 	Pinned        bool
+	Speaking      bool // is the dominant speaker
 }
 
 // NewMedia makes the media of participant id. post may be called from any

@@ -138,7 +138,8 @@ func (m *peerMedia) Assign(seat int, from Media, p Placement) {
 			a.Audio = src.Publisher().Source(p.Audio)
 		}
 		if p.Video != "" {
-			a.Video, a.Width, a.Height, a.Pinned = src.Publisher().Source(p.Video), p.Width, p.Height, p.Pinned
+			a.Video, a.Width, a.Height = src.Publisher().Source(p.Video), p.Width, p.Height
+			a.Pinned, a.Speaking = p.Pinned, p.Speaking
 		}
 	}
 	if old, ok := m.assigned[seat]; ok && old == a {

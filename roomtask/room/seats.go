@@ -55,7 +55,8 @@ func (r *Room) apply(p *participant) {
 			continue
 		}
 		p.media.Assign(n, from.media, Placement{
-			Video: s.video, Audio: s.audio, Width: s.width, Height: s.height, Pinned: s.pinned,
+			Video: s.video, Audio: s.audio, Width: s.width, Height: s.height,
+			Pinned: s.pinned, Speaking: s.participant == r.spoken.Active,
 		})
 	}
 }
@@ -101,9 +102,7 @@ func (r *Room) listen(now time.Time) {
 	if !changed {
 		return
 	}
-	if !slices.Equal(loudest, r.spoken.Loudest) {
-		r.dirty = true
-	}
+	r.dirty = true // audio-only seats follow the loudest, and the speaker's video goes first
 	r.spoken = signal.Speakers{Active: active, Loudest: slices.Clone(loudest)}
 	r.broadcast(signal.TypeSpeakers, r.spoken)
 }
