@@ -39,12 +39,15 @@ templates() { have "cfn-lint, sam and moto" || return 0; scripts/templates.sh; }
 web() { have node || return 0; (cd web && npm run --silent check && npm test --silent); }
 image() { have buildah || return 0; scripts/image.sh; }
 e2e() { have chromium && have firefox-esr && have node || return 0; scripts/e2e.sh; }
+unit() { go test $(go list ./... | grep -v /test/system); }
+system() { go test -count=1 ./test/system; } # alone: it has times to keep
 race() { CGO_ENABLED=1 go test -race -short ./shared/... ./functions/... ./infra/... ./roomtask/...; }
 
 step setup setup
 step build make -s build
 step check scripts/check.sh
-step unit go test ./...
+step unit unit
+step system system
 if command -v gcc >/dev/null; then step race race; else echo "skip: race detector: install gcc" >>out/skipped.txt; fi
 step web web
 step engines engines
