@@ -37,7 +37,7 @@ engines() { # the store's contract on engines that nobody here wrote
 }
 templates() { have "cfn-lint, sam and moto" || return 0; scripts/templates.sh; }
 web() { have node || return 0; (cd web && npm run --silent check && npm test --silent); }
-image() { have buildah || return 0; scripts/image.sh; }
+image() { have buildah || return 0; scripts/image.sh && MAYFLY_IMAGE=1 go test -count=1 -run TestRoomInTheImage ./test/system; }
 e2e() { have chromium && have firefox-esr && have node || return 0; scripts/e2e.sh; }
 unit() { go test $(go list ./... | grep -v /test/system); }
 system() { go test -count=1 ./test/system; } # alone: it has times to keep

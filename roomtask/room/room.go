@@ -260,7 +260,7 @@ func (r *Room) registered(m signal.Registered) {
 	}
 	r.phase = open
 	r.nextHeartbeat = now.Add(signal.HeartbeatS * time.Second)
-	r.cfg.Log.Info("room open", "epoch", r.cfg.Epoch, "ready_ms", now.Sub(r.cfg.Started).Milliseconds())
+	r.cfg.Log.Info("room open", "ready_ms", now.Sub(r.cfg.Started).Milliseconds())
 }
 
 // beat does what has its time: levels, heartbeats, quality, the decision to end.
