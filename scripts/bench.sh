@@ -2,6 +2,5 @@
 # Local figures: the system's latencies, and the packet path's cost per packet.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-make -s build
-go run ./test/bench
+MAYFLY_BENCH=1 go test -count=1 -v -run Figures ./test/bench | grep -E ' ms |FAIL|_test.go' 
 go test -run '^$' -bench . -benchmem -benchtime 1s ./roomtask/... 2>/dev/null | grep -E '^(Benchmark|pkg:)'

@@ -96,6 +96,9 @@ func Start(t testing.TB, flags ...string) *System {
 	return s
 }
 
+// Output is what the programs have printed so far.
+func (s *System) Output() string { return s.out.String() }
+
 func (s *System) stop() {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
