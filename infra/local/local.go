@@ -76,7 +76,7 @@ type Config struct {
 	Cold time.Duration
 	// StopTimeout is the time from SIGTERM to SIGKILL. Default 30 s, Fargate's own.
 	StopTimeout time.Duration
-	// SweepEvery is the schedule of the sweep, one pass each. Default 5 s. On AWS it is
+	// SweepEvery is the schedule of the sweep, one pass each. Default 2 s. On AWS it is
 	// a minute, and an invocation sweeps every 12 s until the next.
 	SweepEvery time.Duration
 	// MissingFor makes DescribeTasks and ListTasks not know younger tasks.
@@ -185,7 +185,7 @@ func (c *Config) fill() error {
 		c.Addr = "127.0.0.1:8080"
 	}
 	if c.SweepEvery <= 0 {
-		c.SweepEvery = 5 * time.Second
+		c.SweepEvery = 2 * time.Second
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -106,7 +106,7 @@ func (s *step) liveDue() {
 
 func (s *step) drain(reason string) {
 	s.State, s.Reason, s.DrainingMS, s.Moving = Draining, reason, s.e.AtMS, false
-	s.dueIn(s.rules.DrainLimitMS)
+	s.dueIn(s.rules.RecheckMS) // a task ends in less: if its word was lost, ECS is asked
 	s.phase(PhaseDraining)
 }
 

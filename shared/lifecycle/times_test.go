@@ -204,3 +204,16 @@ func TestPhasesOnlyAdvance(t *testing.T) {
 		t.Errorf("phase went back to %s", room.Phase)
 	}
 }
+
+// TestDrainThatIsNotHeardOf: the word of a task that ends by itself may be lost, so ECS
+// is asked long before the task would be stopped.
+func TestDrainThatIsNotHeardOf(t *testing.T) {
+	room, _ := walk(t, rooms()["live"], Event{Kind: Ending, Epoch: 1, Task: taskA, JoinSeq: rooms()["live"].JoinSeq, Reason: "empty", AtMS: tNow})
+	if room.State != Draining || room.DueAtMS != tNow+20_000 {
+		t.Fatalf("%s, due after %d ms", room.State, room.DueAtMS-tNow)
+	}
+	room, got := walk(t, room, Event{Kind: Due, AtMS: tNow + 20_000})
+	expect(t, got, "draining 1: end "+room.Link+", look arn:task/a")
+	_, got = walk(t, room, Event{Kind: Due, AtMS: tNow + 60_000})
+	expect(t, got, "draining 1: stop arn:task/a, look arn:task/a")
+}

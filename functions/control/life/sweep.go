@@ -49,30 +49,38 @@ func (l *Life) sweepRooms(ctx context.Context) error {
 }
 
 func (l *Life) sweepShard(ctx context.Context, shard int) error {
-	upTo := control.IndexTime(l.nowMS()) + "~"
-	// All pages first: looking at a room moves it within the index.
-	var rooms []string
+	rooms, err := l.unsettled(ctx, shard, control.IndexTime(l.nowMS())+"~")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range rooms {
+		errs = append(errs, l.due(ctx, r.ID))
+	}
+	return errors.Join(errs...)
+}
+
+// unsettled lists a shard's rooms that are not settled, as the index has them, due up
+// to the given time ("" for all). All pages come first: looking at a room moves it
+// within the index.
+func (l *Life) unsettled(ctx context.Context, shard int, upTo string) ([]*Room, error) {
+	var rooms []*Room
 	q := store.QueryOptions{}
 	for {
 		page, err := l.Store.Index(ctx, control.DuePK(shard), upTo, q)
 		if err != nil {
-			return fmt.Errorf("due rooms of shard %d: %w", shard, err)
+			return nil, fmt.Errorf("rooms of shard %d: %w", shard, err)
 		}
 		for _, it := range page.Items {
 			if r, err := control.Decode[control.Room](it); err == nil {
-				rooms = append(rooms, r.ID)
+				rooms = append(rooms, r)
 			}
 		}
 		if page.Next == "" {
-			break
+			return rooms, nil
 		}
 		q.Cursor = page.Next
 	}
-	var errs []error
-	for _, room := range rooms {
-		errs = append(errs, l.due(ctx, room))
-	}
-	return errors.Join(errs...)
 }
 
 // due looks at one room.
@@ -128,18 +136,45 @@ func (l *Life) settle(ctx context.Context, room string) error {
 	return err
 }
 
-// sweepTasks stops tasks that no room wants, and makes known those that a room
-// waits for.
+// sweepTasks stops tasks that no room wants, makes known those that a room waits for,
+// and looks at rooms whose task does not run any more.
 func (l *Life) sweepTasks(ctx context.Context) error {
 	tasks, err := l.Fleet.Find(ctx, "")
 	if err != nil {
 		return fmt.Errorf("list tasks: %w", err)
 	}
 	var errs []error
+	running := make(map[string]bool, len(tasks))
 	for _, t := range tasks {
+		running[t.ARN] = true
 		errs = append(errs, l.sweepTask(ctx, t))
 	}
+	for shard := range control.Shards {
+		rooms, err := l.unsettled(ctx, shard, "")
+		errs = append(errs, err)
+		for _, r := range rooms {
+			if r.Task != "" && !r.State.Final() && !running[r.Task] {
+				errs = append(errs, l.missed(ctx, r))
+			}
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// missed takes ECS's word on a task that is not among the running: its event may be
+// lost, and the room's clients wait. Not knowing the task proves nothing here, since
+// the list and the index may both be behind; that is for the room's due time.
+func (l *Life) missed(ctx context.Context, r *Room) error {
+	t, err := l.Fleet.Describe(ctx, r.Task)
+	switch {
+	case errors.Is(err, control.ErrTaskUnknown):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at task of %s: %w", r.ID, err)
+	case t.LastStatus != ledger.Stopped:
+		return nil
+	}
+	return l.word(ctx, r.ID, r.Epoch, t, lifecycle.TaskSeen, control.FromDescribe)
 }
 
 func (l *Life) sweepTask(ctx context.Context, t control.Task) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/ledger"
@@ -56,6 +57,31 @@ func TestKillMovesTheRoom(t *testing.T) {
 	v := w.usage(r.ID)
 	equal(t, "usage", fmt.Sprint(v.Status, v.Quality, len(v.Epochs), v.Totals.ParticipantMS, v.Totals.TaskMSRaw, v.Totals.TaskSBillable),
 		fmt.Sprint("closed", "bounded", 2, int64(12500), int64(15000), int64(120)))
+}
+
+// TestLostStopIsSeenByTheNextSweep: the room is not due for long, but ECS does not
+// list its task any more.
+func TestLostStopIsSeenByTheNextSweep(t *testing.T) {
+	w := newWorld(t)
+	r := w.liveRoom()
+	arn := w.task(r.ID, 1).ARN
+	w.fleet.Run(arn)
+	w.clock.Advance(2 * time.Minute)
+	w.heartbeat("link1", w.report("link1", 1))
+	w.fleet.Hide(arn, true) // ECS's list is behind: that proves nothing
+	w.sweep()
+	w.want(r.ID, lifecycle.Live, 1)
+	w.fleet.Hide(arn, false)
+	w.fleet.Kill(arn) // and its event is lost
+	w.sweep()
+	w.want(r.ID, lifecycle.Starting, 2)
+	w.register(r.ID, 2, "link2", signal.LinkRegistered)
+	w.replied(w.ending("link2", signal.Ending{Reason: "empty"}), signal.LinkEndingOK)
+	w.fleet.Run(w.task(r.ID, 2).ARN)
+	w.fleet.Exit(w.task(r.ID, 2).ARN, 0)
+	w.sweep()
+	w.want(r.ID, lifecycle.Ended, 2)
+	equal(t, "usage", w.usage(r.ID).Status, "closed")
 }
 
 // TestStoppedBeforeEverything: ECS's word of the end overtakes everything.
