@@ -41,6 +41,9 @@ type participant struct {
 func (r *Room) clientFrame(c signal.Client) {
 	now := r.cfg.Now()
 	if c.Session != nil {
+		if r.stale(c) {
+			return
+		}
 		r.conns[c.Conn] = &clientConn{participant: c.Participant, in: signal.NewReorder(c.Frame.Seq + 1)}
 		r.join(c, now)
 		return
@@ -53,6 +56,19 @@ func (r *Room) clientFrame(c signal.Client) {
 	for _, f := range conn.in.Push(now, c.Frame) {
 		r.wsFrame(c.Conn, conn, f)
 	}
+}
+
+// stale says whether a join was overtaken by a later one of its participant, or is the
+// echo of one that is over: frames may come twice and late, and every join that a
+// client sends, repeats included, has a number of its own.
+func (r *Room) stale(c signal.Client) bool {
+	last := r.taken[c.Participant]
+	if c.Session.JoinSeq > last {
+		r.taken[c.Participant] = c.Session.JoinSeq
+		return false
+	}
+	p := r.people[c.Participant]
+	return c.Session.JoinSeq < last || p == nil || p.admitted != c.Session.ID
 }
 
 // expireConns hands out frames whose predecessors are not coming any more.

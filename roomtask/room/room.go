@@ -17,7 +17,8 @@ const (
 	beatEvery     = 100 * time.Millisecond // speakers, seating, the decision to end
 	pulseEvery    = 20 * time.Millisecond  // media feedback
 	qualityEvery  = 2 * time.Second
-	registerLimit = time.Minute // without an answer to Register the task gives up
+	ackLimit      = 2 * time.Second // a heartbeat that is not acknowledged is repeated
+	registerLimit = time.Minute     // without an answer to Register the task gives up
 )
 
 // Config is what a Room needs.
@@ -76,6 +77,7 @@ type Room struct {
 	people  map[string]*participant // by participant id
 	order   []*participant          // in the order they joined
 	conns   map[string]*clientConn  // by WebSocket connection id
+	taken   map[string]uint64       // by participant id: the number of the last join
 	leaving []Media                 // closed, not gone yet
 	speaker *speaker.Detector
 	spoken  signal.Speakers // as last told
@@ -83,6 +85,7 @@ type Room struct {
 	dirty   bool // somebody's seats may have changed
 
 	nextHeartbeat time.Time
+	lastHeartbeat time.Time
 	nextQuality   time.Time
 }
 
@@ -110,7 +113,7 @@ func New(cfg Config) *Room {
 	}
 	return &Room{
 		cfg: cfg, mailbox: make(chan any, mailboxSize),
-		people: map[string]*participant{}, conns: map[string]*clientConn{},
+		people: map[string]*participant{}, conns: map[string]*clientConn{}, taken: map[string]uint64{},
 		speaker: newDetector(), book: usage.NewBook(),
 	}
 }
@@ -276,7 +279,8 @@ func (r *Room) beat(now time.Time) {
 	r.expireConns(now)
 	r.expirePeople(now)
 	r.listen(now)
-	if !now.Before(r.nextHeartbeat) {
+	// A session that nobody has heard of would be lost with the task.
+	if !now.Before(r.nextHeartbeat) || now.Sub(r.lastHeartbeat) >= ackLimit && !r.book.Settled() {
 		r.heartbeat(now)
 	}
 	if !now.Before(r.nextQuality) {
@@ -309,6 +313,7 @@ func (r *Room) heartbeat(now time.Time) {
 	r.count(now)
 	report, more := r.book.Report(now.UnixMilli(), false)
 	r.cfg.Send(signal.LinkHeartbeat, signal.Heartbeat{JoinSeq: r.joinSeq, Usage: report})
+	r.lastHeartbeat = now
 	r.nextHeartbeat = now.Add(signal.HeartbeatS * time.Second)
 	if more {
 		r.nextHeartbeat = now.Add(time.Second)

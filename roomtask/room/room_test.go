@@ -109,6 +109,7 @@ func last[T any](t *testing.T, m *fakeMedia, typ string) (body T) {
 
 // world runs one room in a bubble, with the test as its control plane.
 type world struct {
+	acks   bool // guarded by mu: heartbeats are acknowledged
 	t      *testing.T
 	room   *Room
 	mu     sync.Mutex
@@ -133,6 +134,10 @@ func newWorld(t *testing.T) *world {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.frames = append(w.frames, signal.Frame{Type: typ, Body: raw})
+			if h, ok := body.(signal.Heartbeat); ok && w.acks {
+				ack, _ := json.Marshal(signal.Ack{Seq: h.Usage.Seq}) // cannot fail
+				w.room.Frame(signal.Frame{Type: signal.LinkAck, Body: ack})
+			}
 		},
 		Opened: func(signal.Registered) error { return nil },
 		NewMedia: func(id string, post func(Event)) (Media, error) {
@@ -549,6 +554,9 @@ func TestChatMuteViewAndSpeakers(t *testing.T) {
 func TestHeartbeatsCarryCumulativeUsage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
+		w.mu.Lock()
+		w.acks = true
+		w.mu.Unlock()
 		w.register()
 		w.join("ann", 1)
 		w.take("")
