@@ -11,6 +11,7 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
 	"mayfly/shared/signal"
@@ -31,6 +32,10 @@ func engine() (*webrtc.API, error) {
 		if err := m.RegisterCodec(c.p, c.t); err != nil {
 			return nil, err
 		}
+	}
+	level := webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}
+	if err := m.RegisterHeaderExtension(level, webrtc.RTPCodecTypeAudio); err != nil {
+		return nil, err
 	}
 	ir := &interceptor.Registry{}
 	if err := webrtc.RegisterDefaultInterceptors(m, ir); err != nil {
@@ -111,6 +116,11 @@ func (r *Robot) listen() {
 	r.dc.OnOpen(func() { close(r.open) })
 	var once sync.Once
 	r.dc.OnClose(func() { once.Do(func() { close(r.closed) }) })
+	r.PC.OnConnectionStateChange(func(c webrtc.PeerConnectionState) {
+		if c == webrtc.PeerConnectionStateDisconnected || c == webrtc.PeerConnectionStateFailed {
+			r.leaveBehind()
+		}
+	})
 	r.dc.OnMessage(func(m webrtc.DataChannelMessage) {
 		if f, err := signal.ParseFrame(m.Data, signal.MaxDataBytes); err == nil {
 			r.mu.Lock()
@@ -126,6 +136,9 @@ func (r *Robot) addSources(cfg Config) (map[string]*webrtc.RTPTransceiver, error
 		return sources, nil
 	}
 	for _, s := range []struct{ kind, mime string }{{signal.KindMic, webrtc.MimeTypeOpus}, {signal.KindCamera, webrtc.MimeTypeVP8}} {
+		if cfg.SoundOnly && s.kind != signal.KindMic {
+			continue
+		}
 		track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: s.mime}, s.kind, "robot")
 		if err != nil {
 			return nil, fmt.Errorf("robot: %w", err)
@@ -163,7 +176,7 @@ func (r *Robot) publish(ctx context.Context) {
 			continue
 		}
 		if track.Kind() == webrtc.RTPCodecTypeAudio {
-			r.wg.Go(func() { speak(ctx, track) })
+			r.wg.Go(func() { r.speak(ctx, s, track) })
 		} else {
 			wanted := &atomic.Bool{}
 			r.wg.Go(func() { film(ctx, track, wanted) })
@@ -172,7 +185,15 @@ func (r *Robot) publish(ctx context.Context) {
 	}
 }
 
-func speak(ctx context.Context, track *webrtc.TrackLocalStaticRTP) {
+// speak sends sound with its level (RFC 6464): 20 dB below full scale with the voice
+// flag while loud, else silence.
+func (r *Robot) speak(ctx context.Context, s *webrtc.RTPSender, track *webrtc.TrackLocalStaticRTP) {
+	var level uint8 // id of the header extension, 0 if it was not negotiated
+	for _, e := range s.GetParameters().HeaderExtensions {
+		if e.URI == sdp.AudioLevelURI {
+			level = uint8(e.ID)
+		}
+	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	payload := make([]byte, 80)
@@ -182,6 +203,12 @@ func speak(ctx context.Context, track *webrtc.TrackLocalStaticRTP) {
 			return
 		case <-tick.C:
 			h := rtp.Header{Version: 2, SequenceNumber: uint16(n), Timestamp: n * 960}
+			if b := byte(127); level != 0 {
+				if r.loud.Load() {
+					b = 0x80 | 20
+				}
+				_ = h.SetExtension(level, []byte{b})
+			}
 			_ = track.WriteRTP(&rtp.Packet{Header: h, Payload: payload})
 		}
 	}

@@ -2,7 +2,8 @@
 // real WebSocket, publishes generated VP8 and Opus, and counts what it receives in
 // every seat. Tests and load tools drive it; it is no part of the product.
 //
-// Read Join first. media.go makes what a robot publishes.
+// Read Join first. media.go makes what a robot publishes. A robot repeats what is not
+// answered, as web/client.js does, and passes over answers that come twice.
 package robot
 
 import (
@@ -29,7 +30,10 @@ type Config struct {
 	Resume string // instead of Ticket
 	Seats  int    // default 3
 	Mute   bool   // publish nothing
-	Watch  string // a source to show at 640×360 from the start
+	// SoundOnly publishes no picture.
+	SoundOnly bool
+	Watch     string        // a source to show at 640×360 from the start
+	Repeat    time.Duration // how long a join waits for its answer before it is sent again; default 3 s
 }
 
 // Robot is a joined participant.
@@ -38,15 +42,20 @@ type Robot struct {
 	PC     *webrtc.PeerConnection
 
 	ws     *websocket.Conn
+	in     chan signal.Frame // from the WebSocket, until joined; closed when it ends
 	dc     *webrtc.DataChannel
 	open   chan struct{} // closed when the data channel is open
 	closed chan struct{} // closed when it has closed again
+	gone   chan struct{} // closed when the robot should join again: Gone
+	lost   sync.Once     // closes gone
 	seq    uint64        // owned by the joining goroutine
 
 	Packets [signal.MaxSeats]struct{ Audio, Video atomic.Int64 } // received, by seat
 
 	mu     sync.Mutex
 	frames []signal.Frame // from the data channel; guarded by mu
+
+	loud atomic.Bool // what is spoken sounds like speech; else like silence
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -63,26 +72,27 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 	if cfg.Seats == 0 {
 		cfg.Seats = 3
 	}
-	r := &Robot{open: make(chan struct{}), closed: make(chan struct{})}
-	if err := r.dial(ctx, cfg.WS); err != nil {
-		return nil, err
+	if cfg.Repeat == 0 {
+		cfg.Repeat = 3 * time.Second
 	}
-	if err := r.join(ctx, cfg); err != nil {
-		_ = r.abort() // the first error says more
+	r := &Robot{
+		in: make(chan signal.Frame, 64), open: make(chan struct{}), closed: make(chan struct{}), gone: make(chan struct{}),
+	}
+	if err := r.dial(ctx, cfg.WS); err != nil {
 		return nil, err
 	}
 	run, stop := context.WithCancel(context.Background())
 	r.stop = stop
+	joined := make(chan struct{})
+	r.wg.Go(func() { r.read(run, joined) })
+	err := r.join(ctx, cfg)
+	close(joined)
+	if err != nil {
+		return nil, errors.Join(err, r.Vanish())
+	}
 	if !cfg.Mute {
 		r.publish(run)
 	}
-	r.wg.Go(func() { // keep the WebSocket read, so that the gateway sees a live client
-		for {
-			if _, _, err := r.ws.Read(run); err != nil {
-				return
-			}
-		}
-	})
 	return r, nil
 }
 
@@ -96,53 +106,135 @@ func (r *Robot) dial(ctx context.Context, url string) error {
 	return nil
 }
 
-// join offers, and answers room_not_live with patience.
+// read reads the WebSocket to its end. Once the robot has joined, frames matter only
+// if they say that it should join again.
+func (r *Robot) read(ctx context.Context, joined <-chan struct{}) {
+	defer close(r.in)
+	for {
+		_, data, err := r.ws.Read(ctx)
+		if err != nil {
+			r.leaveBehind()
+			return
+		}
+		f, err := signal.ParseFrame(data, signal.MaxMessageBytes)
+		if err != nil {
+			continue // the gateway's own complaints are no frames
+		}
+		select {
+		case <-joined:
+			r.later(f)
+			continue
+		default:
+		}
+		select {
+		case r.in <- f:
+		case <-joined:
+			r.later(f)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// later looks at a frame that came after the answer.
+func (r *Robot) later(f signal.Frame) {
+	var room signal.Room
+	if f.Type == signal.TypeRoom && json.Unmarshal(f.Body, &room) == nil && room.Epoch > r.Joined.Epoch || f.Type == signal.TypeEnded {
+		r.leaveBehind()
+	}
+}
+
+// leaveBehind says that the place is lost.
+func (r *Robot) leaveBehind() { r.lost.Do(func() { close(r.gone) }) }
+
+// Gone is closed when the robot's place is lost, or may be: its task was replaced,
+// ended it, or is not heard any more; or its WebSocket ended, which a robot does not
+// open again alone. Joining again with Joined.Resume brings it back.
+func (r *Robot) Gone() <-chan struct{} { return r.gone }
+
+// join offers, repeats itself until it is answered, and answers room_not_live with
+// patience.
 func (r *Robot) join(ctx context.Context, cfg Config) error {
-	offer, err := r.offer(cfg)
+	join, err := r.message(cfg)
 	if err != nil {
 		return err
 	}
+	if err := r.send(ctx, signal.TypeJoin, join); err != nil {
+		return err
+	}
+	repeat := time.NewTicker(cfg.Repeat)
+	defer repeat.Stop()
+	for {
+		var f signal.Frame
+		ok := true
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("robot: waiting for joined: %w", ctx.Err())
+		case <-repeat.C:
+			if err := r.send(ctx, signal.TypeJoin, join); err != nil {
+				return err
+			}
+			continue
+		case f, ok = <-r.in:
+		}
+		if !ok {
+			return errors.New("robot: the WebSocket ended before joined")
+		}
+		again, err := r.answered(f, join.Offer.Generation)
+		if err != nil || r.Joined.Participant != "" {
+			return err
+		}
+		if again {
+			if err := r.send(ctx, signal.TypeJoin, join); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// message makes the PeerConnection and the join that offers it.
+func (r *Robot) message(cfg Config) (join signal.Join, err error) {
+	offer, err := r.offer(cfg)
+	if err != nil {
+		return join, err
+	}
 	secret := make([]byte, 24)
-	_, _ = rand.Read(secret)
-	join := signal.Join{
+	_, _ = rand.Read(secret) // never fails (crypto/rand)
+	join = signal.Join{
 		Ticket: cfg.Ticket, Resume: cfg.Resume, Attempt: base64.RawURLEncoding.EncodeToString(secret),
 		Offer: offer, View: signal.View{Rev: 1, Wants: []signal.Want{}},
 	}
 	if cfg.Watch != "" {
 		join.View.Wants = append(join.View.Wants, signal.Want{Source: cfg.Watch, Width: 640, Height: 360})
 	}
-	if err := r.send(ctx, signal.TypeJoin, join); err != nil {
-		return err
-	}
-	for {
-		_, data, err := r.ws.Read(ctx)
-		if err != nil {
-			return fmt.Errorf("robot: waiting for joined: %w", err)
+	return join, nil
+}
+
+// answered takes a frame that may answer the join, and says whether to send it again.
+func (r *Robot) answered(f signal.Frame, generation int) (again bool, err error) {
+	switch f.Type {
+	case signal.TypeJoined:
+		var m signal.Joined
+		if err := json.Unmarshal(f.Body, &m); err != nil {
+			return false, fmt.Errorf("robot: joined: %w", err)
 		}
-		var f signal.Frame
-		if err := json.Unmarshal(data, &f); err != nil {
-			return fmt.Errorf("robot: %w", err)
+		if m.Answer.Generation != generation {
+			return false, nil
 		}
-		switch f.Type {
-		case signal.TypeJoined:
-			if err := json.Unmarshal(f.Body, &r.Joined); err != nil {
-				return fmt.Errorf("robot: joined: %w", err)
-			}
-			return r.PC.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: r.Joined.Answer.SDP})
-		case signal.TypeRoom:
-			var room signal.Room
-			if json.Unmarshal(f.Body, &room) == nil && room.State == "live" {
-				if err := r.send(ctx, signal.TypeJoin, join); err != nil {
-					return err
-				}
-			}
-		case signal.TypeError:
-			var e signal.Error
-			if err := json.Unmarshal(f.Body, &e); err != nil || e.Code != signal.CodeRoomNotLive {
-				return &Refusal{e}
-			}
+		if err := r.PC.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: m.Answer.SDP}); err != nil {
+			return false, fmt.Errorf("robot: answer: %w", err)
+		}
+		r.Joined = m
+	case signal.TypeRoom:
+		var room signal.Room
+		return json.Unmarshal(f.Body, &room) == nil && room.State == "live", nil
+	case signal.TypeError:
+		var e signal.Error
+		if err := json.Unmarshal(f.Body, &e); err != nil || !e.Retryable || e.Code == signal.CodeRoomFull {
+			return false, &Refusal{e}
 		}
 	}
+	return false, nil
 }
 
 func (r *Robot) send(ctx context.Context, typ string, body any) error {
@@ -167,6 +259,9 @@ func (r *Robot) Send(ctx context.Context, typ string, body any) error {
 	}
 	return r.dc.SendText(string(data))
 }
+
+// Speak makes what the robot sends loud from now on, or silent, as it is at first.
+func (r *Robot) Speak(loud bool) { r.loud.Store(loud) }
 
 // Last decodes the newest data-channel message of a type; false if none came.
 func (r *Robot) Last(typ string, into any) bool {
@@ -198,16 +293,11 @@ func (r *Robot) Leave() error {
 // Vanish ends the robot without a word, as a crash would.
 func (r *Robot) Vanish() error {
 	r.stop()
-	err := r.abort()
-	r.wg.Wait()
-	return err
-}
-
-func (r *Robot) abort() error {
 	var err error
 	if r.PC != nil {
 		err = r.PC.Close()
 	}
-	_ = r.ws.CloseNow()
+	_ = r.ws.CloseNow() // read has closed it if it was quicker
+	r.wg.Wait()
 	return err
 }

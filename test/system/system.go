@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,11 +24,12 @@ type System struct {
 	APIKey string `json:"api_key"`
 	WS     string `json:"ws_url"`
 
-	t    testing.TB
-	cmd  *exec.Cmd
-	dir  string
-	done chan struct{}
-	out  *output
+	t     testing.TB
+	flags []string // set once
+	cmd   *exec.Cmd
+	dir   string
+	done  chan struct{}
+	out   *output
 }
 
 // output keeps what the programs print.
@@ -75,36 +77,62 @@ func root() string {
 // Start builds the programs once, and runs them on a free port until the test ends.
 func Start(t testing.TB, flags ...string) *System {
 	t.Helper()
+	s := &System{t: t, dir: t.TempDir(), out: &output{}, flags: flags}
+	s.run("127.0.0.1:0")
+	t.Cleanup(s.stop)
+	return s
+}
+
+// run starts mayfly local and waits until it takes requests.
+func (s *System) run(addr string) {
+	s.t.Helper()
 	bin, err := build()
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	s := &System{t: t, dir: t.TempDir(), done: make(chan struct{}), out: &output{}}
+	ready := filepath.Join(s.dir, "local.json")
+	if err := os.Remove(ready); err != nil && !errors.Is(err, os.ErrNotExist) { // of a process that was killed
+		s.t.Fatal(err)
+	}
+	s.done = make(chan struct{})
 	s.cmd = exec.Command(filepath.Join(bin, "mayfly"), append([]string{
-		"local", "-addr", "127.0.0.1:0", "-out", s.dir, "-data", filepath.Join(s.dir, "data"), "-media-ip", "127.0.0.1",
-	}, flags...)...)
+		"local", "-addr", addr, "-out", s.dir, "-data", filepath.Join(s.dir, "data"), "-media-ip", "127.0.0.1",
+	}, s.flags...)...)
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, s.out, s.out
 	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	go func() { _ = s.cmd.Wait(); close(s.done) }()
-	t.Cleanup(s.stop)
-	Until(t, 10*time.Second, "mayfly local is up", func() bool {
-		data, err := os.ReadFile(filepath.Join(s.dir, "local.json"))
+	Until(s.t, 10*time.Second, "mayfly local is up", func() bool {
+		data, err := os.ReadFile(ready)
 		return err == nil && json.Unmarshal(data, s) == nil
 	})
-	return s
 }
 
 // Output is what the programs have printed so far.
 func (s *System) Output() string { return s.out.String() }
 
-func (s *System) stop() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+// Restart ends mayfly local with a signal and starts it again on the same address and
+// data. Robots lose their WebSockets.
+func (s *System) Restart(with syscall.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(with); err != nil {
+		s.t.Fatal(err)
+	}
 	select {
 	case <-s.done:
 	case <-time.After(15 * time.Second):
-		_ = s.cmd.Process.Kill()
+		s.t.Fatalf("mayfly local does not stop on %v", with)
+	}
+	s.run(strings.TrimPrefix(s.URL, "http://"))
+}
+
+func (s *System) stop() {
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	select {
+	case <-s.done:
+	case <-time.After(15 * time.Second):
+		_ = s.cmd.Process.Kill() // it may have ended just now
 		s.t.Error("mayfly local does not stop on SIGTERM")
 	}
 	if s.t.Failed() {
