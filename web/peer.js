@@ -116,7 +116,9 @@ export class Peer {
     this.#addSeats(seats);
     await Promise.all(this.#swaps.values());
     await this.pc.setLocalDescription(await this.pc.createOffer());
-    const sdp = (this.pc.localDescription?.sdp ?? "").replace(/^a=(candidate:|end-of-candidates).*\r\n/gm, "");
+    const sdp = (this.pc.localDescription?.sdp ?? "")
+      .replace(/^a=(candidate:|end-of-candidates).*\r\n/gm, "")
+      .replace(/^a=simulcast:.*$/gm, (line) => line.replaceAll("~", "")); // layers that rest now must stay agreed upon
     return {
       generation: (this.generation = this.on.generation()),
       sdp,
@@ -141,7 +143,9 @@ export class Peer {
     const sender = this.#senders.get(kind)?.sender;
     const track = sends(local) ? local.track : null;
     const swap = async () => {
-      if (!this.closed && sender && sender.track !== track) await sender.replaceTrack(track);
+      if (this.closed || !sender || sender.track === track) return;
+      await sender.replaceTrack(track);
+      await activate(sender, track !== null);
     };
     const done = (this.#swaps.get(kind) ?? Promise.resolve()).then(swap).catch(() => {}); // closed meanwhile
     this.#swaps.set(kind, done);
@@ -240,6 +244,18 @@ export class Peer {
     this.on.media(false);
     this.on.lost();
   }
+}
+
+/**
+ * Rests an own source's layers, or wakes them. Without it Firefox goes on for a source
+ * that has no track: black frames, padded up to what all layers would take, over 2 Mbit/s.
+ * @param {RTCRtpSender} sender @param {boolean} active
+ */
+async function activate(sender, active) {
+  const parameters = sender.getParameters();
+  if (!parameters.encodings?.some((e) => (e.active ?? true) !== active)) return;
+  for (const e of parameters.encodings) e.active = active;
+  await sender.setParameters(parameters);
 }
 
 /** Whether a source has something to send. @param {Local} local */

@@ -349,6 +349,23 @@ test("mute: the track is detached and the room told, once; a track comes back", 
     [{ kind: "mic", muted: false }, { kind: "mic", muted: true }, { kind: "mic", muted: false }]);
 });
 
+test("a silent source's layers rest, and stay in the next offer", async () => {
+  const { call, pc } = await inRoom();
+  const { sender } = pc.transceivers[1];
+  const active = () => sender.encodings.map((/** @type {any} */ e) => e.active).join();
+  call.setTrack("camera", fakeTrack());
+  await settle();
+  assert.equal(active(), "true,true,true");
+  call.setTrack("camera", null);
+  await settle();
+  assert.equal(active(), "false,false,false");
+  await call.grow(9); // the fake's description has layers that rest
+  assert.match(pc.channel.last("offer").body.sdp, /a=simulcast:send q;h;f\r\n/);
+  call.setTrack("camera", fakeTrack());
+  await settle();
+  assert.equal(active(), "true,true,true");
+});
+
 test("what changed while joining is told when the channel opens", async () => {
   const { call, sockets, pcs } = begin();
   const promise = call.join();

@@ -119,11 +119,17 @@ export class FakePC {
   }
   /** @param {string} kind @param {any} init */
   addTransceiver(kind, init) {
-    const sender = {
+    /** @type {any} */ const sender = {
       track: null,
+      encodings: (init.sendEncodings ?? []).map((/** @type {any} */ e) => ({ ...e, active: true })),
       /** @param {any} track */
       async replaceTrack(track) {
         sender.track = track;
+      },
+      getParameters: () => ({ encodings: sender.encodings.map((/** @type {any} */ e) => ({ ...e })) }),
+      /** @param {any} p */
+      async setParameters(p) {
+        sender.encodings = p.encodings;
       },
     };
     const t = { kind, init, mid: null, sender, receiver: { track: { kind } }, codecs: [], setCodecPreferences: (/** @type {any} */ c) => (t.codecs = c) };
@@ -131,7 +137,7 @@ export class FakePC {
     return t;
   }
   async createOffer() {
-    return { type: "offer", sdp: "v=0\r\na=candidate:1 1 udp 1 10.0.0.9 1 typ host\r\na=end-of-candidates\r\na=mid:0\r\n" };
+    return { type: "offer", sdp: "v=0\r\na=candidate:1 1 udp 1 10.0.0.9 1 typ host\r\na=end-of-candidates\r\na=mid:0\r\na=simulcast:send ~q;~h;f\r\n" };
   }
   /** @param {any} d */
   async setLocalDescription(d) {
