@@ -23,11 +23,11 @@ export function roomStatus(room, now, waiting) {
   // The clocks of two machines: a negative or absurd difference says nothing.
   const elapsed = now - room.since_ms;
   const known = elapsed >= 0 && elapsed < 600_000;
-  let text = phase + (known ? `, ${Math.round(elapsed / 1000)} s` : "…");
+  let text = phase + (known ? `, ${Math.round(elapsed / 1000)}\u00a0s` : "…");
   let done = null;
   if (room.eta_ms) {
     const left = room.eta_ms - (known ? elapsed : 0);
-    text += left > 1000 ? `; about ${Math.ceil(left / 1000)} s to go.` : "; any moment now.";
+    text += left > 1000 ? `; about ${Math.ceil(left / 1000)}\u00a0s to go.` : "; any moment now.";
     done = known ? Math.min(95, (100 * elapsed) / room.eta_ms) : null;
   }
   return { text: waiting ? `${text} You will join as soon as it is ready.` : text, done };

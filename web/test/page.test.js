@@ -96,11 +96,11 @@ test("readTicket: whatever the ticket says, something to show", () => {
 
 test("words: the start of a room", () => {
   const room = { id: "r", version: 1, epoch: 1, state: /** @type {const} */ ("starting"), phase: "pulling", since_ms: 1000, eta_ms: 20_000 };
-  assert.deepEqual(roomStatus(room, 5000, false), { text: "Loading your room, 4 s; about 16 s to go.", done: 20 });
+  assert.deepEqual(roomStatus(room, 5000, false), { text: "Loading your room, 4\u00a0s; about 16\u00a0s to go.", done: 20 });
   assert.match(roomStatus(room, 5000, true).text, /You will join as soon as it is ready\.$/);
-  assert.equal(roomStatus(room, 26_000, false).text, "Loading your room, 25 s; any moment now.");
-  assert.equal(roomStatus(room, 500, false).text, "Loading your room…; about 20 s to go.", "a clock that is behind");
-  assert.equal(roomStatus({ ...room, phase: "unheard of", eta_ms: undefined }, 2000, false).text, "Your room is starting, 1 s");
+  assert.equal(roomStatus(room, 26_000, false).text, "Loading your room, 25\u00a0s; any moment now.");
+  assert.equal(roomStatus(room, 500, false).text, "Loading your room…; about 20\u00a0s to go.", "a clock that is behind");
+  assert.equal(roomStatus({ ...room, phase: "unheard of", eta_ms: undefined }, 2000, false).text, "Your room is starting, 1\u00a0s");
   assert.equal(roomStatus({ ...room, state: "live" }, 0, true).text, "Joining…");
   assert.equal(roomStatus(null, 0, false).text, "Connecting…");
 });
