@@ -14,11 +14,15 @@ export class Page {
 
   goto(url) { return this.page.goto(url, { waitUntil: 'load' }) }
   evaluate(fn, arg) { return this.page.evaluate(fn, arg) }
+  reload() { return this.page.reload({ waitUntil: 'load' }) }
+  press(key) { return this.page.keyboard.press(key) }
+  type(text) { return this.page.keyboard.type(text) }
   screenshot(path) { return this.page.screenshot({ path }) }
   async close() { await this.closeAll() }
 }
 
-export async function openChromium({ width = 1280, height = 800 } = {}) {
+/** @param init a function that runs in the page before its own scripts */
+export async function openChromium({ width = 1280, height = 800, init = () => {} } = {}) {
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
     headless: true,
@@ -31,6 +35,7 @@ export async function openChromium({ width = 1280, height = 800 } = {}) {
   })
   const context = await browser.newContext({ viewport: { width, height } })
   await context.grantPermissions(['camera', 'microphone'])
+  await context.addInitScript(init)
   const page = await context.newPage()
   const p = new Page('chromium', page, () => browser.close())
   page.on('console', (m) => p.console.push(`${m.type()}: ${m.text()}`))
@@ -38,9 +43,19 @@ export async function openChromium({ width = 1280, height = 800 } = {}) {
   return p
 }
 
+/** openAll opens browsers side by side; they close with the test, also when one does not open. */
+export async function openAll(t, ...opens) {
+  const results = await Promise.allSettled(opens.map((open) => open()))
+  const pages = results.flatMap((r) => (r.status === 'fulfilled' ? [r.value] : []))
+  t.after(() => Promise.all(pages.map((p) => p.close())))
+  for (const r of results) if (r.status === 'rejected') throw r.reason
+  return pages
+}
+
 export async function openFirefox({ width = 1280, height = 800 } = {}) {
   const browser = await puppeteer.launch({
     browser: 'firefox',
+    timeout: 60_000, // to start, on a busy machine
     executablePath: process.env.FIREFOX || '/usr/bin/firefox-esr',
     headless: true,
     defaultViewport: { width, height },
