@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"mayfly/shared/signal"
 	"mayfly/test/robot"
 	"mayfly/test/system"
 )
@@ -16,8 +17,9 @@ const chaosRooms = 12
 
 // settleLimit is the most that a room may need from its last leave to its closed
 // ledger when events are lost: the empty timeout, the task's patience (20 s) with a
-// control plane that does not answer, and a pass of the sweep.
-const settleLimit = 25 * time.Second
+// control plane that does not answer, and a pass of the sweep; or, for an order to end
+// that was lost, the next heartbeat (10 s).
+const settleLimit = 30 * time.Second
 
 // visit is one robot's stay, as the robot saw it.
 type visit struct {
@@ -79,8 +81,12 @@ func TestRoomsSettleWhateverIsLost(t *testing.T) {
 			t.Parallel()
 			s := system.Start(t, "-chaos", "0.2", "-seed", fmt.Sprint(seed))
 			var wg sync.WaitGroup
-			for range chaosRooms {
+			for i := range chaosRooms {
 				wg.Go(func() {
+					if i%4 == 3 {
+						deleted(t, s)
+						return
+					}
 					room := s.Create([]string{"ann", "bob"}, nil)
 					began := time.Now()
 					visits := party(t, s, room)
@@ -95,6 +101,28 @@ func TestRoomsSettleWhateverIsLost(t *testing.T) {
 				t.Errorf("processes left: %v", pids)
 			}
 		})
+	}
+}
+
+// deleted ends a room with one participant from outside. The order to end may be lost.
+func deleted(t *testing.T, s *system.System) {
+	room := s.Create([]string{"ann"}, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second)
+	defer cancel()
+	r, err := robot.Join(ctx, robot.Config{WS: s.WS, Ticket: room.Participants[0].Ticket, Mute: true, Seats: 1, Repeat: time.Second})
+	if err != nil {
+		t.Errorf("room %s: %v", room.ID, err)
+		return
+	}
+	if status, err := s.Call("DELETE", "/v1/rooms/"+room.ID, nil, nil); err != nil || status >= 300 {
+		t.Errorf("delete %s: %d %v", room.ID, status, err)
+	}
+	began := time.Now()
+	u := settled(t, s, room.ID, settleLimit)
+	t.Logf("%s: deleted, settled %v after", room.ID, time.Since(began))
+	_ = r.Vanish() // the room has closed its path
+	if len(u.Participants) != 1 || u.Participants[0].LeaveReason != signal.ReasonDeleted || u.Participants[0].Bounded {
+		t.Errorf("room %s: %+v", room.ID, u)
 	}
 }
 
