@@ -126,19 +126,34 @@ test('a call by keyboard, among hostile names; a lost WebSocket; a reload', { ti
       assert.equal((await tile(bob, annID)).muted, false)
     })
 
-    await t.test('E turns the camera off, and on again within 2 s', async () => {
-      await ann.press('e')
-      assert.equal(await pressed(ann, 'camera'), 'true')
-      await until('bob sees a placeholder', 5000, async () => { const s = await tile(bob, annID); return s.blank && s.label.includes('Camera off') })
-      const { framesDecoded } = await seatOf(bob, `${annID}/camera`)
-      await ann.press('e')
-      await until('the camera is on', 5000, async () => (await pressed(ann, 'camera')) === 'false')
-      const at = Date.now()
-      await until('bob decodes again', 5000, async () => (await seatOf(bob, `${annID}/camera`)).framesDecoded > framesDecoded + 3)
-      t.diagnostic(`bob decodes ${Date.now() - at} ms after ann's camera is on again`)
-      assert.ok(Date.now() - at <= 2000, `${Date.now() - at} ms`)
-      await until('and shows it', 5000, async () => !(await tile(bob, annID)).blank)
-    })
+    for (const [page, id, other] of [[ann, annID, bob], [bob, bobID, ann]]) {
+      await t.test(`E turns the camera off, and on again within 2 s (${page.kind})`, async () => {
+        await page.press('e')
+        await until('the camera is off', 5000, async () => (await pressed(page, 'camera')) === 'true')
+        await until('the other sees a placeholder', 5000, async () => { const s = await tile(other, id); return s.blank && s.label.includes('Camera off') })
+        // Neither black frames nor padding for a camera that is off: what is left is sound.
+        await until('no picture is sent', 8000, async () => {
+          const out = () => page.evaluate(async () => (await window.mayfly.call.stats()).bytesOut)
+          const before = await out()
+          await new Promise((r) => setTimeout(r, 500))
+          return (await out()) - before < 10_000
+        })
+        // An offer that is made meanwhile agrees on the resting layers too.
+        const more = await page.evaluate(async () => { await window.mayfly.call.grow(10); return window.mayfly.call.peerConnection.getTransceivers().length })
+        assert.ok(more >= 2 * 10, `${more} transceivers`)
+        await until('the offer is answered', 5000, () => page.evaluate(() => window.mayfly.call.peerConnection.signalingState === 'stable'))
+        const { framesDecoded } = await seatOf(other, `${id}/camera`)
+        await page.press('e')
+        await until('the camera is on', 5000, async () => (await pressed(page, 'camera')) === 'false')
+        const at = Date.now()
+        await until('the other decodes again', 5000, async () => (await seatOf(other, `${id}/camera`)).framesDecoded > framesDecoded + 3)
+        const ms = Date.now() - at
+        t.diagnostic(`decoded ${ms} ms after ${page.kind}'s camera is on again`)
+        assert.ok(ms <= 2000, `${ms} ms`)
+        await until('and shows it', 5000, async () => !(await tile(other, id)).blank)
+        await until('at full size', 15_000, async () => (await seatOf(other, `${id}/camera`)).width >= 640)
+      })
+    }
 
     await t.test('layout, and words as words', async () => {
       await tabTo(ann, 'layout')
