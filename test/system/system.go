@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -64,6 +65,21 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	return dir, nil
 })
+
+// Main is the TestMain of packages that start the system: it removes the programs
+// that Start built.
+func Main(m *testing.M) {
+	code := m.Run()
+	if started.Load() {
+		if dir, err := build(); err == nil {
+			_ = os.RemoveAll(dir)
+		}
+	}
+	os.Exit(code)
+}
+
+// started says that build has been asked for.
+var started atomic.Bool
 
 // root is the module's directory: tests run in the directory of their package.
 func root() string {

@@ -1,0 +1,9 @@
+package bench
+
+import (
+	"testing"
+
+	"mayfly/test/system"
+)
+
+func TestMain(m *testing.M) { system.Main(m) }
