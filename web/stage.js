@@ -51,7 +51,7 @@ class Tile {
     this.pin.append(icon("i-pin"));
     this.pin.onclick = onPin;
     this.pin.hidden = info.self;
-    this.el.append(this.video, placeholder, plate, this.pin);
+    this.el.append(placeholder, this.video, plate, this.pin); // the first frame covers the placeholder
   }
 
   /** @param {{name: string, muted: boolean, blank: boolean, reason: string, pinned: boolean, speaking: boolean}} s */
