@@ -64,10 +64,10 @@ func (l *logger) Debugf(string, ...any) {}
 func (l *logger) Info(string)           {}
 func (l *logger) Infof(string, ...any)  {}
 
-func (l *logger) Warn(msg string)                   { l.write("warn", msg, nil) }
-func (l *logger) Warnf(format string, args ...any)  { l.write("warn", format, args) }
-func (l *logger) Error(msg string)                  { l.write("error", msg, nil) }
-func (l *logger) Errorf(format string, args ...any) { l.write("error", format, args) }
+func (l *logger) Warn(msg string)                   { l.write(slog.LevelDebug, msg, nil) }
+func (l *logger) Warnf(format string, args ...any)  { l.write(slog.LevelDebug, format, args) }
+func (l *logger) Error(msg string)                  { l.write(slog.LevelWarn, msg, nil) }
+func (l *logger) Errorf(format string, args ...any) { l.write(slog.LevelWarn, format, args) }
 
 // expected begins messages that say nothing: they belong to every join or leave. The
 // first one comes until the client's first check, since its candidates are ignored.
@@ -76,9 +76,13 @@ var expected = []string{
 	"Failed to accept RT", "[%s] failed to write packets on netConn",
 }
 
-// write logs both levels as warnings: what Pion calls an error is usually a
-// client's doing, and ends at most that client's connection.
-func (l *logger) write(level, format string, args []any) {
+// write logs Pion's errors as warnings and its warnings for debugging only: most are
+// a client's doing, as a TCP connection that was never used, and all of them end at
+// most that client's connection.
+func (l *logger) write(level slog.Level, format string, args []any) {
+	if !l.factory.log.Enabled(context.Background(), level) {
+		return
+	}
 	for _, begin := range expected {
 		if strings.HasPrefix(format, begin) {
 			return
@@ -91,11 +95,11 @@ func (l *logger) write(level, format string, args []any) {
 	if args != nil {
 		format = fmt.Sprintf(format, args...)
 	}
-	attrs := []slog.Attr{slog.String("scope", l.scope), slog.String("pion_level", level), slog.String("text", Redact(format))}
+	attrs := []slog.Attr{slog.String("scope", l.scope), slog.String("text", Redact(format))}
 	if suppressed > 0 {
 		attrs = append(attrs, slog.Int("suppressed", suppressed))
 	}
-	l.factory.log.LogAttrs(context.Background(), slog.LevelWarn, "pion message", attrs...)
+	l.factory.log.LogAttrs(context.Background(), level, "pion message", attrs...)
 }
 
 func (l *logger) admit() (suppressed int, ok bool) {

@@ -300,7 +300,7 @@ func TestCloseReturns(t *testing.T) {
 
 func TestLoggerLimitsAndRedacts(t *testing.T) {
 	var out bytes.Buffer
-	f := NewLoggerFactory(slog.New(slog.NewTextHandler(&out, nil)))
+	f := NewLoggerFactory(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	now := time.Unix(1000, 0)
 	f.now = func() time.Time { return now }
 	l := f.NewLogger("ice")
@@ -325,8 +325,14 @@ func TestLoggerLimitsAndRedacts(t *testing.T) {
 	if !strings.Contains(text, "again") || !strings.Contains(text, "suppressed=990") {
 		t.Errorf("what was suppressed is not told:\n%s", text)
 	}
-	if !strings.Contains(text, "scope=dtls") {
-		t.Error("another scope is limited too")
+	if !strings.Contains(text, "level=WARN msg=\"pion message\" scope=dtls") {
+		t.Error("another scope is limited too, or an error is no warning")
+	}
+	out.Reset()
+	quiet := NewLoggerFactory(slog.New(slog.NewTextHandler(&out, nil))).NewLogger("ice")
+	quiet.Warn("said for debugging only")
+	if out.Len() != 0 {
+		t.Errorf("at the usual level Pion's warnings are not shown: %s", out.String())
 	}
 }
 
