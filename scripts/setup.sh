@@ -36,7 +36,7 @@ apt() { # command, packages
 	command -v "$1" >/dev/null || skip "$1" "apt-get install ${*:2} (as root)"
 }
 
-browsers() { apt chromium chromium; apt firefox-esr firefox-esr; }
+browsers() { apt chromium chromium; apt firefox-esr firefox-esr; apt ip iproute2; apt pgrep procps; }
 image() { apt buildah buildah; }
 
 node_dir() {
