@@ -5,7 +5,7 @@ import { mkdir } from 'node:fs/promises'
 import { after, before, test } from 'node:test'
 import { openAll, openChromium, openFirefox } from './lib/browsers.mjs'
 import { bill, enter, idOf, leave, quiet, report, seatOf, sees } from './lib/call.mjs'
-import { System, until } from './lib/system.mjs'
+import { System, dropsSoFar, until } from './lib/system.mjs'
 
 /** @type {System} */ let system
 before(async () => {
@@ -18,6 +18,7 @@ test('Chromium and Firefox: call, late joiner, screen share, layouts, leave, bil
   const room = await system.createRoom(['ann', 'bob', 'cat'])
   const [ann, bob, cat] = await openAll(t, openChromium, openFirefox, () => openChromium({ width: 420, height: 360 }))
   const camera = (name) => `${idOf(room, name)}/camera`
+  const dropsBefore = await dropsSoFar()
   try {
     await Promise.all([enter(ann, room, 'ann'), enter(bob, room, 'bob')])
     const [atAnn, atBob] = await Promise.all([sees(ann, camera('bob')), sees(bob, camera('ann'))])
@@ -55,9 +56,13 @@ test('Chromium and Firefox: call, late joiner, screen share, layouts, leave, bil
     t.diagnostic(`the task ended ${Date.now() - left} ms after the last leave (empty_timeout_s 2)`)
 
     const u = await bill(system, room)
+    // What a starved receiver's socket dropped was sent and never received: on a busy
+    // machine that is no fault of the count. The kernel says how much it was.
+    const dropped = (await dropsSoFar()) - dropsBefore
+    t.diagnostic(`datagrams dropped by full sockets during the call: ${dropped}`)
     const near = (what, got, want) => {
       t.diagnostic(`${what}: ledger ${got}, browser ${want} (${(100 * (got / want - 1)).toFixed(3)} %)`)
-      assert.ok(Math.abs(got / want - 1) <= 0.01, `${what}: ledger ${got}, browser ${want}`)
+      assert.ok(Math.abs(got - want) <= 0.01 * want + dropped * 1300, `${what}: ledger ${got}, browser ${want}, ${dropped} dropped`)
     }
     for (const [i, p] of pages.entries()) {
       const of = u.participants.find((x) => x.participant_id === idOf(room, p.name))

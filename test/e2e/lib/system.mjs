@@ -78,3 +78,9 @@ export class System {
     await rm(this.dir, { recursive: true, force: true })
   }
 }
+
+/** dropsSoFar counts the datagrams that full sockets of this network namespace dropped. */
+export async function dropsSoFar() {
+  const [names, values] = (await readFile('/proc/net/snmp', 'utf8')).split('\n').filter((l) => l.startsWith('Udp:')).map((l) => l.split(' '))
+  return Number(values[names.indexOf('RcvbufErrors')])
+}
