@@ -1,0 +1,250 @@
+package sendq
+
+// queueClass orders what waits to be sent: all of one goes before any of the next.
+type queueClass int8
+
+// The queues, the most urgent first.
+const (
+	queueAudio queueClass = iota
+	queueAudioRTX
+	queueRTCP
+	queueScreenKey
+	queueVideoRTX
+	queueScreen
+	queueSpeaker
+	queuePinned
+	queueOther
+	queueProbe
+	numQueues
+)
+
+const (
+	paceNum, paceDen = 5, 2 // of the estimate: a frame leaves in 13 of its 33 ms
+	paceBurstTime    = 5 * ms
+	paceBurstMin     = 1500
+	paceBurstMax     = 10 * 1200
+	paceMinBps       = 100_000
+	// Video that waits longer than this at the estimate's rate comes too late to be
+	// worth its place; a keyframe of some size must fit at any rate.
+	paceRoomTime = 400 * ms
+	paceRoomMin  = 64 << 10
+)
+
+// waiting is one packet of T in a pacer. Packets of one line and frame are dropped
+// together.
+type waiting[T any] struct {
+	item  T
+	size  int
+	line  int // of the video, small numbers from 0; −1 = none, as for audio and retransmissions
+	frame uint32
+}
+
+// packetQueue is first in, first out; its room is reused.
+type packetQueue[T any] struct {
+	slots []waiting[T]
+	first int
+	bytes int64
+}
+
+func (q *packetQueue[T]) len() int { return len(q.slots) - q.first }
+
+func (q *packetQueue[T]) put(w waiting[T]) {
+	if q.first > 0 && len(q.slots) == cap(q.slots) {
+		n := copy(q.slots, q.slots[q.first:])
+		clear(q.slots[n:])
+		q.slots, q.first = q.slots[:n], 0
+	}
+	q.slots = append(q.slots, w)
+	q.bytes += int64(w.size)
+}
+
+func (q *packetQueue[T]) take() (w waiting[T]) {
+	w = q.slots[q.first]
+	q.slots[q.first] = waiting[T]{}
+	q.first++
+	q.bytes -= int64(w.size)
+	if q.first == len(q.slots) {
+		q.slots, q.first = q.slots[:0], 0
+	}
+	return w
+}
+
+type frameOf struct {
+	frame uint32
+	set   bool
+}
+
+type lineFrames struct{ begun, gone frameOf }
+
+// pacer decides which packet goes out next, and when. Audio and RTCP never wait, but
+// what they take is taken from video. It is pure: time and rate are arguments, and one
+// goroutine calls it. The zero value with drop set is ready.
+type pacer[T any] struct {
+	// drop is told of each packet that will not be sent; set before first use.
+	drop func(T)
+
+	queues [numQueues]packetQueue[T]
+	bps    int64 // the estimate
+	tokens int64 // bytes; below 0 after audio
+	at     int64 // of the last refill
+	rtx    rtxBudget
+	// lines has what is true of each line's frames, by the line's number: the one that
+	// has begun to go is not dropped half way, and of the one that was dropped nothing
+	// more is taken.
+	lines []lineFrames
+}
+
+// setRate takes the estimate in bits per second. A lower one leaves less room.
+func (p *pacer[T]) setRate(bps int64) {
+	p.bps = max(bps, paceMinBps)
+	p.fit()
+}
+
+func (p *pacer[T]) fit() {
+	for p.videoBytes() > p.room() && p.shed() {
+	}
+}
+
+// push lets item wait. When video has no more room, whole frames of the least
+// valuable queue are dropped, the oldest first; never audio.
+func (p *pacer[T]) push(class queueClass, item T, size, line int, frame uint32) {
+	if class > queueRTCP && line >= 0 && p.of(line).gone == (frameOf{frame, true}) {
+		p.drop(item)
+		return
+	}
+	p.queues[class].put(waiting[T]{item, size, line, frame})
+	p.fit()
+}
+
+func (p *pacer[T]) room() int64 {
+	return max(paceRoomMin, p.bps/8*paceRoomTime/second)
+}
+
+// videoBytes is what may be dropped: everything but audio and RTCP.
+func (p *pacer[T]) videoBytes() (n int64) {
+	for c := queueScreenKey; c < numQueues; c++ {
+		n += p.queues[c].bytes
+	}
+	return n
+}
+
+// shed drops the probes, else the oldest frame that has not begun of the least
+// valuable queue that has one, and returns whether there was any. Retransmissions go
+// last but for screens: each repairs something that was sent already.
+func (p *pacer[T]) shed() bool {
+	for c := queueProbe; c >= queueScreenKey; c-- {
+		if p.shedFrom(&p.queues[c]) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pacer[T]) shedFrom(q *packetQueue[T]) bool {
+	for i := q.first; i < len(q.slots); i++ {
+		w := &q.slots[i]
+		if w.line >= 0 && p.of(w.line).begun == (frameOf{w.frame, true}) {
+			continue
+		}
+		p.dropFrame(q, w.line, w.frame)
+		return true
+	}
+	return false
+}
+
+func (p *pacer[T]) dropFrame(q *packetQueue[T], line int, frame uint32) {
+	if line >= 0 {
+		p.of(line).gone = frameOf{frame, true}
+	}
+	keep := q.slots[:q.first]
+	for _, w := range q.slots[q.first:] {
+		if w.line == line && w.frame == frame {
+			q.bytes -= int64(w.size)
+			p.drop(w.item)
+			continue
+		}
+		keep = append(keep, w)
+	}
+	clear(q.slots[len(keep):])
+	q.slots = keep
+	if q.len() == 0 {
+		q.slots, q.first = q.slots[:0], 0
+	}
+}
+
+// next returns the packet to send now, if one may go.
+func (p *pacer[T]) next(now int64) (item T, class queueClass, ok bool) {
+	p.refill(now)
+	for c := queueAudio; c < numQueues; c++ {
+		q := &p.queues[c]
+		if q.len() == 0 {
+			continue
+		}
+		if c > queueRTCP && p.tokens <= 0 {
+			break
+		}
+		if c == queueVideoRTX && p.rtx.bytes <= 0 {
+			continue
+		}
+		w := q.take()
+		p.tokens = max(p.tokens-int64(w.size), -2*p.burst())
+		switch {
+		case c == queueVideoRTX:
+			p.rtx.bytes -= int64(w.size)
+		case c >= queueScreenKey && c < queueProbe:
+			if w.line >= 0 {
+				p.of(w.line).begun = frameOf{w.frame, true}
+			}
+		}
+		return w.item, c, true
+	}
+	return item, 0, false
+}
+
+// of returns what is true of a line's frames.
+func (p *pacer[T]) of(line int) *lineFrames {
+	for len(p.lines) <= line {
+		p.lines = append(p.lines, lineFrames{})
+	}
+	return &p.lines[line]
+}
+
+// wait is how long nothing may go, as far as is known; −1 = nothing waits.
+func (p *pacer[T]) wait(now int64) int64 {
+	p.refill(now)
+	urgent := p.queues[queueAudio].len() + p.queues[queueAudioRTX].len() + p.queues[queueRTCP].len()
+	switch {
+	case urgent > 0:
+		return 0
+	case p.videoBytes() == 0:
+		return -1
+	case p.tokens > 0 && p.videoBytes() > p.queues[queueVideoRTX].bytes:
+		return 0
+	}
+	d := (1-p.tokens)*8*second/p.pace() + 1
+	if p.videoBytes() == p.queues[queueVideoRTX].bytes && p.rtx.bytes <= 0 {
+		d = max(d, (1-p.rtx.bytes)*8*second/max(p.bps/rtxShare, rtxMinRate)+ms)
+	}
+	return max(0, d)
+}
+
+func (p *pacer[T]) pace() int64 { return max(p.bps, paceMinBps) * paceNum / paceDen }
+
+func (p *pacer[T]) burst() int64 {
+	return min(max(p.pace()/8*paceBurstTime/second, paceBurstMin), paceBurstMax)
+}
+
+func (p *pacer[T]) refill(now int64) {
+	dt := min(now-p.at, second)
+	if dt <= 0 {
+		return
+	}
+	// Whole bytes only; what is left of the time counts at the next call.
+	bytes := p.pace() / 8 * dt / second
+	if bytes == 0 {
+		return
+	}
+	p.tokens = min(p.tokens+bytes, p.burst())
+	p.at = now
+	p.rtx.refill(now, p.bps)
+}
