@@ -127,9 +127,10 @@ func (e *Estimator) OnFeedback(now int64, acks []Ack) {
 		got++
 		e.acked.add(now, int64(s.size))
 		e.arrived.add(a.Arrival, int64(s.size))
-		if s.cluster == 0 {
+		switch s.cluster {
+		case 0:
 			e.delay.add(s.at, a.Arrival)
-		} else if s.cluster == e.probe.id {
+		case e.probe.id: // one of an older probe tells nothing more
 			e.probe.onArrival(int64(s.size), a.Arrival)
 		}
 		newest = max(newest, s.at)

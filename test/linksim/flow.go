@@ -98,7 +98,7 @@ func (n *Net) Flow(l *Link, est Estimator, cfg FlowConfig) *Flow {
 }
 
 func (f *Flow) frame() {
-	bps := min(f.cfg.Demand(f.net.now), f.est.Bps(f.net.now)) - audioSize*8*int64(Second/audioEvery)
+	bps := min(f.cfg.Demand(f.net.now), f.est.Bps(f.net.now)) - audioSize*8*(Second/audioEvery)
 	size := float64(max(bps, 0)) / 8 * float64(frameEvery) / float64(Second)
 	size *= 1 + f.cfg.Noise*(2*f.net.Rand.Float64()-1)
 	for left := int(size); left > 0; left -= packetSize {

@@ -3,6 +3,7 @@ package linksim
 import (
 	"bytes"
 	"encoding/xml"
+	"errors"
 	"io"
 	"slices"
 	"testing"
@@ -152,7 +153,7 @@ func TestSVGIsWellFormed(t *testing.T) {
 	lines := 0
 	for {
 		tok, err := d.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
