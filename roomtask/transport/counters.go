@@ -3,19 +3,27 @@ package transport
 import "sync/atomic"
 
 // Counters are sums since Open, but for TCPOpen. Bytes are payload bytes of UDP,
-// and of TCP with its 2-byte framing (RFC 4571); STUN is in them.
+// and of TCP with its 2-byte framing (RFC 4571); STUN is in them. What is out has
+// been taken by the kernel, or it is in UDPWriteErrors or UDPDropped.
 type Counters struct {
 	UDPPacketsIn, UDPPacketsOut   uint64
 	UDPBytesIn, UDPBytesOut       uint64
 	UDPReadErrors, UDPWriteErrors uint64
-	TCPAccepted, TCPRefused       uint64
-	TCPBytesIn, TCPBytesOut       uint64
-	TCPOpen                       int64
+	// UDPRuns are sends of several datagrams as one, UDPSegments the datagrams in them.
+	UDPRuns, UDPSegments uint64
+	// UDPFallbacks are runs that had to go singly, and faculties the kernel turned out
+	// to lack; UDPDropped are batched datagrams that it refused; UDPWaits are the times
+	// a batch waited for room in the socket's buffer.
+	UDPFallbacks, UDPDropped, UDPWaits uint64
+	TCPAccepted, TCPRefused            uint64
+	TCPBytesIn, TCPBytesOut            uint64
+	TCPOpen                            int64
 }
 
 // counters are changed from any goroutine.
 type counters struct {
 	udpPacketsIn, udpPacketsOut, udpBytesIn, udpBytesOut, udpReadErrors, udpWriteErrors atomic.Uint64
+	udpRuns, udpSegments, udpFallbacks, udpDropped, udpWaits                            atomic.Uint64
 	tcpAccepted, tcpRefused, tcpBytesIn, tcpBytesOut                                    atomic.Uint64
 	tcpOpen                                                                             atomic.Int64
 }
@@ -25,6 +33,8 @@ func (c *counters) snapshot() Counters {
 		UDPPacketsIn: c.udpPacketsIn.Load(), UDPPacketsOut: c.udpPacketsOut.Load(),
 		UDPBytesIn: c.udpBytesIn.Load(), UDPBytesOut: c.udpBytesOut.Load(),
 		UDPReadErrors: c.udpReadErrors.Load(), UDPWriteErrors: c.udpWriteErrors.Load(),
+		UDPRuns: c.udpRuns.Load(), UDPSegments: c.udpSegments.Load(), UDPFallbacks: c.udpFallbacks.Load(),
+		UDPDropped: c.udpDropped.Load(), UDPWaits: c.udpWaits.Load(),
 		TCPAccepted: c.tcpAccepted.Load(), TCPRefused: c.tcpRefused.Load(),
 		TCPBytesIn: c.tcpBytesIn.Load(), TCPBytesOut: c.tcpBytesOut.Load(),
 		TCPOpen: c.tcpOpen.Load(),

@@ -6,8 +6,10 @@
 // It must not know participants or media.
 //
 // All that leaves the task by UDP passes through socket.WriteToAddrPort in udp.go,
-// one datagram per call. That method is the seam for batching sends: whatever
-// collects datagrams into UDP GSO runs goes behind it, and nothing above changes.
+// one datagram per call. Sealed RTP is batched behind it: batch.go collects it per
+// destination and cuts runs, egress.go is the goroutine that flushes, and
+// sendmmsg_linux.go hands the runs to the kernel. Elsewhere each datagram is sent
+// singly.
 //
 // Read transport.go first, then udp.go, tcp.go and logger.go.
 package transport

@@ -25,8 +25,12 @@ type socket struct {
 	*net.UDPConn
 	local    netip.AddrPort
 	counters *counters
+	egress   *egress // nil where there is no batching
 	endOnce  sync.Once
 	ended    chan struct{} // closed when the mux's reader has seen the end
+
+	closeOnce sync.Once
+	closeErr  error // set in closeOnce
 }
 
 func listenUDP(at netip.AddrPort, c *counters) (*socket, error) {
@@ -42,10 +46,27 @@ func listenUDP(at netip.AddrPort, c *counters) (*socket, error) {
 	_ = conn.SetReadBuffer(udpBuffer)
 	_ = conn.SetWriteBuffer(udpBuffer)
 	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	return &socket{
+	s := &socket{
 		UDPConn: conn, counters: c, ended: make(chan struct{}),
 		local: netip.AddrPortFrom(local.Addr().Unmap(), local.Port()),
-	}, nil
+	}
+	if out := newSender(conn, c); out != nil {
+		s.egress = newEgress(out)
+	}
+	return s, nil
+}
+
+// Close sends what is still batched, but waits at most drainTimeout for room, and
+// closes the socket. The mux closes it again, which does nothing.
+func (s *socket) Close() error {
+	s.closeOnce.Do(func() {
+		if s.egress != nil {
+			_ = s.SetWriteDeadline(time.Now().Add(drainTimeout))
+			s.egress.close()
+		}
+		s.closeErr = s.UDPConn.Close()
+	})
+	return s.closeErr
 }
 
 // ReadFromAddrPort reads one datagram. It returns an error only when the socket is
@@ -70,8 +91,18 @@ func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 	}
 }
 
-// WriteToAddrPort sends one datagram: STUN, DTLS, SRTP or SRTCP of any participant.
+// WriteToAddrPort sends one datagram of any participant. Sealed RTP is copied and
+// leaves with the next flush, in the order of its destination; that it was sent is
+// not known here, so it never fails but on a closed socket. STUN, DTLS and SRTCP are
+// sent at once.
 func (s *socket) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	if s.batched(b, to) {
+		if err := s.egress.write(b, to); err != nil {
+			s.counters.udpWriteErrors.Add(1)
+			return 0, err
+		}
+		return len(b), nil
+	}
 	n, err := s.WriteToUDPAddrPort(b, to)
 	if err != nil {
 		s.counters.udpWriteErrors.Add(1)
@@ -80,6 +111,14 @@ func (s *socket) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	s.counters.udpPacketsOut.Add(1)
 	s.counters.udpBytesOut.Add(uint64(n))
 	return n, nil
+}
+
+// batched tells whether a datagram may wait for the next flush. Destinations that
+// the socket's family or a zone makes special are left to the net package.
+func (s *socket) batched(b []byte, to netip.AddrPort) bool {
+	addr := to.Addr()
+	return s.egress != nil && sealedRTP(b) && len(b) <= runBytes &&
+		addr.Is4() == s.local.Addr().Is4() && addr.Zone() == "" && to.Port() != 0
 }
 
 // ReadFrom is ReadFromAddrPort for callers of net.PacketConn.
