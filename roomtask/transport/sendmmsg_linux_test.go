@@ -32,19 +32,21 @@ func openSocket(t testing.TB, at netip.Addr, refuse refusal) *socket {
 		s.egress.sendMu.Lock()
 		defer s.egress.sendMu.Unlock()
 		k := s.egress.out.(*kernelSender)
-		var pending unix.Errno // as the kernel tells it: by the call that begins with it
+		// As the kernel does, a call ends before the refused message, and the one that
+		// begins with it tells why.
+		var pending unix.Errno
+		var at *unix.Iovec
 		k.sendmmsg = func(fd uintptr, m []unix.Mmsghdr) (int, unix.Errno) {
-			errno := pending
-			pending = 0
 			for i := range m {
-				if errno == 0 {
-					errno = refuse(&m[i])
+				if at != m[i].Hdr.Iov || pending == 0 {
+					pending, at = refuse(&m[i]), m[i].Hdr.Iov
 				}
-				if errno != 0 && i == 0 {
+				switch {
+				case pending != 0 && i == 0:
+					errno := pending
+					pending = 0
 					return -1, errno
-				}
-				if errno != 0 {
-					pending = errno
+				case pending != 0:
 					return sendmmsg(fd, m[:i])
 				}
 			}
