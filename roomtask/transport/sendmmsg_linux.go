@@ -37,6 +37,7 @@ type kernelSender struct {
 
 	segments int  // of a run, at most: runSegments, or 1 without segmentation
 	single   bool // sendmmsg is missing
+	works    bool // it has taken a message
 	proven   bool // a run has been taken
 	refused  int  // runs refused for their size, while not proven
 
@@ -217,6 +218,7 @@ func (k *kernelSender) submit(at, n int) (sent int, err error) {
 
 // took counts what the kernel has taken.
 func (k *kernelSender) took(runs []run) {
+	k.works = k.works || len(runs) > 0
 	var packets, bytes, long, segments uint64
 	for _, r := range runs {
 		packets += uint64(r.count)
@@ -236,7 +238,8 @@ func (k *kernelSender) took(runs []run) {
 // refuse decides about a message that the kernel did not take.
 func (k *kernelSender) refuse(b *batch, r run, errno unix.Errno) {
 	switch {
-	case errno == unix.ENOSYS:
+	case errno == unix.ENOSYS, errno == unix.EPERM && !k.works:
+		// A sandbox's filter answers EPERM; later on it is a firewall's, for one message.
 		k.single = true
 		k.counters.udpFallbacks.Add(1)
 	case r.count == 1:
