@@ -226,7 +226,9 @@ func (c *call) json(status int, body any) error {
 		h.Set("Cache-Control", "no-store") // tickets and usage belong in no cache
 	}
 	c.w.WriteHeader(status)
-	_ = json.NewEncoder(c.w).Encode(body) // a client that is gone is nobody's error
+	enc := json.NewEncoder(c.w)
+	enc.SetEscapeHTML(false) // a call_url is to be copied from a terminal as it is
+	_ = enc.Encode(body)     // a client that is gone is nobody's error
 	return nil
 }
 

@@ -67,6 +67,9 @@ func TestCreateGivesRoomTicketsAndURL(t *testing.T) {
 	}, claims); diff != "" {
 		t.Errorf("claims (-want +got):\n%s", diff)
 	}
+	if text := rec.Body.String(); !strings.Contains(text, alice.CallURL) {
+		t.Errorf("the call URL cannot be copied from the answer as it is: %s", text)
+	}
 	u, err := url.Parse(alice.CallURL)
 	if err != nil {
 		t.Fatal(err)
