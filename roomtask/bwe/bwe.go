@@ -2,19 +2,13 @@
 // what the receiver says about it.
 //
 // It is pure: the clock and the network are arguments, and one goroutine (its
-// sendq.Sender's) calls it. Congestion is seen in three ways: the delay of packets
-// grows (delay.go), a queue stands, or much is lost (loss.go). Then the estimate is
-// cut to what really arrived, and for as long below that as the queue needs to empty.
-// Else it grows (control.go): slowly, never beyond 1.5 times what arrives, unless a
-// probe (probe.go) proved that there is more.
-//
-// An owner that sends probes (Probing) is told a rate to keep to at any time. One that
-// does not cannot learn of room that it never used. For it Snapshot says Clear,
-// meaning that nothing should be capped, until there is a clear sign of congestion,
-// and again when the path has been quiet long enough; each failed return makes that
-// time longer.
-//
-// Read this file first, then control.go.
+// sendq.Sender's) calls it. What it does: it counts what arrives (transport-wide
+// feedback), notices congestion by loss or by a standing queue, cuts to what really
+// arrived, and lets the estimate grow slowly while all is well. What it does not do:
+// it looks for no trend in single delays, sends no probes, and so cannot know of room
+// that was never used. Therefore Snapshot says Clear, meaning that nothing should be
+// capped, until there is a clear sign of congestion, and again when the path has been
+// quiet long enough; each failed return makes that time longer.
 package bwe
 
 // State says whether the estimate is to be kept to.
@@ -22,7 +16,7 @@ type State int8
 
 // The states.
 const (
-	Clear     State = iota // no congestion. Without probes: no cap, the estimate is only informative
+	Clear     State = iota // no cap: the estimate is only informative
 	Congested              // keep to Bps
 )
 
@@ -33,12 +27,23 @@ const (
 	second = int64(1e9)
 
 	historySize = 1 << 12 // packets in flight that can be told apart; 1 s at 40 Mbit/s
+	rateWindow  = second  // for the rates of sent and arrived bytes
+	rateSlots   = 10
+	delayWindow = 10 * second // in which the smallest delay counts as that of an empty queue
 
-	initialBps = 500_000 // with probes, until something is known
-	minBps     = 30_000  // what is never cut below: audio must fit
-	maxBps     = 200_000_000
+	// Congestion is taken as sure when one of these holds in successive reports.
+	lossLimit  = 0.10 // Wi-Fi loses up to this at random
+	lossMin    = 8    // packets in the window; a few of few prove nothing
+	queueLimit = 200 * ms
+	strikes    = 2
 
-	defaultRTT = 200 * ms
+	minBps      = 30_000 // what is never cut below: audio must fit
+	growPerSec  = 0.08   // of the estimate
+	growStart   = second // quiet time before the estimate grows
+	firstReturn = 15 * second
+	maxReturn   = 4 * 60 * second
+	// growRoom bounds the estimate by what arrives: more was never tried.
+	growRoomNum, growRoomDen = 3, 2
 )
 
 // Ack says what became of one packet. Arrival is on the receiver's clock, whose
@@ -57,47 +62,40 @@ type Snapshot struct {
 	SentBps  int64   // what was sent in the last second
 	Loss     float64 // in the last second, 0…1
 	Queue    int64   // standing delay above the smallest known, ns
-	RTT      int64   // as reports show it, with the time they wait; 0 = unknown; ns
-	Idle     bool    // much less is sent than the path carries: the estimate rests
 }
 
 type sentInfo struct {
-	at      int64 // 0 = unknown, or told of as received
-	seq     uint16
-	size    uint16
-	cluster uint8 // of a probe, 0 = none
-	lost    bool  // told of as lost, which a later report may take back
+	seq  uint16
+	size int32
+	at   int64
 }
 
 // Estimator is one path's estimate. The zero value is ready.
 type Estimator struct {
-	// Probing is set before first use by an owner that asks NextProbe at each tick,
-	// sends what it says, and keeps to Bps in either state.
-	Probing bool
+	history [historySize]sentInfo
+	sent    rate // bytes
+	acked   rate // bytes
+	got     rate // packets
+	lost    rate // packets
+	hasTWCC bool
 
-	history  [historySize]sentInfo
-	sent     rate // bytes, by our clock
-	acked    rate // bytes, by our clock
-	arrived  arrivals
-	delay    delayTrend
-	losses   lossRule
-	probe    prober
-	hasTWCC  bool
-	rtt      int64 // 0 = unknown
-	reportAt int64 // when the last report came
+	minDelay    [2]int64 // smallest arrival − departure of this window and the last
+	windows     int      // of minDelay that are filled
+	windowStart int64
+	queue       int64
 
-	control
+	loss     float64
+	strikes  int
+	state    State
+	bps      int64
+	badAt    int64 // last sign of congestion
+	tickAt   int64
+	returnAt int64 // quiet time after which the state is Clear again
 }
 
 // OnSent notes a packet that carries transport-wide number seq; size is in bytes.
-// While a probe is being sent, media belongs to it as well.
 func (e *Estimator) OnSent(seq uint16, size int, now int64) {
-	s := sentInfo{at: now, seq: seq, size: uint16(min(size, 1<<16-1))}
-	if e.probe.sending {
-		s.cluster = e.probe.id
-		e.probe.onSent(int64(s.size), now)
-	}
-	e.history[seq%historySize] = s
+	e.history[seq%historySize] = sentInfo{seq, int32(size), now}
 	e.sent.add(now, int64(size))
 }
 
@@ -106,60 +104,36 @@ func (e *Estimator) OnSentPlain(size int, now int64) { e.sent.add(now, int64(siz
 
 // OnFeedback takes in one transport-wide report.
 func (e *Estimator) OnFeedback(now int64, acks []Ack) {
-	e.hasTWCC, e.reportAt = true, now
-	var got, lost, newest int64
-	for i := range acks {
-		a := &acks[i]
+	e.hasTWCC = true
+	var got, lost int
+	delay := int64(-1 << 62)
+	least := int64(1 << 62)
+	for _, a := range acks {
 		s := &e.history[a.Seq%historySize]
 		if s.at == 0 || s.seq != a.Seq {
 			continue // unknown, or already told of
 		}
 		if !a.Received {
-			if !s.lost {
-				s.lost = true
-				lost++
-			}
+			lost++ // may still be told of as received by a later report
 			continue
-		}
-		if s.lost {
-			lost-- // it was only late
 		}
 		got++
 		e.acked.add(now, int64(s.size))
-		e.arrived.add(a.Arrival, int64(s.size))
-		switch s.cluster {
-		case 0:
-			e.delay.add(s.at, a.Arrival)
-		case e.probe.id: // one of an older probe tells nothing more
-			e.probe.onArrival(int64(s.size), a.Arrival)
-		}
-		newest = max(newest, s.at)
+		delay = max(delay, a.Arrival-s.at)
+		least = min(least, a.Arrival-s.at)
 		s.at = 0
 	}
-	if got == 0 && lost == 0 {
+	if got > 0 {
+		e.noteDelay(now, least)
+		e.queue = least - e.baseDelay()
+	}
+	if got+lost == 0 {
 		return
 	}
-	if newest > 0 {
-		e.noteRTT(now - newest)
-	}
-	e.losses.add(now, got, lost)
-	e.onReport(now)
-	e.onProbe(now, newest)
-}
-
-func (e *Estimator) noteRTT(rtt int64) {
-	if e.rtt == 0 {
-		e.rtt = rtt
-	}
-	e.rtt += (rtt - e.rtt) / 8
-}
-
-// response is how long a change of rate takes to show in reports.
-func (e *Estimator) response() int64 {
-	if e.rtt == 0 {
-		return defaultRTT
-	}
-	return min(max(e.rtt, 50*ms), second)
+	e.got.add(now, int64(got))
+	e.lost.add(now, int64(lost))
+	e.loss = float64(e.lost.sum) / float64(max(1, e.got.sum+e.lost.sum))
+	e.judge(now, e.lost.sum >= lossMin)
 }
 
 // OnLoss takes in a report block's fraction lost, in 1/256. It counts only for
@@ -168,24 +142,132 @@ func (e *Estimator) OnLoss(now int64, fraction uint8) {
 	if e.hasTWCC {
 		return
 	}
-	e.losses.report(fraction)
-	e.onPlainLoss(now)
+	e.loss += (float64(fraction)/256 - e.loss) / 2
+	e.judge(now, true)
+}
+
+func (e *Estimator) noteDelay(now, d int64) {
+	switch {
+	case e.windows == 0:
+		e.windows, e.minDelay[0], e.windowStart = 1, d, now
+	case now-e.windowStart > delayWindow:
+		e.minDelay[1], e.minDelay[0] = e.minDelay[0], d
+		e.windows, e.windowStart = 2, now
+	default:
+		e.minDelay[0] = min(e.minDelay[0], d)
+	}
+}
+
+func (e *Estimator) baseDelay() int64 {
+	if e.windows == 2 {
+		return min(e.minDelay[0], e.minDelay[1])
+	}
+	return e.minDelay[0]
+}
+
+// judge counts signs of congestion and cuts the estimate at the second in a row.
+func (e *Estimator) judge(now int64, lossCounts bool) {
+	if (e.loss <= lossLimit || !lossCounts) && e.queue <= queueLimit {
+		e.strikes = 0
+		return
+	}
+	e.strikes++
+	if e.strikes < strikes {
+		return
+	}
+	e.strikes = 0
+	e.cut(now)
+}
+
+func (e *Estimator) cut(now int64) {
+	arrived := e.arrived(now)
+	target := arrived * 85 / 100
+	if e.state == Congested {
+		if now-e.badAt < second+second/2 {
+			return // the last cut has not shown its effect yet
+		}
+		target = min(target, e.bps*85/100)
+	} else if e.returnAt == 0 {
+		e.returnAt = firstReturn
+	} else if now-e.badAt < 2*e.returnAt {
+		e.returnAt = min(2*e.returnAt, maxReturn) // the return to Clear was too early
+	} else {
+		e.returnAt = firstReturn
+	}
+	e.state, e.badAt = Congested, now
+	e.bps = max(target, minBps)
+}
+
+// arrived is the rate that got through, in bits per second.
+func (e *Estimator) arrived(now int64) int64 {
+	if e.hasTWCC {
+		return e.acked.bps(now)
+	}
+	return int64(float64(e.sent.bps(now)) * (1 - e.loss))
+}
+
+// Tick lets the estimate grow. It should be called every 20 to 200 ms.
+func (e *Estimator) Tick(now int64) {
+	dt := now - e.tickAt
+	e.tickAt = now
+	if dt <= 0 || dt > second {
+		return
+	}
+	arrived := e.arrived(now)
+	if e.state == Clear {
+		e.bps = max(e.bps, arrived)
+		return
+	}
+	quiet := now - e.badAt
+	if quiet < growStart {
+		return
+	}
+	grown := e.bps + int64(float64(e.bps)*growPerSec*float64(dt)/float64(second))
+	e.bps = max(e.bps, min(grown, arrived*growRoomNum/growRoomDen))
+	if quiet >= e.returnAt {
+		e.state = Clear
+	}
 }
 
 // Snapshot returns the present view.
 func (e *Estimator) Snapshot(now int64) Snapshot {
-	s := Snapshot{
+	return Snapshot{
 		State:    e.state,
 		Bps:      e.bps,
 		AckedBps: e.acked.bps(now),
 		SentBps:  e.sent.bps(now),
-		Loss:     e.losses.share,
-		Queue:    e.delay.queue,
-		RTT:      e.rtt,
-		Idle:     e.idle,
+		Loss:     e.loss,
+		Queue:    e.queue,
 	}
-	if e.Probing && s.Bps == 0 {
-		s.Bps = initialBps
+}
+
+// rate sums bytes or packets over the last rateWindow, in rateSlots steps, and what
+// has passed of the present one.
+type rate struct {
+	slots [rateSlots + 1]int64
+	slot  int64 // number of the newest slot
+	sum   int64
+}
+
+const slotTime = rateWindow / rateSlots
+
+func (r *rate) add(now, n int64) {
+	r.advance(now)
+	r.slots[r.slot%(rateSlots+1)] += n
+	r.sum += n
+}
+
+func (r *rate) advance(now int64) {
+	slot := now / slotTime
+	for steps := 0; r.slot < slot && steps <= rateSlots; steps++ {
+		r.slot++
+		r.sum -= r.slots[r.slot%(rateSlots+1)]
+		r.slots[r.slot%(rateSlots+1)] = 0
 	}
-	return s
+	r.slot = max(r.slot, slot)
+}
+
+func (r *rate) bps(now int64) int64 {
+	r.advance(now)
+	return r.sum * 8 * second / (rateWindow + now%slotTime)
 }
