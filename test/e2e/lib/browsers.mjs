@@ -21,6 +21,19 @@ export class Page {
   async close() { await this.closeAll() }
 }
 
+/** noteJoin runs in every page before its own scripts: window.joinedAt is when its join was answered. */
+function noteJoin() {
+  const Real = window.WebSocket
+  window.WebSocket = class extends Real {
+    constructor(...args) {
+      super(...args)
+      this.addEventListener('message', (m) => {
+        if (!window.joinedAt && String(m.data).includes('"type":"joined"')) window.joinedAt = Date.now()
+      })
+    }
+  }
+}
+
 /** @param init a function that runs in the page before its own scripts */
 export async function openChromium({ width = 1280, height = 800, init = () => {} } = {}) {
   const browser = await chromium.launch({
@@ -35,6 +48,7 @@ export async function openChromium({ width = 1280, height = 800, init = () => {}
   })
   const context = await browser.newContext({ viewport: { width, height } })
   await context.grantPermissions(['camera', 'microphone'])
+  await context.addInitScript(noteJoin)
   await context.addInitScript(init)
   const page = await context.newPage()
   const p = new Page('chromium', page, () => browser.close())
@@ -62,8 +76,6 @@ export async function openFirefox({ width = 1280, height = 800 } = {}) {
     extraPrefsFirefox: {
       'media.navigator.streams.fake': true,
       'media.navigator.permission.disabled': true,
-      // The room task is on 127.0.0.1: let Firefox gather there too.
-      'media.peerconnection.ice.loopback': true,
       'media.peerconnection.ice.obfuscate_host_addresses': false,
       'media.autoplay.default': 0,
       'media.autoplay.blocking_policy': 0,
@@ -74,6 +86,7 @@ export async function openFirefox({ width = 1280, height = 800 } = {}) {
     },
   })
   const page = await browser.newPage()
+  await page.evaluateOnNewDocument(noteJoin)
   const p = new Page('firefox', page, () => browser.close())
   page.on('console', (m) => p.console.push(`${m.type()}: ${m.text()}`))
   page.on('pageerror', (e) => p.console.push(`pageerror: ${e.message}`))

@@ -9,12 +9,12 @@ export const linkOf = (room, name) => urlOf(room, name).replace('#', '?autojoin=
 export const joined = (page, ms = 20_000) =>
   until(`${page.name} has joined (${page.kind})`, ms, () => page.evaluate(() => window.mayfly?.call.state === 'joined'))
 
-/** enter opens the call page and waits until it has joined; it notes the time. */
+/** enter opens the call page and waits until it has joined; since is when the answer came, not when it was noticed. */
 export async function enter(page, room, name) {
   page.name = name
   await page.goto(linkOf(room, name))
   await joined(page)
-  page.since = Date.now()
+  page.since = await page.evaluate(() => window.joinedAt)
 }
 
 /** seats is what a page receives: [{seat, source, audio, paused, width, height, framesDecoded, audioEnergy}]. */
