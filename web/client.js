@@ -360,6 +360,8 @@ export class Call {
       case "seating":
         this.#roster.seat(body);
         return this.#reseat();
+      case "publish":
+        return void this.#peer?.publish(body);
       case "ended":
         return this.#ended(body, from);
       case "error":

@@ -2,13 +2,14 @@
 // over, and the data channel. A lost connection is not repaired but replaced by a
 // new Peer over the same local tracks; client.js decides when.
 
+import { tune } from "./dynacast.js";
 import { summarize } from "./stats.js";
 import {
   Assembler, CHANNEL, CallError, MAX_PLAIN_BYTES, byteLength, encodeFrame, parseFrame, split,
 } from "./wire.js";
 
 /** @import { Marks } from "./stats.js" */
-/** @import { Answer, Env, Frame, Kind, Local, Offer } from "./types.js" */
+/** @import { Answer, Env, Frame, Kind, Local, Offer, Publish } from "./types.js" */
 
 /** @type {Kind[]} In the order of the first offer's m-lines. */
 export const KINDS = ["mic", "camera", "screen", "screen-audio"];
@@ -50,7 +51,9 @@ export class Peer {
   closed = false;
 
   /** @type {Map<Kind, RTCRtpTransceiver>} */ #senders = new Map();
-  /** @type {Map<Kind, Promise<void>>} */ #swaps = new Map(); // replaceTrack calls of a kind run one by one
+  /** @type {Map<Kind, Promise<void>>} */ #swaps = new Map(); // changes of a kind's sender run one by one
+  /** @type {Map<Kind, Publish>} */ #wanted = new Map(); // what the room wants of it; absent: all
+  /** @type {Map<Kind, Map<string, string>>} */ #modes = new Map(); // scalability modes, as they began
   /** @type {RTCDataChannel} */ #channel;
   #assembler = new Assembler();
   #chunkId = 0;
@@ -145,11 +148,39 @@ export class Peer {
     const swap = async () => {
       if (this.closed || !sender || sender.track === track) return;
       await sender.replaceTrack(track);
-      await activate(sender, track !== null);
+      await this.#tune(kind, sender);
     };
-    const done = (this.#swaps.get(kind) ?? Promise.resolve()).then(swap).catch(() => {}); // closed meanwhile
+    return this.#enqueue(kind, swap);
+  }
+
+  /** Sends of an own source what the room wants of it. @param {Publish} wanted */
+  publish(wanted) {
+    this.#wanted.set(wanted.kind, wanted);
+    const sender = this.#senders.get(wanted.kind)?.sender;
+    return this.#enqueue(wanted.kind, async () => {
+      if (!this.closed && sender) await this.#tune(wanted.kind, sender);
+    });
+  }
+
+  /** @param {Kind} kind @param {() => Promise<void>} change */
+  #enqueue(kind, change) {
+    const done = (this.#swaps.get(kind) ?? Promise.resolve()).then(change).catch(() => {}); // closed meanwhile
     this.#swaps.set(kind, done);
     return done;
+  }
+
+  /**
+   * Rests the layers of an own source that are not to be sent, and wakes the others.
+   * A source without a track rests too: Firefox would go on with black frames, padded
+   * up to what all layers would take, over 2 Mbit/s.
+   * @param {Kind} kind @param {RTCRtpSender} sender
+   */
+  async #tune(kind, sender) {
+    const parameters = sender.getParameters();
+    const modes = this.#modes.get(kind) ?? new Map();
+    this.#modes.set(kind, modes);
+    if (!tune(parameters.encodings ?? [], sender.track !== null, this.#wanted.get(kind) ?? null, modes)) return;
+    await sender.setParameters(parameters);
   }
 
   get open() {
@@ -244,18 +275,6 @@ export class Peer {
     this.on.media(false);
     this.on.lost();
   }
-}
-
-/**
- * Rests an own source's layers, or wakes them. Without it Firefox goes on for a source
- * that has no track: black frames, padded up to what all layers would take, over 2 Mbit/s.
- * @param {RTCRtpSender} sender @param {boolean} active
- */
-async function activate(sender, active) {
-  const parameters = sender.getParameters();
-  if (!parameters.encodings?.some((e) => (e.active ?? true) !== active)) return;
-  for (const e of parameters.encodings) e.active = active;
-  await sender.setParameters(parameters);
 }
 
 /** Whether a source has something to send. @param {Local} local */

@@ -99,6 +99,12 @@ export interface Quality {
   rtt_ms: number;
   loss_permil: number;
 }
+export interface Publish {
+  kind: Kind;
+  /** Layers that anybody looks at, from the lowest; 0 pauses the source. */
+  layers: number;
+  rids?: string[];
+}
 export interface Ended {
   reason: string;
   rejoin: boolean;

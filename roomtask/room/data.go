@@ -170,15 +170,19 @@ func (r *Room) tell(p *participant, typ string, body any) {
 	r.data(p, typ, body)
 }
 
-func (r *Room) data(p *participant, typ string, body any) {
+// data sends over the data channel. False means that the message was dropped: the
+// client does not take them as fast as they come.
+func (r *Room) data(p *participant, typ string, body any) bool {
 	frame, err := signal.Encode(typ, 0, body)
 	if err != nil {
 		r.cfg.Log.Error("message not encodable", "type", typ, "err", err)
-		return
+		return false
 	}
 	if !p.media.SendData(frame) {
 		r.cfg.Log.Debug("data channel full, message dropped", "participant", p.id, "type", typ)
+		return false
 	}
+	return true
 }
 
 func (r *Room) broadcast(typ string, body any) {

@@ -29,6 +29,8 @@ type participant struct {
 	kinds              map[string]bool // published kinds → muted
 	view               signal.View
 	seats              map[int]plan
+	offered            []int              // seats of the offer that is being joined with
+	outlets            map[string]*outlet // of the published videos, by kind
 	toldSeats          []signal.Seat
 	seatRev, peopleRev uint64
 	toldPeople         map[string]bool // whom Joined listed
@@ -127,7 +129,7 @@ func (r *Room) join(c signal.Client, now time.Time) {
 	p := &participant{
 		id: c.Participant, identity: c.Session.Identity, name: c.Session.Name, grants: c.Session.Grants,
 		admitted: c.Session.ID, resume: c.Session.Resume, conn: c.Conn, joining: true, view: m.View,
-		kinds: map[string]bool{}, seats: map[int]plan{}, bucket: newBucket(now),
+		kinds: map[string]bool{}, seats: map[int]plan{}, outlets: map[string]*outlet{}, bucket: newBucket(now),
 	}
 	media, err := r.cfg.NewMedia(p.id, func(ev Event) { r.post(eventMsg{p, ev}) })
 	if err != nil {
@@ -139,6 +141,11 @@ func (r *Room) join(c signal.Client, now time.Time) {
 	r.people[p.id] = p
 	r.order = append(r.order, p)
 	r.publishPulse()
+	for _, s := range m.Offer.Seats {
+		p.offered = append(p.offered, s.Seat)
+	}
+	slices.Sort(p.offered)
+	r.dirty = true // layers that it will look at may begin to come
 	r.takeOffer(p, m.Offer)
 }
 

@@ -18,6 +18,8 @@ type Media interface {
 	SendData(frame []byte) bool
 	// Usage tells cumulative bytes and the transport in use ("" if none yet).
 	Usage() (in, out usage.Bytes, transport string)
+	// Layers are those of an own video source, the lowest first; none if it is not published.
+	Layers(kind string) []Layer
 	// Level is the microphone's level: -dBov, 127 = silence (RFC 6464), and the voice flag.
 	Level() (level uint8, voice bool)
 	// Paused says why the video of a seat is not sent, "" if it is.

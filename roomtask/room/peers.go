@@ -184,6 +184,20 @@ func (m *peerMedia) Quality() signal.Quality {
 	return q
 }
 
+// Layers implements Media.
+func (m *peerMedia) Layers(kind string) []Layer {
+	s := m.Publisher().Source(kind)
+	if s == nil {
+		return nil
+	}
+	layers := make([]Layer, s.LayerCount())
+	for i := range layers {
+		info := s.LayerInfo(i)
+		layers[i] = Layer{RID: info.RID, Active: info.Active, Width: info.Width, Height: info.Height}
+	}
+	return layers
+}
+
 // Level implements Media.
 func (m *peerMedia) Level() (level uint8, voice bool) {
 	s := m.Publisher().Source(signal.KindMic)

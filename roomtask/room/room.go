@@ -288,6 +288,7 @@ func (r *Room) beat(now time.Time) {
 		r.tellQuality()
 		r.dirty = true // layers and reasons for a pause may have changed
 	}
+	r.tune(now)
 	r.decide(now)
 }
 
@@ -296,6 +297,7 @@ func (r *Room) settle() {
 	if r.dirty && r.phase != done {
 		r.dirty = false
 		r.reseat()
+		r.tune(r.cfg.Now())
 	}
 	kept := r.leaving[:0]
 	for _, m := range r.leaving {

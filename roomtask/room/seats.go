@@ -18,7 +18,11 @@ func (r *Room) planFor(p *participant) map[int]plan {
 			others = append(others, occupant{o.id, o.kinds})
 		}
 	}
-	return seat(p.media.Seats(), p.view.Wants, others, r.spoken.Loudest, p.seats)
+	seats := p.media.Seats()
+	if p.joining {
+		seats = p.offered
+	}
+	return seat(seats, p.view.Wants, others, r.spoken.Loudest, p.seats)
 }
 
 // reseat brings everyone's seats up to date, and tells what changed.

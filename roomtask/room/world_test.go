@@ -76,6 +76,15 @@ func (m *fakeMedia) Level() (uint8, bool) {
 	defer m.mu.Unlock()
 	return m.level, m.level < 60
 }
+func (m *fakeMedia) Layers(kind string) []Layer {
+	switch kind {
+	case signal.KindCamera:
+		return []Layer{{RID: "q", Width: 320, Height: 180}, {RID: "h", Width: 640, Height: 360}, {RID: "f", Width: 1280, Height: 720}}
+	case signal.KindScreen:
+		return []Layer{{Width: 1920, Height: 1080}}
+	}
+	return nil
+}
 func (m *fakeMedia) Paused(int) string       { return "" }
 func (m *fakeMedia) Quality() signal.Quality { return signal.Quality{Score: 100} }
 func (m *fakeMedia) Pulse(int64)             { m.mu.Lock(); defer m.mu.Unlock(); m.pulses++ }

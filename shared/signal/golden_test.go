@@ -20,7 +20,7 @@ var bodies = map[string]any{
 	TypeWatch: Watch{}, TypeJoin: Join{}, TypeOffer: Offer{}, TypeView: View{}, TypeMute: Mute{}, TypeChat: Chat{},
 	TypeLeave: Leave{}, TypePing: nil, TypeChunk: Chunk{},
 	TypeRoom: Room{}, TypeJoined: Joined{}, TypeAnswer: Answer{}, TypeParticipants: Participants{}, TypeSeating: Seating{},
-	TypeSpeakers: Speakers{}, TypeQuality: Quality{}, TypeEnded: Ended{}, TypeError: Error{}, TypePong: nil,
+	TypeSpeakers: Speakers{}, TypeQuality: Quality{}, TypePublish: Publish{}, TypeEnded: Ended{}, TypeError: Error{}, TypePong: nil,
 	LinkRegister: Register{}, LinkHeartbeat: Heartbeat{}, LinkToClient: ToClient{}, LinkEnding: Ending{},
 	LinkRegistered: Registered{}, LinkRefused: Refused{}, LinkClient: Client{}, LinkClientGone: ClientGone{}, LinkEnd: End{},
 	LinkAck: Ack{}, LinkEndingOK: nil, LinkKeep: Keep{},

@@ -50,6 +50,7 @@ const (
 	TypeSeating      = "seating"      // dc
 	TypeSpeakers     = "speakers"     // dc
 	TypeQuality      = "quality"      // dc
+	TypePublish      = "publish"      // dc: what of an own video is wanted
 	TypeEnded        = "ended"        // dc and ws: the room or this participation is over
 	TypeError        = "error"        // ws and dc
 	TypePong         = "pong"
@@ -232,6 +233,15 @@ type Seat struct {
 type Speakers struct {
 	Active  string   `json:"active"`
 	Loudest []string `json:"loudest,omitempty"`
+}
+
+// Publish tells a client how much of an own video anybody looks at, so that the rest
+// need not be sent. Until it is told, a client sends all layers. What is wanted again
+// is to be sent at once, beginning with a keyframe.
+type Publish struct {
+	Kind   string   `json:"kind"`
+	Layers int      `json:"layers"`         // that are wanted, from the lowest; 0 = nobody looks, pause
+	Rids   []string `json:"rids,omitempty"` // the same, as the rids of simulcast
 }
 
 // Quality tells how the participant's own connection does, as the room sees it.

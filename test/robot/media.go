@@ -3,6 +3,7 @@ package robot
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -126,6 +127,7 @@ func (r *Robot) listen() {
 			r.mu.Lock()
 			r.frames = append(r.frames, f)
 			r.mu.Unlock()
+			r.obeyRoom(f)
 		}
 	})
 }
@@ -179,7 +181,7 @@ func (r *Robot) publish(ctx context.Context) {
 			r.wg.Go(func() { r.speak(ctx, s, track) })
 		} else {
 			wanted := &atomic.Bool{}
-			r.wg.Go(func() { film(ctx, track, wanted) })
+			r.wg.Go(func() { r.film(ctx, track, wanted) })
 			go obey(s, wanted) // ends with the PeerConnection
 		}
 	}
@@ -214,16 +216,29 @@ func (r *Robot) speak(ctx context.Context, s *webrtc.RTPSender, track *webrtc.Tr
 	}
 }
 
-func film(ctx context.Context, track *webrtc.TrackLocalStaticRTP, wanted *atomic.Bool) {
+// obeyRoom pauses the camera while nobody looks at it.
+func (r *Robot) obeyRoom(f signal.Frame) {
+	var m signal.Publish
+	if f.Type == signal.TypePublish && json.Unmarshal(f.Body, &m) == nil && m.Kind == signal.KindCamera {
+		r.paused.Store(m.Layers == 0)
+	}
+}
+
+func (r *Robot) film(ctx context.Context, track *webrtc.TrackLocalStaticRTP, wanted *atomic.Bool) {
 	tick := time.NewTicker(time.Second / 30)
 	defer tick.Stop()
-	seq := uint16(0)
+	seq, resting := uint16(0), false
 	for frame := uint32(0); ; frame++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			key := wanted.Swap(false) || frame%90 == 0
+			if r.paused.Load() {
+				resting = true
+				continue
+			}
+			key := wanted.Swap(false) || frame%90 == 0 || resting
+			resting = false
 			for i := range 4 {
 				h := rtp.Header{Version: 2, SequenceNumber: seq, Timestamp: frame * 3000, Marker: i == 3}
 				_ = track.WriteRTP(&rtp.Packet{Header: h, Payload: vp8(frame, i == 0, key, 320, 180)})

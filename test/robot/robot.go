@@ -55,7 +55,8 @@ type Robot struct {
 	mu     sync.Mutex
 	frames []signal.Frame // from the data channel; guarded by mu
 
-	loud atomic.Bool // what is spoken sounds like speech; else like silence
+	paused atomic.Bool // nobody looks at the camera (signal.Publish)
+	loud   atomic.Bool // what is spoken sounds like speech; else like silence
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup

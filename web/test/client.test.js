@@ -1,52 +1,10 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { Call, JOIN_RETRY_MS, VIEW_DEBOUNCE_MS } from "../client.js";
 import { CONNECT_MS, DISCONNECTED_MS } from "../peer.js";
+import { begin, golden, inRoom, joined, room } from "./client.js";
 import { fakeTrack, settle, world } from "./fakes.js";
-
-/** @import { CallOptions } from "../types.js" */
-
-/** @param {string} name */
-const golden = (name) => JSON.parse(readFileSync(new URL(`../../shared/signal/testdata/${name}.json`, import.meta.url), "utf8")).body;
-
-/** @param {number} version @param {string} state @param {number} [epoch] */
-const room = (version, state, epoch = 1) => ({ ...golden("room"), version, state, epoch });
-
-/** @param {any} join @param {any} [change] */
-const joined = (join, change) => {
-  const j = golden("joined");
-  return { ...j, answer: { generation: join.body.offer.generation, sdp: "answer" }, ...change };
-};
-
-/** A call that watches, with its events noted. @param {Partial<CallOptions>} [options] */
-function begin(options) {
-  const w = world();
-  const call = new Call({ ws: "wss://x/", ticket: "T", seats: 2, env: w.env, ...options });
-  /** @type {[string, any][]} */ const events = [];
-  for (const e of /** @type {any[]} */ (["state", "seating", "participants", "chat", "error", "ended", "resume", "connection", "speakers"])) {
-    call.on(e, (arg) => events.push([e, arg]));
-  }
-  return { ...w, call, events, of: (/** @type {string} */ type) => events.filter((e) => e[0] === type).map((e) => e[1]) };
-}
-
-/** A call that has joined and is connected. @param {Partial<CallOptions>} [options] */
-async function inRoom(options) {
-  const t = begin(options);
-  const promise = t.call.join();
-  const ws = /** @type {any} */ (t.sockets[0]);
-  ws.open();
-  ws.says("room", room(1, "live"));
-  await settle();
-  ws.says("joined", joined(ws.last("join")), 1);
-  await promise;
-  const pc = /** @type {any} */ (t.pcs[0]);
-  pc.becomes("connected");
-  pc.channel.open();
-  await settle();
-  return { ...t, ws, pc };
-}
 
 test("waits while the room starts, joins when it is live, in one round trip", async () => {
   const { call, sockets, pcs, of } = begin();
