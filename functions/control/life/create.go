@@ -143,7 +143,7 @@ func (l *Life) Delete(ctx context.Context, room string) error {
 	if err != nil {
 		return err
 	}
-	if err := l.act(ctx, r, todo); err != nil {
+	if err := l.act(ctx, r, todo, l.run); err != nil {
 		l.Log.WarnContext(ctx, "deletion left to the sweep", "room", room, "err", err)
 	}
 	return nil

@@ -54,7 +54,7 @@ func (l *Life) Register(ctx context.Context, conn control.Conn, who TaskIdentity
 	if err != nil {
 		return nil, err
 	}
-	if err := l.act(ctx, next, todo); err != nil {
+	if err := l.act(ctx, next, todo, l.speak); err != nil {
 		l.Log.WarnContext(ctx, "telling left to the next heartbeat", "room", m.Room, "err", err)
 	}
 	return &Reply{Type: signal.LinkRegistered, Body: signal.Registered{
@@ -165,7 +165,7 @@ func (l *Life) frame(ctx context.Context, conn control.Conn, rep usage.Report, e
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := l.act(ctx, next, todo); err != nil {
+	if err := l.act(ctx, next, todo, l.speak); err != nil {
 		l.Log.WarnContext(ctx, "telling left to the next heartbeat", "room", c.Room, "err", err)
 	}
 	if next.ToldRev < next.Rev && len(todo) == 0 { // an earlier telling was lost

@@ -133,27 +133,52 @@ func (l *Life) eventData(r *Room) StateData {
 	return StateData{ExternalID: r.ExternalID, State: string(r.State), Epoch: r.Epoch, Reason: r.Reason}
 }
 
-// act does what a step left to do. Whatever fails here is asked for again by the
-// sweep, so errors are collected, and the rest is still done.
-func (l *Life) act(ctx context.Context, r *Room, todo []lifecycle.Action) error {
+// doer carries out one action; false means that the action is not its to carry out.
+type doer func(ctx context.Context, r *Room, a lifecycle.Action) (bool, error)
+
+// speak ends a task's link. It is all that a function without rights on tasks does.
+func (l *Life) speak(ctx context.Context, r *Room, a lifecycle.Action) (bool, error) {
+	if a.Kind != lifecycle.End {
+		return false, nil
+	}
+	return true, l.tellEnd(ctx, r.ID, a.Link, a.Reason)
+}
+
+// run starts and stops tasks, beside what speak does.
+func (l *Life) run(ctx context.Context, r *Room, a lifecycle.Action) (bool, error) {
+	switch a.Kind {
+	case lifecycle.Start:
+		return true, l.start(ctx, r, a.Epoch)
+	case lifecycle.Stop:
+		return true, l.stop(ctx, r.ID, a.Task, a.Reason)
+	}
+	return l.speak(ctx, r, a)
+}
+
+// search looks for tasks whose fate is unknown, beside what run does.
+func (l *Life) search(ctx context.Context, r *Room, a lifecycle.Action) (bool, error) {
+	switch a.Kind {
+	case lifecycle.Look:
+		return true, l.look(ctx, r.ID, r.Epoch, a.Task)
+	case lifecycle.Find:
+		return true, l.find(ctx, r.ID, a.Epoch)
+	}
+	return l.run(ctx, r, a)
+}
+
+// act carries out what a committed step asks for, as far as do may: speak behind the
+// link, run behind the API, search in the sweep and behind ECS events. So each
+// function can be given the rights that it uses and no others. What is left undone
+// the room's dueAt brings to the sweep.
+func (l *Life) act(ctx context.Context, r *Room, todo []lifecycle.Action, do doer) error {
 	var errs []error
 	for _, a := range todo {
-		var err error
-		switch a.Kind {
-		case lifecycle.Tell: // last, below: clients wait, but a start waits longer
-			continue
-		case lifecycle.Keep: // an answer, which Ending gives
-			continue
-		case lifecycle.Start:
-			err = l.start(ctx, r, a.Epoch)
-		case lifecycle.Stop:
-			err = l.stop(ctx, r.ID, a.Task, a.Reason)
-		case lifecycle.Look:
-			err = l.look(ctx, r.ID, r.Epoch, a.Task)
-		case lifecycle.Find:
-			err = l.find(ctx, r.ID, a.Epoch)
-		case lifecycle.End:
-			err = l.tellEnd(ctx, r.ID, a.Link, a.Reason)
+		if a.Kind == lifecycle.Tell || a.Kind == lifecycle.Keep {
+			continue // Tell comes last, below: a start waits longer than clients; Keep is Ending's answer
+		}
+		done, err := do(ctx, r, a)
+		if !done {
+			l.Log.WarnContext(ctx, "left to the sweep", "room", r.ID, "action", a.Kind)
 		}
 		errs = append(errs, err)
 	}

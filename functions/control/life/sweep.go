@@ -99,7 +99,7 @@ func (l *Life) due(ctx context.Context, room string) error {
 	if next.State.Final() {
 		return errors.Join(l.retell(ctx, room), l.prove(ctx, next), l.settle(ctx, room))
 	}
-	return errors.Join(l.act(ctx, next, todo), l.retell(ctx, room))
+	return errors.Join(l.act(ctx, next, todo, l.search), l.retell(ctx, room))
 }
 
 // retell makes good a telling that was lost.
@@ -174,7 +174,7 @@ func (l *Life) missed(ctx context.Context, r *Room) error {
 	case t.LastStatus != ledger.Stopped:
 		return nil
 	}
-	return l.word(ctx, r.ID, r.Epoch, t, lifecycle.TaskSeen, control.FromDescribe)
+	return l.word(ctx, r.ID, r.Epoch, t, lifecycle.TaskSeen, control.FromDescribe, l.search)
 }
 
 func (l *Life) sweepTask(ctx context.Context, t control.Task) error {
@@ -195,5 +195,5 @@ func (l *Life) sweepTask(ctx context.Context, t control.Task) error {
 	case r.Task == t.ARN && r.Epoch == epoch && !r.State.Final():
 		return nil
 	}
-	return l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromDescribe)
+	return l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromDescribe, l.search)
 }

@@ -37,7 +37,7 @@ func (l *Life) Allocate(ctx context.Context, room string) error {
 	if err != nil {
 		return err
 	}
-	return l.act(ctx, r, todo)
+	return l.act(ctx, r, todo, l.run)
 }
 
 // start calls RunTask and records its answer. The token makes a repeat, by the
@@ -50,7 +50,7 @@ func (l *Life) start(ctx context.Context, r *Room, epoch int) error {
 		_, _, serr := l.step(ctx, r.ID, lifecycle.Event{Kind: lifecycle.StartFailed, Epoch: epoch}, nil)
 		return errors.Join(fmt.Errorf("start task of %s epoch %d: %w", r.ID, epoch, err), serr)
 	}
-	return l.word(ctx, r.ID, epoch, t, lifecycle.Started, control.FromDescribe)
+	return l.word(ctx, r.ID, epoch, t, lifecycle.Started, control.FromDescribe, l.run)
 }
 
 func (l *Life) stop(ctx context.Context, room, task, reason string) error {
@@ -67,7 +67,7 @@ func (l *Life) TaskChanged(ctx context.Context, t control.Task) error {
 	if !ok {
 		return nil
 	}
-	err := l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromEvent)
+	err := l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromEvent, l.search)
 	if errors.Is(err, ErrNotFound) {
 		return nil // the sweep stops tasks that have no room
 	}
@@ -75,18 +75,18 @@ func (l *Life) TaskChanged(ctx context.Context, t control.Task) error {
 }
 
 // word feeds ECS's word on a task to its room and to the ledger, in one commit, and
-// acts on it. seen is the event of a task that has not stopped.
-func (l *Life) word(ctx context.Context, room string, epoch int, t control.Task, seen lifecycle.Kind, from string) error {
+// acts on it as far as do may. seen is the event of a task that has not stopped.
+func (l *Life) word(ctx context.Context, room string, epoch int, t control.Task, seen lifecycle.Kind, from string, do doer) error {
 	e := lifecycle.Event{Kind: seen, Epoch: epoch, Task: t.ARN, Version: t.Version, Phase: phaseOf(t)}
 	if t.LastStatus == ledger.Stopped {
 		e.Kind, e.Clean = lifecycle.TaskStopped, clean(t)
 	}
-	return l.proof(ctx, room, e, func(ep *control.Epoch) bool { return ledger.Merge(ep, t, from) })
+	return l.proof(ctx, room, e, func(ep *control.Epoch) bool { return ledger.Merge(ep, t, from) }, do)
 }
 
 // proof steps the room by an event about an epoch's task, and merges it into the
-// epoch's usage in the same commit.
-func (l *Life) proof(ctx context.Context, room string, e lifecycle.Event, merge func(*control.Epoch) bool) error {
+// epoch's usage in the same commit. do carries out what follows.
+func (l *Life) proof(ctx context.Context, room string, e lifecycle.Event, merge func(*control.Epoch) bool, do doer) error {
 	stopped := false
 	r, todo, err := l.step(ctx, room, e, func(_, _ *Room) ([]store.Write, error) {
 		ep, err := control.Load[control.Epoch](ctx, l.Store, control.EpochKey(room, e.Epoch))
@@ -107,7 +107,7 @@ func (l *Life) proof(ctx context.Context, room string, e lifecycle.Event, merge 
 	if err != nil {
 		return err
 	}
-	err = l.act(ctx, r, todo)
+	err = l.act(ctx, r, todo, do)
 	if stopped && e.Kind == lifecycle.TaskStopped {
 		err = errors.Join(err, l.ledger().Bound(ctx, room, e.Epoch))
 	}
@@ -148,7 +148,7 @@ func (l *Life) look(ctx context.Context, room string, epoch int, arn string) err
 	if err != nil {
 		return fmt.Errorf("look at task of %s: %w", room, err)
 	}
-	return l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromDescribe)
+	return l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromDescribe, l.search)
 }
 
 // find asks ECS whether an epoch has a task at all. Stopped tasks are not listed,
@@ -163,7 +163,7 @@ func (l *Life) find(ctx context.Context, room string, epoch int) error {
 	}
 	var errs []error
 	for _, t := range tasks {
-		errs = append(errs, l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromDescribe))
+		errs = append(errs, l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromDescribe, l.search))
 	}
 	return errors.Join(errs...)
 }
@@ -181,5 +181,5 @@ func (l *Life) unknown(ctx context.Context, room string, epoch int, arn string) 
 	e := lifecycle.Event{Kind: lifecycle.TaskStopped, Epoch: epoch, Task: arn}
 	return l.proof(ctx, room, e, func(ep *control.Epoch) bool {
 		return ep.Task.ARN == arn && ledger.MergeGone(ep) // else its task has become known meanwhile
-	})
+	}, l.search)
 }
