@@ -98,15 +98,18 @@ export class Peer {
   }
 
   /**
-   * VP8 with its retransmission, and Opus: what every browser has, and a quarter of
-   * the SDP. A browser without the call offers all it has, which the room accepts.
+   * VP8 with its retransmission, and Opus with its redundancy (RFC 2198), which Firefox
+   * lacks: a quarter of the SDP. A browser without the call offers all it has, which the
+   * room accepts. An own source is sent with the first.
    * @param {RTCRtpTransceiver} transceiver @param {"audio" | "video"} media
    */
   #prefer(transceiver, media) {
     if (typeof transceiver.setCodecPreferences !== "function") return;
-    const wanted = media === "audio" ? ["audio/opus"] : ["video/vp8", "video/rtx"];
-    const codecs = this.env.capabilities(media)?.codecs.filter((c) => wanted.includes(c.mimeType.toLowerCase())) ?? [];
-    if (codecs.some((c) => c.mimeType.toLowerCase() === wanted[0])) transceiver.setCodecPreferences(codecs);
+    const wanted = media === "audio" ? ["audio/red", "audio/opus"] : ["video/vp8", "video/rtx"];
+    const place = (/** @type {RTCRtpCodec} */ c) => wanted.indexOf(c.mimeType.toLowerCase());
+    const codecs = (this.env.capabilities(media)?.codecs ?? []).filter((c) => place(c) >= 0).sort((a, b) => place(a) - place(b));
+    const main = media === "audio" ? "audio/opus" : "video/vp8";
+    if (codecs.some((c) => c.mimeType.toLowerCase() === main)) transceiver.setCodecPreferences(codecs);
   }
 
   /**

@@ -108,6 +108,7 @@ type Forwarder struct {
 	waiting int64 // since when a keyframe is awaited, ns
 	askedAt int64 // last keyframe request, ns
 	maxTID  int8
+	red     int       // former packets that each packet of audio carries
 	last    reference // where the last stint ended
 
 	out      uint64 // newest sequence number used, extended
@@ -150,6 +151,7 @@ func New(line Line, sink Sink, seq uint16, ts uint32) *Forwarder {
 func (f *Forwarder) Rebind(line Line) {
 	f.line = line
 	f.head.init(&f.line)
+	f.SetRED(f.red)
 }
 
 // Line returns what was negotiated.

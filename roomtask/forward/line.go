@@ -10,6 +10,7 @@ type Line struct {
 	Video         bool
 	SSRC, RTXSSRC uint32 // RTXSSRC 0: nothing is ever sent again
 	PT, RTXPT     uint8
+	REDPT         uint8 // of Opus with redundancy (RFC 2198); 0: the receiver has none
 	ClockRate     uint32
 	Mid           string
 	MidExt        uint8

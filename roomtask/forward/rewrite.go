@@ -72,7 +72,7 @@ func (f *Forwarder) inOrder(p *rtpx.Packet) bool {
 // emit builds the packet that is sent as out, and remembers how.
 func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, []byte, bool) {
 	s := sentPacket{out: out, ext: p.ExtSeq, ts: p.TS - f.cur.tsOff, marker: p.Marker && !empty, empty: empty}
-	payload := p.Payload()
+	payload, pt := p.Payload(), f.line.PT
 	switch {
 	case empty:
 		payload = nil
@@ -85,6 +85,10 @@ func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, [
 		s.vp8 = n
 		size := rtpx.RewriteVP8(f.scratch[:], payload, p.VP8, n.pid, n.tl0, n.key)
 		payload = f.scratch[:size]
+	case f.red > 0 && out > f.out: // what comes late was carried by its successors
+		if size := f.protect(p); size > 0 {
+			payload, pt = f.scratch[:size], f.line.REDPT
+		}
 	}
 	if out > f.out {
 		f.out, f.marker = out, s.marker
@@ -98,7 +102,7 @@ func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, [
 	f.stats.Octets += uint32(len(payload))
 
 	h := f.head.forMedia(!f.line.Video && p.HasLevel, p.Level, p.Voice)
-	h.SequenceNumber, h.Timestamp, h.Marker = uint16(out), s.ts, s.marker
+	h.SequenceNumber, h.Timestamp, h.Marker, h.PayloadType = uint16(out), s.ts, s.marker, pt
 	return h, payload, true
 }
 

@@ -79,7 +79,7 @@ func (p *Peer) newConnection() (*webrtc.PeerConnection, error) {
 // mediaEngine knows the room's codecs and no more: Pion's cost per m-line grows with
 // the list. Pion uses the payload types of the offer instead of these.
 func mediaEngine() (*webrtc.MediaEngine, error) {
-	const vp8, rtx, opus = 96, 97, 111
+	const vp8, rtx, opus, red = 96, 97, 111, 63
 	twcc := webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}
 	me := &webrtc.MediaEngine{}
 	for _, c := range []struct {
@@ -96,6 +96,10 @@ func mediaEngine() (*webrtc.MediaEngine, error) {
 		// No nack for Opus: without an rtx stream a resend would repeat an SRTP nonce.
 		{webrtc.RTPCodecParameters{PayloadType: opus, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeOpus, ClockRate: opusClock, Channels: 2, RTCPFeedback: []webrtc.RTCPFeedback{twcc},
+		}}, webrtc.RTPCodecTypeAudio},
+		{webrtc.RTPCodecParameters{PayloadType: red, RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: mimeRED, ClockRate: opusClock, Channels: 2, SDPFmtpLine: fmt.Sprintf("%d/%d", opus, opus),
+			RTCPFeedback: []webrtc.RTCPFeedback{twcc},
 		}}, webrtc.RTPCodecTypeAudio},
 	} {
 		if err := me.RegisterCodec(c.RTPCodecParameters, c.kind); err != nil {

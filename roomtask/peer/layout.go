@@ -26,6 +26,8 @@ type line struct {
 	mid string
 	role
 	codec, rtx uint8            // payload types; rtx 0 if not offered
+	red        uint8            // of Opus with redundancy (RFC 2198), 0 if not offered
+	redFirst   bool             // the client prefers it to plain Opus
 	ext        map[string]uint8 // of the extensions in extensions
 	rids       []string         // lowest layer first
 	ssrcs      []uint32
@@ -77,6 +79,9 @@ func (l *layout) published() []ingest.Line {
 		codecs := []ingest.Codec{codec}
 		if ln.rtx != 0 {
 			codecs = append(codecs, ingest.Codec{PT: ln.rtx, Name: "rtx", ClockRate: codec.ClockRate, RTXOf: ln.codec})
+		}
+		if ln.red != 0 {
+			codecs = append(codecs, ingest.Codec{PT: ln.red, Name: "red", ClockRate: codec.ClockRate})
 		}
 		out = append(out, ingest.Line{
 			Mid: mid, Kind: ln.kind, Rids: ln.rids, Codecs: codecs, Ext: ln.ext, SSRCs: ln.ssrcs, Groups: ln.groups,

@@ -78,6 +78,9 @@ func (ln *line) rewrite(m *sdp.MediaDescription, direction string) {
 	if ln.rtx != 0 {
 		types = append(types, strconv.Itoa(int(ln.rtx)))
 	}
+	if ln.red != 0 {
+		types = ln.withRED(types)
+	}
 	m.MediaName.Formats = types
 	attrs := append(transportOf(m),
 		sdp.Attribute{Key: "mid", Value: ln.mid}, sdp.Attribute{Key: direction}, sdp.Attribute{Key: "rtcp-mux"})
@@ -92,9 +95,12 @@ func (ln *line) rewrite(m *sdp.MediaDescription, direction string) {
 		}
 		pt, _, _ := strings.Cut(a.Value, " ")
 		// The fmtp of VP8 only says what the client would like to receive at most.
-		if pt == types[0] && (a.Key != "fmtp" || !ln.video) || pt == "*" || (ln.rtx != 0 && pt == types[1]) {
+		if pt == types[0] && (a.Key != "fmtp" || !ln.video) || pt == "*" || (len(types) > 1 && pt == types[1]) {
 			attrs = append(attrs, a)
 		}
+	}
+	if !ln.video {
+		attrs = withFEC(attrs, ln.codec)
 	}
 	if !ln.isSeat() {
 		attrs = append(attrs, keep(m.Attributes, "msid", "ssrc", "ssrc-group")...)

@@ -39,8 +39,8 @@ type checked struct {
 // it has begun to apply, so all that it might choke on is refused here.
 //
 // The rewritten SDP holds no candidates: the task answers checks and never starts
-// one towards an address that a client wrote down. It holds VP8 with its rtx, Opus,
-// and our header extensions only, and the transport's parameters once.
+// one towards an address that a client wrote down. It holds VP8 with its rtx, Opus
+// with its red, and our header extensions only, and the transport's parameters once.
 func checkOffer(o signal.Offer, known *layout) (*checked, *signal.Error) {
 	if len(o.SDP) > signal.MaxDataBytes || strings.Count(o.SDP, "\n") > signal.MaxSDPLines {
 		return nil, signal.Fault(signal.CodeTooLarge, "SDP over %d bytes or %d lines", signal.MaxDataBytes, signal.MaxSDPLines)
@@ -144,6 +144,9 @@ func (ln *line) read(m *sdp.MediaDescription) *signal.Error {
 	if ln.codec, ln.rtx = codecs(m, ln.video); ln.codec == 0 {
 		return refuse("m-line %s offers neither VP8 nor Opus as it should", ln.mid)
 	}
+	if !ln.video {
+		ln.red, ln.redFirst = redundant(m, ln.codec)
+	}
 	var fault *signal.Error
 	if ln.ext, fault = extmaps(m, ln.mid); fault != nil {
 		return fault
@@ -206,7 +209,7 @@ func (c *checked) consistent(known *layout) *signal.Error {
 		switch {
 		case ok && old.role != ln.role:
 			return refuse("m-line %s has changed its meaning", mid)
-		case ok && (old.codec != ln.codec || old.rtx != ln.rtx):
+		case ok && (old.codec != ln.codec || old.rtx != ln.rtx || old.red != ln.red):
 			return refuse("m-line %s has changed its payload types", mid)
 		case !all.add(ln):
 			return refuse("m-line %s uses a payload type or extension id otherwise than another m-line", mid)
@@ -228,7 +231,7 @@ type tables struct {
 	types map[uint8]string // payload type → what it is
 	ids   map[uint8]string // extension id → URI
 	uris  map[string]uint8
-	names [2][2]uint8 // the types in use, per audio/video: codec, rtx
+	names [2][3]uint8 // the types in use, per audio/video: codec, rtx, red
 }
 
 func (t *tables) add(ln line) bool {
@@ -236,7 +239,7 @@ func (t *tables) add(ln line) bool {
 	if ln.video {
 		i = 1
 	}
-	for j, pt := range []uint8{ln.codec, ln.rtx} {
+	for j, pt := range []uint8{ln.codec, ln.rtx, ln.red} {
 		if pt == 0 {
 			continue
 		}

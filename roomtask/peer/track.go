@@ -53,7 +53,7 @@ func (t *seatTrack) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameter
 			t.out.RTXSSRC, t.out.RTXPT = uint32(ctx.SSRCRetransmission()), t.line.rtx
 		}
 		if !t.line.video {
-			t.out.AudioLevelExt = t.line.ext[ingest.ExtAudioLevel]
+			t.out.AudioLevelExt, t.out.REDPT = t.line.ext[ingest.ExtAudioLevel], t.line.red
 		}
 		return codec, nil
 	}

@@ -329,6 +329,9 @@ func FuzzRED(f *testing.F) {
 		if size != len(b) {
 			t.Errorf("blocks cover %d of %d bytes", size, len(b))
 		}
+		if again := make([]byte, len(b)); WriteRED(again, blocks[:n]) != len(b) || !bytes.Equal(again, b) {
+			t.Errorf("written back as %x", again)
+		}
 	})
 }
 

@@ -148,5 +148,6 @@ func (s *Sender) onTWCC(p *rtcp.TransportLayerCC, now int64) {
 			}
 		}
 	}
+	s.acked.add(s.acks)
 	s.est.OnFeedback(now, s.acks)
 }

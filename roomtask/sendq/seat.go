@@ -149,11 +149,13 @@ func playable(src *ingest.Source) bool {
 func (s *Sender) decide(now int64) {
 	s.decideAt = now + decideEvery
 	s.demands, s.wanted = s.demands[:0], s.wanted[:0]
-	var audio int64
+	var audio, plain int64 // with redundancy, and without
 	for _, num := range s.seatNumbers() {
 		st := s.seats[num]
 		if st.audio != nil && st.a.Audio != nil {
-			audio += max(st.a.Audio.LayerInfo(0).Bps, minAudioBps)
+			bps := max(st.a.Audio.LayerInfo(0).Bps, minAudioBps)
+			plain += bps
+			audio += bps * int64(1+st.audio.f.RED())
 		}
 		if st.video == nil || st.a.Video == nil {
 			st.reason = ""
@@ -173,6 +175,9 @@ func (s *Sender) decide(now int64) {
 	budget := alloc.Unlimited
 	if e := s.est.Snapshot(now); e.State == bwe.Congested {
 		budget = e.Bps * 95 / 100
+	}
+	if s.audioShort = plain > budget; s.audioShort {
+		audio = plain
 	}
 	s.grants = alloc.Allocate(budget, audio, s.demands, s.grants)
 	for i, st := range s.wanted {

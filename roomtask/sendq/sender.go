@@ -26,6 +26,7 @@ type Out struct {
 	W             Writer
 	SSRC, RTXSSRC uint32 // RTXSSRC 0: no retransmission was negotiated
 	PT, RTXPT     uint8
+	REDPT         uint8 // of Opus with redundancy; 0 = not negotiated
 	ClockRate     uint32
 	Mid           string
 	MidExt        uint8 // ids of header extensions, 1 to 14; 0 = not negotiated
@@ -63,27 +64,30 @@ type Sender struct {
 	shown atomic.Pointer[state] // replaced by the goroutine, read by Snapshot
 
 	// owned by the goroutine
-	work     batch
-	next     int // of work.video, the first that is not sent yet
-	seats    map[int]*seat
-	lines    map[uint32]*line // by media SSRC and by RTX SSRC
-	all      []*line          // each line once
-	clocks   map[string]*forward.Clock
-	audioRTX []resend
-	videoRTX []resend
-	budget   rtxBudget
-	twcc     uint16 // last number used
-	est      bwe.Estimator
-	path     bwe.State // as logged last
-	acks     []bwe.Ack
-	rtt      int64 // ns, smoothed; 0 = unknown
-	lossSum  float64
-	lossPkts float64
-	lossAt   int64
-	decideAt int64
-	demands  []alloc.Demand
-	grants   []alloc.Grant
-	wanted   []*seat
+	work       batch
+	next       int // of work.video, the first that is not sent yet
+	seats      map[int]*seat
+	lines      map[uint32]*line // by media SSRC and by RTX SSRC
+	all        []*line          // each line once
+	clocks     map[string]*forward.Clock
+	audioRTX   []resend
+	videoRTX   []resend
+	budget     rtxBudget
+	twcc       uint16 // last number used
+	est        bwe.Estimator
+	path       bwe.State // as logged last
+	acks       []bwe.Ack
+	rtt        int64 // ns, smoothed; 0 = unknown
+	lossSum    float64
+	lossPkts   float64
+	lossAt     int64
+	acked      lossMeter
+	protectAt  int64
+	audioShort bool // the path has no room even for plain audio
+	decideAt   int64
+	demands    []alloc.Demand
+	grants     []alloc.Grant
+	wanted     []*seat
 }
 
 // New starts a Sender. The caller must Close it.
@@ -176,6 +180,7 @@ func (s *Sender) step(now int64) (more bool) {
 func (s *Sender) onTick(now int64) {
 	s.est.Tick(now)
 	s.reportLoss(now)
+	s.protect(now)
 	if e := s.est.Snapshot(now); e.State != s.path {
 		s.path = e.State
 		s.cfg.Log.Info("path changed", "state", e.State.String(), "bps", e.Bps, "loss", e.Loss, "queue_ms", e.Queue/ms)
@@ -219,6 +224,7 @@ type line struct {
 	loss     float64 // the receiver's last report, 0…1
 	lossBase uint32  // packets sent at that report
 	blocked  [maxLayers]int64
+	red      forward.REDPolicy // of an audio line
 }
 
 type lineOut struct {
@@ -238,7 +244,7 @@ func copyOf(o *Out, video bool) *lineOut {
 
 func (o *lineOut) line() forward.Line {
 	return forward.Line{
-		Video: o.video, SSRC: o.SSRC, RTXSSRC: o.RTXSSRC, PT: o.PT, RTXPT: o.RTXPT,
+		Video: o.video, SSRC: o.SSRC, RTXSSRC: o.RTXSSRC, PT: o.PT, RTXPT: o.RTXPT, REDPT: o.REDPT,
 		ClockRate: o.ClockRate, Mid: o.Mid, MidExt: o.MidExt, TWCCExt: o.TWCCExt,
 		AudioLevelExt: o.AudioLevelExt, CNAME: o.CNAME,
 	}

@@ -187,7 +187,7 @@ export function world() {
         this.tracks = tracks;
       }
     },
-    capabilities: () => ({ codecs: [{ mimeType: "video/VP8" }, { mimeType: "video/H264" }, { mimeType: "video/rtx" }, { mimeType: "audio/opus" }], headerExtensions: [] }),
+    capabilities: () => ({ codecs: [{ mimeType: "video/VP8" }, { mimeType: "video/H264" }, { mimeType: "video/rtx" }, { mimeType: "audio/opus" }, { mimeType: "audio/red" }, { mimeType: "audio/G722" }], headerExtensions: [] }),
     now: () => clock.time,
     setTimeout: (/** @type {() => void} */ fn, /** @type {number} */ ms) => clock.set(fn, ms),
     clearTimeout: (/** @type {number} */ id) => clock.clear(id),
