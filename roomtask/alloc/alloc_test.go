@@ -10,9 +10,9 @@ import (
 
 func simulcast(active ...bool) []Layer {
 	l := []Layer{
-		{Width: 320, Height: 180, Bps: 150_000},
-		{Width: 640, Height: 360, Bps: 500_000},
-		{Width: 1280, Height: 720, Bps: 1_700_000},
+		{Width: 320, Height: 180, Bps: [MaxTemporal]int64{150_000}},
+		{Width: 640, Height: 360, Bps: [MaxTemporal]int64{500_000}},
+		{Width: 1280, Height: 720, Bps: [MaxTemporal]int64{1_700_000}},
 	}
 	for i := range l {
 		l[i].Active = len(active) == 0 || active[i]
@@ -67,52 +67,22 @@ func TestLayerFor(t *testing.T) {
 	}
 }
 
-func TestAllocate(t *testing.T) {
-	big := func(c Class) Demand { return Demand{c, simulcast(), 1280, 720} }
-	for _, c := range []struct {
-		name          string
-		budget, audio int64
-		demands       []Demand
-		want          []Grant
-	}{
-		{"no limit: by size alone", Unlimited, 1e9, []Demand{big(Other), {Other, simulcast(), 320, 180}, {Screen, simulcast(), 0, 0}, {Speaker, simulcast(false, false, false), 640, 360}},
-			[]Grant{{Layer: 2}, {Layer: 0}, {None, ReasonHidden}, {None, ReasonMuted}}},
-		{"exactly the minimum", 150_000, 0, []Demand{big(Other)}, []Grant{{Layer: 0}}},
-		{"one bit short", 149_999, 0, []Demand{big(Other)}, []Grant{{None, ReasonBandwidth}}},
-		{"audio is paid first", 150_000, 1, []Demand{big(Other)}, []Grant{{None, ReasonBandwidth}}},
-		{"audio alone does not fit", 10_000, 80_000, []Demand{big(Screen)}, []Grant{{None, ReasonBandwidth}}},
-		{"the screen before a face, whatever the order", 200_000, 0, []Demand{big(Other), big(Screen)},
-			[]Grant{{None, ReasonBandwidth}, {Layer: 0}}},
-		{"every minimum before any raise", 320_000, 0, []Demand{big(Speaker), big(Other)}, []Grant{{Layer: 0}, {Layer: 0}}},
-		{"the speaker is raised first", 150_000 + 500_000, 0, []Demand{big(Other), big(Speaker)}, []Grant{{Layer: 0}, {Layer: 1}}},
-		{"raises are shared within a class", 1_000_000, 0, []Demand{big(Other), big(Other)}, []Grant{{Layer: 1}, {Layer: 1}}},
-		{"a class that lacks a minimum pauses the one below", 310_000, 0,
-			[]Demand{big(Speaker), big(Speaker), big(Speaker), big(Other)},
-			[]Grant{{Layer: 0}, {Layer: 0}, {None, ReasonBandwidth}, {None, ReasonBandwidth}}},
-		{"an inactive layer is stepped over", 1_700_000, 0, []Demand{{Other, simulcast(true, false, true), 1280, 720}}, []Grant{{Layer: 2}}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if diff := cmp.Diff(c.want, Allocate(c.budget, c.audio, c.demands, nil)); diff != "" {
-				t.Errorf("grants (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-// TestAllocateHolds checks what must be true for any demands: the budget is kept, a
+// TestFirstGrantsHold checks what must be true for any demands: the budget is kept, a
 // grant is an active layer no larger than wanted, a reason is given exactly when
 // there is none, nothing is raised while something as important lacks its minimum,
-// and the answer does not depend on anything but the arguments.
-func TestAllocateHolds(t *testing.T) {
+// and the answer does not depend on anything but the calls.
+func TestFirstGrantsHold(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 11))
 	for round := range 1500 {
-		demands := randomDemands(r)
-		budget, audio := r.Int64N(8_000_000), r.Int64N(300_000)
-		got := Allocate(budget, audio, demands, nil)
-		if err := checkGrants(budget, audio, demands, got); err != nil {
-			t.Fatalf("round %d: budget %d, audio %d, demands %+v\ngrants %+v: %v", round, budget, audio, demands, got, err)
+		in := Input{Estimate: r.Int64N(8_000_000), Demands: randomDemands(r)}
+		in.Audio.Bps = r.Int64N(300_000)
+		in.Audio.Top = in.Audio.Bps / 2
+		var a, b Allocator
+		got := a.Allocate(second, &in)
+		if err := checkGrants(&in, got); err != nil {
+			t.Fatalf("round %d: %+v\n%+v: %v", round, in, got, err)
 		}
-		if diff := cmp.Diff(got, Allocate(budget, audio, demands, nil)); diff != "" {
+		if diff := cmp.Diff(got, b.Allocate(second, &in)); diff != "" {
 			t.Fatalf("round %d: second answer differs: %s", round, diff)
 		}
 	}
@@ -123,23 +93,27 @@ func randomDemands(r *rand.Rand) []Demand {
 	for i := range demands {
 		layers := make([]Layer, 1+r.IntN(3))
 		for j := range layers {
-			layers[j] = Layer{Active: r.IntN(4) > 0, Width: 160 << j, Height: 90 << j, Bps: int64(100_000*(j+1)*(j+1)) + r.Int64N(50_000)}
+			layers[j] = Layer{Active: r.IntN(4) > 0, Width: 160 << j, Height: 90 << j, TIDs: r.IntN(5)}
+			layers[j].Bps[layers[j].tids()-1] = int64(100_000*(j+1)*(j+1)) + r.Int64N(50_000)
 		}
-		demands[i] = Demand{Class: Class(r.IntN(int(numClasses))), Layers: layers, Width: r.IntN(1300), Height: r.IntN(800)}
+		demands[i] = Demand{ID: int64(i), Class: Class(r.IntN(int(numClasses))), Layers: layers, Width: r.IntN(1300), Height: r.IntN(800)}
 	}
 	return demands
 }
 
-func checkGrants(budget, audio int64, demands []Demand, got []Grant) error {
-	var cost int64
+func checkGrants(in *Input, res Result) error {
+	cost := in.Audio.bps(res.Audio)
 	short := numClasses
-	for i, g := range got {
-		d := demands[i]
+	for i, g := range res.Grants {
+		d := in.Demands[i]
 		wanted := LayerFor(d.Layers, d.Width, d.Height)
 		if g.Layer != None {
-			cost += Bps(d.Layers, g.Layer)
+			cost += Bps(d.Layers, g.Layer, g.TID)
 			if !d.Layers[g.Layer].Active || g.Layer > wanted {
 				return fmt.Errorf("demand %d: layer %d, wanted %d", i, g.Layer, wanted)
+			}
+			if res.Audio != AudioFull {
+				return fmt.Errorf("demand %d is sent while audio is cut short", i)
 			}
 		}
 		if (g.Layer == None) != (g.Reason != "") {
@@ -149,15 +123,18 @@ func checkGrants(budget, audio int64, demands []Demand, got []Grant) error {
 			short = min(short, d.Class)
 		}
 	}
-	if cost > max(0, budget-audio) {
-		return fmt.Errorf("cost %d over budget", cost)
+	if cost > max(budget(in.Estimate), in.Audio.Top) || cost != res.UsedBps {
+		return fmt.Errorf("cost %d of %d, said to be %d", cost, budget(in.Estimate), res.UsedBps)
 	}
-	for i, g := range got {
+	for i, g := range res.Grants {
 		if g.Layer == None {
 			continue
 		}
-		if c := demands[i].Class; c > short || (c == short && g.Layer > lowest(demands[i].Layers)) {
-			return fmt.Errorf("demand %d of class %d has layer %d while class %d lacks a minimum", i, c, g.Layer, short)
+		d := in.Demands[i]
+		low := nextActive(d.Layers, None)
+		raised := g.Layer > low || (g.TID > 0 && d.Layers[low].tids() > 1)
+		if d.Class > short || (d.Class == short && raised) {
+			return fmt.Errorf("demand %d of class %d has layer %d while class %d lacks a minimum", i, d.Class, g.Layer, short)
 		}
 	}
 	return nil

@@ -14,7 +14,7 @@ const (
 	numClasses
 )
 
-// Unlimited is the budget of a path that shows no sign of congestion.
+// Unlimited is the estimate of a path of which no limit is known.
 const Unlimited int64 = math.MaxInt64
 
 // Reasons why a video is not sent. They are those of signal.Seat.Paused.
@@ -26,6 +26,9 @@ const (
 
 // Demand is one video that a viewer wants to see.
 type Demand struct {
+	// ID tells from one call to the next which demand this is. A seat that gets another
+	// occupant is another demand.
+	ID            int64
 	Class         Class
 	Layers        []Layer
 	Width, Height int // as shown, 0×0 = hidden
@@ -34,104 +37,237 @@ type Demand struct {
 // Grant answers one Demand. Reason is set exactly when Layer is None.
 type Grant struct {
 	Layer  int
+	TID    int // highest temporal layer; MaxTemporal−1 = all there may be
 	Reason string
+	Want   int // the layer that the view asks for and the source has, None = hidden or muted
 }
 
-// Allocate divides budget, in bits per second, over the demands, whose order matters
-// within a class. Audio is paid first, and never paused: audio is its rate. Then each
-// video gets its smallest active layer, in the order of the classes; the first that
-// does not fit pauses the whole class below it, so that a face never takes what the
-// screen needs. What is left raises them in the same order, one layer at a time and
-// each in turn, up to the layer that its view asks for.
+// Audio is what all the viewer's audio costs, in bits per second. It is paid before any
+// video.
+type Audio struct {
+	Bps int64 // all lines, once
+	RED int64 // what redundancy adds where loss asks for it
+	Top int64 // the loudest speakers alone, once
+}
+
+// AudioMode is how much of the audio is sent.
+type AudioMode int8
+
+// The modes, from the best.
+const (
+	AudioFull    AudioMode = iota // all lines, with redundancy where it is wanted
+	AudioNoRED                    // all lines, once
+	AudioTop                      // the loudest speakers alone, once
+	numAudioMode = iota
+)
+
+func (m AudioMode) String() string { return [...]string{"full", "no_red", "top"}[m] }
+
+// bps is what a mode costs.
+func (a *Audio) bps(m AudioMode) int64 {
+	switch m {
+	case AudioFull:
+		return a.Bps + a.RED
+	case AudioNoRED:
+		return a.Bps
+	}
+	return min(a.Top, a.Bps)
+}
+
+// Input is all that a decision rests on. The order of Demands matters within a class.
+type Input struct {
+	Estimate int64 // bits per second that the path carries; Unlimited = no limit is known
+	Audio    Audio
+	Demands  []Demand
+}
+
+// Result is a decision. Grants has one for each demand, in their order, and is valid until
+// the next call.
+type Result struct {
+	Grants []Grant
+	Audio  AudioMode
+	// UsedBps is what the grants and the audio cost; StepBps the estimate that would allow
+	// the next step up, 0 if there is none to take; WantBps the estimate that would allow
+	// all that is wanted. In bits per second.
+	UsedBps, StepBps, WantBps int64
+}
+
+const (
+	// Of the estimate, 5 % are for what is counted nowhere: reports, retransmissions.
+	budgetNum, budgetDen = 95, 100
+	// A step up needs this share of the budget to be free beyond its cost: rates vary by
+	// 5 %, and estimates too.
+	headroomNum, headroomDen = 115, 100
+)
+
+// budget is what of an estimate may be spent, estimateFor the reverse with headroom.
+func budget(estimate int64) int64 { return estimate / budgetDen * budgetNum }
+
+func estimateFor(cost int64) int64 {
+	return (cost*headroomNum/headroomDen)*budgetDen/budgetNum + budgetDen
+}
+
+// Allocator divides what a viewer's path carries over what the viewer wants. It remembers
+// what it granted, so that it can be slow to raise. The zero value is ready; it belongs to
+// one goroutine.
+type Allocator struct {
+	held, before []held // what each demand has, in the demands' order; before is the list to write next
+	grants       []Grant
+	audio        audioState
+	patience     patience
+}
+
+// held is what is known of one demand from call to call.
+type held struct {
+	id         int64
+	class      Class
+	want       int   // layer
+	layer, tid int   // granted; layer None = nothing
+	freshUntil int64 // until then it may rise without waiting; 0 = it may not
+}
+
+// has says that the rung is not above what is held.
+func (h *held) has(layer, tid int) bool {
+	return layer < h.layer || (layer == h.layer && tid <= h.tid)
+}
+
+// Allocate decides at now, in ns.
 //
-// The grants never cost more than budget−audio together. grants is reused if it is
-// large enough.
-func Allocate(budget, audio int64, demands []Demand, grants []Grant) []Grant {
-	grants = grants[:0]
+// Audio is paid first. Then each video gets its smallest active layer, in the order of the
+// classes; the first that does not fit pauses the whole class below it, so that a face
+// never takes what the screen needs. What is left raises them in the same order, one step
+// at a time and each in turn, up to what its view asks for: cameras to 15 pictures a
+// second, then in size, then in pictures; screens in size first.
+//
+// What does not fit goes at once. What was not granted at the last call is granted if it
+// leaves headroom, has done so for a while, and no such step has failed shortly before. A
+// video that has just come, or that is shown larger than before, need not wait.
+//
+// The grants and the audio never cost more than the estimate, unless it is less than the
+// loudest speakers cost, who are always sent.
+func (a *Allocator) Allocate(now int64, in *Input) Result {
+	a.match(now, in.Demands)
+	var r Result
+	if in.Estimate == Unlimited {
+		a.audio, a.patience = audioState{}, patience{}
+		r.UsedBps = in.Audio.bps(AudioFull) + a.grantAll(in.Demands)
+		r.Grants = a.grants
+		return r
+	}
+	f := filling{budget: budget(in.Estimate), demands: in.Demands, held: a.held}
+	r.Audio = a.audio.choose(now, f.budget, &in.Audio)
+	f.audio, f.silent = in.Audio.bps(r.Audio), r.Audio != AudioFull
+	a.grants = f.run(a.grants, 0)
+	if f.fell && !f.fresh {
+		a.patience.fell(now)
+	}
+	if a.patience.may(now, f.waiting, f.budget) {
+		a.grants = f.run(a.grants, 1)
+		a.patience.took(now, f.up)
+	}
+	a.keep()
+	r.Grants, r.UsedBps = a.grants, f.used
+	r.WantBps = estimateFor(in.Audio.bps(AudioFull) + a.wanted(in.Demands))
+	switch {
+	case r.Audio != AudioFull:
+		r.StepBps = estimateFor(in.Audio.bps(r.Audio - 1))
+	case f.next > 0:
+		r.StepBps = max(estimateFor(f.next), a.patience.worth(now))
+	}
+	return r
+}
+
+// match makes held what is known of the present demands, and no more than they want.
+func (a *Allocator) match(now int64, demands []Demand) {
+	old := a.held
+	a.held, a.before = a.before[:0], old
 	for i := range demands {
-		grants = append(grants, want(&demands[i]))
+		d := &demands[i]
+		h := find(old, d.ID, i)
+		if now >= h.freshUntil {
+			h.freshUntil = 0
+		}
+		want := None
+		if d.Width > 0 || d.Height > 0 {
+			want = LayerFor(d.Layers, d.Width, d.Height)
+		}
+		if want > h.want || d.Class < h.class {
+			h.freshUntil = now + freshTime
+		}
+		h.id, h.class, h.want = d.ID, d.Class, want
+		h.clamp(d.Layers)
+		a.held = append(a.held, h)
 	}
-	if budget == Unlimited {
-		return grants
-	}
-	wants := make([]int, len(demands))
-	for i := range grants {
-		wants[i] = grants[i].Layer
-	}
-	left := giveMinimum(max(0, budget-audio), demands, wants, grants)
-	for c := Class(0); c < numClasses; c++ {
-		left = raise(left, c, demands, wants, grants)
-	}
-	return grants
 }
 
-// want is what d would be granted without a limit.
-func want(d *Demand) Grant {
-	if d.Width <= 0 && d.Height <= 0 {
-		return Grant{None, ReasonHidden}
+// find looks for id, which mostly is where it was.
+func find(hs []held, id int64, hint int) held {
+	if hint < len(hs) && hs[hint].id == id {
+		return hs[hint]
 	}
-	l := LayerFor(d.Layers, d.Width, d.Height)
-	if l == None {
-		return Grant{None, ReasonMuted}
-	}
-	return Grant{Layer: l}
-}
-
-// giveMinimum sets the grants to the smallest layers that fit and returns what is left.
-func giveMinimum(left int64, demands []Demand, wants []int, grants []Grant) int64 {
-	short := false
-	for c := Class(0); c < numClasses; c++ {
-		above := short
-		for i := range demands {
-			if demands[i].Class != c || wants[i] == None {
-				continue
-			}
-			low := lowest(demands[i].Layers)
-			cost := Bps(demands[i].Layers, low)
-			if above || cost > left {
-				grants[i] = Grant{None, ReasonBandwidth}
-				short = true
-				continue
-			}
-			grants[i].Layer = low
-			left -= cost
+	for i := range hs {
+		if hs[i].id == id {
+			return hs[i]
 		}
 	}
-	return left
+	return held{want: None, layer: None, class: numClasses}
 }
 
-// raise lifts the grants of one class in turn, while it can, and returns what is left.
-// Nothing is raised behind a video of the same or a higher class that could not get
-// even its minimum.
-func raise(left int64, c Class, demands []Demand, wants []int, grants []Grant) int64 {
+// clamp lowers what is held to what there is and what is wanted.
+func (h *held) clamp(layers []Layer) {
+	if h.layer > h.want {
+		h.layer, h.tid = h.want, MaxTemporal-1
+	}
+	for h.layer >= 0 && !layers[h.layer].Active {
+		h.layer, h.tid = h.layer-1, MaxTemporal-1
+	}
+	if h.layer >= 0 {
+		h.tid = min(h.tid, layers[h.layer].tids()-1)
+	}
+}
+
+// keep remembers the grants. What falls is not fresh any more: it had its chance.
+func (a *Allocator) keep() {
+	for i := range a.grants {
+		g, h := &a.grants[i], &a.held[i]
+		if g.Layer < h.layer || (g.Layer == h.layer && g.TID < h.tid) {
+			h.freshUntil = 0
+		}
+		h.layer, h.tid = g.Layer, g.TID
+	}
+}
+
+// grantAll grants what is wanted, and returns its cost.
+func (a *Allocator) grantAll(demands []Demand) (cost int64) {
+	a.grants = a.grants[:0]
 	for i := range demands {
-		if demands[i].Class <= c && grants[i].Reason == ReasonBandwidth {
-			return left
+		h := &a.held[i]
+		h.layer, h.tid = h.want, MaxTemporal-1
+		a.grants = append(a.grants, Grant{h.want, MaxTemporal - 1, withheld(&demands[i], h), h.want})
+		if h.want != None {
+			cost += Bps(demands[i].Layers, h.want, h.tid)
 		}
 	}
-	for moved := true; moved; {
-		moved = false
-		for i := range demands {
-			d := &demands[i]
-			if d.Class != c || grants[i].Layer == None || grants[i].Layer >= wants[i] {
-				continue
-			}
-			next := nextActive(d.Layers, grants[i].Layer)
-			more := Bps(d.Layers, next) - Bps(d.Layers, grants[i].Layer)
-			if more > left {
-				continue
-			}
-			grants[i].Layer, left, moved = next, left-more, true
-		}
-	}
-	return left
+	return cost
 }
 
-func lowest(layers []Layer) int { return nextActive(layers, None) }
-
-// nextActive is the next active layer above i. The caller knows that there is one.
-func nextActive(layers []Layer, i int) int {
-	for i++; i < len(layers)-1 && !layers[i].Active; i++ {
+// wanted is the cost of all that is wanted.
+func (a *Allocator) wanted(demands []Demand) (cost int64) {
+	for i := range demands {
+		if w := a.held[i].want; w != None {
+			cost += Bps(demands[i].Layers, w, MaxTemporal-1)
+		}
 	}
-	return i
+	return cost
+}
+
+// withheld is why nothing is wanted, if so.
+func withheld(d *Demand, h *held) string {
+	switch {
+	case h.want != None:
+		return ""
+	case d.Width <= 0 && d.Height <= 0:
+		return ReasonHidden
+	}
+	return ReasonMuted
 }

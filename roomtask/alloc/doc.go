@@ -1,7 +1,9 @@
-// Package alloc decides which simulcast layer of each source a viewer is sent: by the
-// size at which it is shown, and, when the path is congested, by the bits there are.
+// Package alloc decides what one viewer is sent of all that it wants to see: which
+// simulcast and temporal layer of each source, by the size at which it is shown and by
+// the bits that its path carries, and how much of the audio when even that is too much.
 //
-// It owns two pure functions: LayerFor (layer.go; read it first) and Allocate
-// (allocate.go). sendq calls both at its ticks. It must do no I/O, read no clock and
-// keep no state: the same arguments give the same answer.
+// It owns LayerFor (layer.go; read it first), and the Allocator (allocate.go: what it is
+// asked and answers; fill.go: how bits are divided; patience.go: when it may go up). Each
+// sendq.Sender has one Allocator and calls it at its ticks. The package must do no I/O and
+// read no clock: the same calls give the same answers.
 package alloc

@@ -1,11 +1,18 @@
 package alloc
 
+// MaxTemporal is the number of temporal layers that can be told apart.
+const MaxTemporal = 4
+
 // Layer is the state of one simulcast layer, as ingest measures it. A source lists
 // its layers from the smallest; one without simulcast has one.
 type Layer struct {
 	Active        bool // packets are coming
 	Width, Height int  // of its last keyframe, in pixels; 0 = not known yet
-	Bps           int64
+	TIDs          int  // temporal layers in it; 0 and 1 both mean that none can be left out
+	FPS           int  // pictures per second with all of them; 0 = not known
+	// Bps[t] is the rate with the temporal layers up to t, in bits per second; the last
+	// that exists is that of the whole layer. 0 = not measured yet.
+	Bps [MaxTemporal]int64
 }
 
 // coverage is the part of the wanted size from which on a layer is large enough: at
@@ -72,12 +79,37 @@ func scale(v, by int) int {
 	return v << by
 }
 
-// Bps is the rate of layer i in bits per second: as measured, or before there is a
-// measurement a typical one for its size.
-func Bps(layers []Layer, i int) int64 {
-	if b := layers[i].Bps; b > 0 {
+// temporalShare is the part of a layer's rate, in per cent, that its temporal layers up
+// to an index take, by how many there are: as libwebrtc divides it for VP8.
+var temporalShare = [MaxTemporal + 1][MaxTemporal]int64{
+	{100}, {100}, {60, 100}, {40, 60, 100}, {25, 40, 60, 100},
+}
+
+// tids is the number of temporal layers of l, at least 1.
+func (l *Layer) tids() int { return max(1, min(l.TIDs, MaxTemporal)) }
+
+// fps is the rate of pictures with the temporal layers up to tid: each doubles it.
+func (l *Layer) fps(tid int) int {
+	full := l.FPS
+	if full <= 0 {
+		full = 30
+	}
+	return full >> (l.tids() - 1 - tid)
+}
+
+// Bps is the rate of layer i with its temporal layers up to tid, in bits per second: as
+// measured, or before there is a measurement a typical one for its size.
+func Bps(layers []Layer, i, tid int) int64 {
+	l := &layers[i]
+	n := l.tids()
+	tid = min(max(tid, 0), n-1)
+	whole := l.Bps[n-1]
+	if whole <= 0 {
+		w, h := sizeOf(layers, i)
+		whole = int64(w) * int64(h) * 2 // 0.07 bit per pixel at 30 frames/s: 720p ≈ 1.8 Mbit/s
+	}
+	if b := l.Bps[tid]; b > 0 && b <= whole {
 		return b
 	}
-	w, h := sizeOf(layers, i)
-	return int64(w) * int64(h) * 2 // 0.07 bit per pixel at 30 frames/s: 720p ≈ 1.8 Mbit/s
+	return whole * temporalShare[n][tid] / 100
 }

@@ -2,25 +2,29 @@
 // what the receiver says about it.
 //
 // It is pure: the clock and the network are arguments, and one goroutine (its
-// sendq.Sender's) calls it. What it does: it counts what arrives (transport-wide
-// feedback), notices congestion by loss or by a standing queue, cuts to what really
-// arrived, and lets the estimate grow slowly while all is well. What it does not do:
-// it looks for no trend in single delays, sends no probes, and so cannot know of room
-// that was never used. Therefore Snapshot says Clear, meaning that nothing should be
-// capped, until there is a clear sign of congestion, and again when the path has been
-// quiet long enough; each failed return makes that time longer.
+// sendq.Sender's) calls it, in this way:
+//
+//   - OnSent or OnSentPlain for each packet as it leaves, with the probe it belongs to;
+//   - OnFeedback, OnLoss and OnRTT for what the receiver reports;
+//   - Tick every 20 to 200 ms, and after it Snapshot, whose Bps is to be kept to in any
+//     state, and NextProbe, with the rates that the owner could make use of. It sends the
+//     probe that it is told of, calls ProbeSent, and asks again at the next Tick.
+//
+// The owner is told a Bps of 0, no limit, as long as nothing is known that could limit it.
 package bwe
 
-// State says whether the estimate is to be kept to.
+// State says what the estimate rests on, for those who watch. It changes nothing in
+// how Snapshot.Bps is to be used.
 type State int8
 
 // The states.
 const (
-	Clear     State = iota // no cap: the estimate is only informative
-	Congested              // keep to Bps
+	Clear     State = iota // the path carries what is sent
+	Congested              // a queue grows or packets are lost: less is sent
+	Stalled                // the receiver reads or reports in bursts: its delays prove nothing
 )
 
-func (s State) String() string { return [...]string{"clear", "congested"}[s] }
+func (s State) String() string { return [...]string{"clear", "congested", "stalled"}[s] }
 
 const (
 	ms     = int64(1e6)
@@ -54,14 +58,27 @@ type Ack struct {
 	Arrival  int64 // ns, when Received
 }
 
+// Probe is a run of packets to send at rate Bps, one after the other: media as far as
+// there is any, else retransmissions or padding, of Size bytes or less, until Packets of
+// them have left. Bytes is their sum if all have that size. Each is told to OnSent with ID.
+type Probe struct {
+	ID      int32 // never 0
+	Bps     int64
+	Packets int
+	Size    int
+	Bytes   int
+}
+
 // Snapshot is the estimator's view of the path.
 type Snapshot struct {
 	State    State
-	Bps      int64   // 0 = not known; bits per second
+	Bps      int64   // what may be sent in all, bits per second; 0 = no limit is known
 	AckedBps int64   // what arrived in the last second
 	SentBps  int64   // what was sent in the last second
 	Loss     float64 // in the last second, 0…1
+	RTT      int64   // smoothed, ns; 0 = not known
 	Queue    int64   // standing delay above the smallest known, ns
+	Idle     bool    // much less is sent than Bps: the estimate rests, only probes raise it
 }
 
 type sentInfo struct {
@@ -91,10 +108,12 @@ type Estimator struct {
 	badAt    int64 // last sign of congestion
 	tickAt   int64
 	returnAt int64 // quiet time after which the state is Clear again
+	rtt      int64
 }
 
-// OnSent notes a packet that carries transport-wide number seq; size is in bytes.
-func (e *Estimator) OnSent(seq uint16, size int, now int64) {
+// OnSent notes a packet that carries transport-wide number seq; size is in bytes, and
+// probe the ID of the probe that it is part of, 0 for none.
+func (e *Estimator) OnSent(seq uint16, size int, now int64, _ int32) {
 	e.history[seq%historySize] = sentInfo{seq, int32(size), now}
 	e.sent.add(now, int64(size))
 }
@@ -145,6 +164,23 @@ func (e *Estimator) OnLoss(now int64, fraction uint8) {
 	e.loss += (float64(fraction)/256 - e.loss) / 2
 	e.judge(now, true)
 }
+
+// OnRTT takes in a round trip time that a receiver report shows (RFC 3550 §6.4.1).
+func (e *Estimator) OnRTT(_, rtt int64) {
+	if e.rtt == 0 {
+		e.rtt = rtt
+	}
+	e.rtt += (rtt - e.rtt) / 8
+}
+
+// NextProbe returns the probe to send now, if any. step is the rate at which the owner
+// could take its next step (alloc.Result.StepBps), want that at which it could send all
+// that is asked of it (alloc.Result.WantBps), in bits per second; a step of 0 asks for none.
+func (e *Estimator) NextProbe(_, _, _ int64) (Probe, bool) { return Probe{}, false }
+
+// ProbeSent says that the last packet of a probe has left, or that the owner gave it
+// up: what is told of it later is judged as far as it goes.
+func (e *Estimator) ProbeSent(_ int32, _ int64) {}
 
 func (e *Estimator) noteDelay(now, d int64) {
 	switch {
@@ -231,12 +267,17 @@ func (e *Estimator) Tick(now int64) {
 
 // Snapshot returns the present view.
 func (e *Estimator) Snapshot(now int64) Snapshot {
+	bps := e.bps
+	if e.state == Clear {
+		bps = 0
+	}
 	return Snapshot{
 		State:    e.state,
-		Bps:      e.bps,
+		Bps:      bps,
 		AckedBps: e.acked.bps(now),
 		SentBps:  e.sent.bps(now),
 		Loss:     e.loss,
+		RTT:      e.rtt,
 		Queue:    e.queue,
 	}
 }

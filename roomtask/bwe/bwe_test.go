@@ -42,7 +42,7 @@ func drive(e *Estimator, l *link, seq *uint16, start, dur, demand int64) (conges
 		}
 		for credit += bps * 5 * ms / second / 8; credit >= size; credit -= size {
 			*seq++
-			e.OnSent(*seq, size, now)
+			e.OnSent(*seq, size, now, 0)
 			arrival, ok := l.send(now, size)
 			acks = append(acks, Ack{*seq, ok, arrival + clockOffset})
 		}
@@ -127,7 +127,7 @@ func TestRecovers(t *testing.T) {
 func TestLossReportsAlone(t *testing.T) {
 	var e Estimator
 	for now := second; now < 6*second; now += 10 * ms {
-		e.OnSent(uint16(now/ms), 1250, now) // 1 Mbit/s
+		e.OnSent(uint16(now/ms), 1250, now, 0) // 1 Mbit/s
 		if now%second == 0 {
 			e.OnLoss(now, 64) // 25 %
 		}
@@ -149,7 +149,7 @@ func TestIgnoresForgedFeedback(t *testing.T) {
 	if s := e.Snapshot(second); s.State != Clear || s.AckedBps != 0 || s.Loss != 0 {
 		t.Errorf("feedback about packets that were never sent: %+v", s)
 	}
-	e.OnSent(7, 1000, second)
+	e.OnSent(7, 1000, second, 0)
 	for range 5 {
 		e.OnFeedback(second, []Ack{{Seq: 7, Received: true, Arrival: 5}})
 	}
@@ -178,7 +178,7 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 		for i := range acks {
 			seq++
 			now += ms
-			e.OnSent(seq, 1200, now)
+			e.OnSent(seq, 1200, now, 0)
 			acks[i] = Ack{seq, true, now}
 		}
 		e.OnFeedback(now, acks)

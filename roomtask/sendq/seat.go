@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"mayfly/roomtask/alloc"
-	"mayfly/roomtask/bwe"
 	"mayfly/roomtask/forward"
 	"mayfly/roomtask/ingest"
 	"mayfly/shared/signal"
@@ -169,19 +168,17 @@ func (s *Sender) decide(now int64) {
 			st.video.f.Close()
 			continue
 		}
-		s.demands = append(s.demands, s.demand(st, now))
+		s.demands = append(s.demands, s.demand(num, st, now))
 		s.wanted = append(s.wanted, st)
 	}
-	budget := alloc.Unlimited
-	if e := s.est.Snapshot(now); e.State == bwe.Congested {
-		budget = e.Bps * 95 / 100
+	in := alloc.Input{Estimate: alloc.Unlimited, Audio: alloc.Audio{Bps: plain, RED: audio - plain, Top: plain}, Demands: s.demands}
+	if e := s.est.Snapshot(now); e.Bps > 0 {
+		in.Estimate = e.Bps
 	}
-	if s.audioShort = plain > budget; s.audioShort {
-		audio = plain
-	}
-	s.grants = alloc.Allocate(budget, audio, s.demands, s.grants)
+	r := s.alloc.Allocate(now, &in)
+	s.audioShort = r.Audio == alloc.AudioTop
 	for i, st := range s.wanted {
-		s.grant(st, s.grants[i], now)
+		s.grant(st, r.Grants[i], now)
 	}
 	s.show(now)
 }
@@ -199,13 +196,13 @@ func (s *Sender) seatNumbers() []int {
 }
 
 // demand describes a seat's video to the allocator.
-func (s *Sender) demand(st *seat, now int64) alloc.Demand {
+func (s *Sender) demand(num int, st *seat, now int64) alloc.Demand {
 	src := st.a.Video
 	st.layers = st.layers[:0]
 	others := false
 	for i := range min(src.LayerCount(), maxLayers) {
 		info := src.LayerInfo(i)
-		st.layers = append(st.layers, alloc.Layer{Active: info.Active, Width: info.Width, Height: info.Height, Bps: info.Bps})
+		st.layers = append(st.layers, alloc.Layer{Active: info.Active, Width: info.Width, Height: info.Height, Bps: [alloc.MaxTemporal]int64{info.Bps}})
 		others = others || (info.Active && now >= st.video.blocked[i])
 	}
 	if l, since := st.video.f.Waiting(); l >= 0 && l < maxLayers && now-since > patience && st.video.f.State() == forward.WaitKey {
@@ -216,7 +213,7 @@ func (s *Sender) demand(st *seat, now int64) alloc.Demand {
 			st.layers[i].Active = false
 		}
 	}
-	return alloc.Demand{Class: classOf(&st.a), Layers: st.layers, Width: st.a.Width, Height: st.a.Height}
+	return alloc.Demand{ID: int64(num), Class: classOf(&st.a), Layers: st.layers, Width: st.a.Width, Height: st.a.Height}
 }
 
 func classOf(a *Assignment) alloc.Class {

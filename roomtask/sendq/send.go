@@ -112,7 +112,7 @@ func (s *Sender) write(l *line, h *rtp.Header, payload []byte, k kind, now int64
 	}
 	if stamped {
 		s.twcc++
-		s.est.OnSent(s.twcc, n, now)
+		s.est.OnSent(s.twcc, n, now, 0)
 	} else {
 		s.est.OnSentPlain(n, now)
 	}

@@ -86,7 +86,7 @@ type Sender struct {
 	audioShort bool // the path has no room even for plain audio
 	decideAt   int64
 	demands    []alloc.Demand
-	grants     []alloc.Grant
+	alloc      alloc.Allocator
 	wanted     []*seat
 }
 
