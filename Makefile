@@ -33,7 +33,7 @@ e2e: build ## the calls in real Chromium and Firefox
 	@scripts/e2e.sh
 
 .PHONY: bench
-bench: ## local figures: POST, start, join; the packet path's cost
+bench: ## what a packet costs, against the obvious relay; POST, start, join (BENCH=cost|system)
 	@scripts/bench.sh
 
 .PHONY: vuln

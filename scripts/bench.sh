@@ -1,13 +1,24 @@
 #!/usr/bin/env bash
-# Local figures: the system's latencies, and the packet path's cost per packet.
+# Local figures: what a forwarded packet costs, against the obvious relay of the same
+# Pion version; the system's latencies. BENCH=cost or BENCH=system gives one of them;
+# COSTFLAGS go to the first (-short, -only 1x100,10x10, -profile out).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-MAYFLY_BENCH=1 go test -count=1 -v -run Figures ./test/bench | grep -E ' ms |FAIL|_test.go' 
-if command -v chromium >/dev/null && command -v node >/dev/null; then
-	make -s build
-	scripts/setup.sh node
-	scripts/netns.sh node test/e2e/join-bench.mjs
-else
-	echo "Chromium: join to decoded frame  no figure: chromium or node is missing"
+missed=0
+if [ "${BENCH:-cost}" = cost ]; then
+	go build -o bin/cost ./test/bench/cost
+	# shellcheck disable=SC2086 # several flags
+	bin/cost ${COSTFLAGS:-} || missed=1
 fi
-go test -run '^$' -bench . -benchmem -benchtime 1s ./roomtask/... 2>/dev/null | grep -E '^(Benchmark|pkg:)'
+if [ "${BENCH:-system}" = system ]; then
+	MAYFLY_BENCH=1 go test -count=1 -v -run Figures ./test/bench | grep -E ' ms |FAIL|_test.go'
+	if command -v chromium >/dev/null && command -v node >/dev/null; then
+		make -s build
+		scripts/setup.sh node
+		scripts/netns.sh node test/e2e/join-bench.mjs
+	else
+		echo "Chromium: join to decoded frame  no figure: chromium or node is missing"
+	fi
+	go test -run '^$' -bench . -benchmem -benchtime 1s ./roomtask/... 2>/dev/null | grep -E '^(Benchmark|pkg:)'
+fi
+exit "$missed"

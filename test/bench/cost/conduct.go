@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+type options struct {
+	short, search       bool
+	only, rows, profile string
+	repeat              int
+}
+
+// scenario is one size of room.
+type scenario struct {
+	name                    string
+	publishers, subscribers int
+	light                   bool
+	repeat                  int
+}
+
+// scenarios: the ones that a target is about run several times. With twenty-five
+// thousand packets a second and more, full receivers would saturate the generator.
+var scenarios = []scenario{
+	{name: "1x10", publishers: 1, subscribers: 10, repeat: 1},
+	{name: "1x50", publishers: 1, subscribers: 50, repeat: 1},
+	{name: "1x100", publishers: 1, subscribers: 100, repeat: 3},
+	{name: "4x4", publishers: 4, subscribers: 4, repeat: 1},
+	{name: "10x10", publishers: 10, subscribers: 10, repeat: 3},
+	{name: "10x50 light", publishers: 10, subscribers: 50, light: true, repeat: 2},
+	{name: "10x100 light", publishers: 10, subscribers: 100, light: true, repeat: 1},
+}
+
+// row is one server in one configuration.
+type row struct {
+	name, kind string
+	twcc       bool
+	light      bool // takes part in light scenarios: there is no feedback there, so twcc makes no difference
+}
+
+var rows = []row{
+	{name: "mayfly", kind: kindMayfly, twcc: true},
+	{name: "mayfly -twcc", kind: kindMayfly, light: true},
+	{name: "yardstick", kind: kindYardstick, twcc: true, light: true},
+}
+
+// keys of rows for the flag.
+var rowKeys = map[string]string{"twcc": "mayfly", "plain": "mayfly -twcc", "yardstick": "yardstick"}
+
+const (
+	windowLength = 5 * time.Second
+	shortWindow  = 2 * time.Second
+	searchWindow = 2 * time.Second
+	settleLimit  = 20 * time.Second
+	// lossLimit is what counts as no loss: a machine that is shared drops a few packets
+	// whenever the receiver's processor is taken away.
+	lossLimit = 0.0005
+	runLimit  = 3 * time.Minute
+)
+
+// results by scenario and row.
+type results map[string]map[string][]sample
+
+// sample is an outcome and the memory of the server before anybody joined.
+type sample struct {
+	outcome
+	Empty int64
+}
+
+func conduct(o options) error {
+	all := results{}
+	for _, s := range scenarios {
+		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), s.name) {
+			continue
+		}
+		repeat := s.repeat
+		if o.repeat > 0 {
+			repeat = o.repeat
+		} else if o.short {
+			repeat = 1
+		}
+		for range repeat { // interleaved: what disturbs the machine disturbs all
+			for _, r := range rows {
+				if s.light && !r.light || !o.wants(r) {
+					continue
+				}
+				w := work{
+					Publishers: s.publishers, Subscribers: s.subscribers, Light: s.light, TWCC: r.twcc && !s.light,
+					Window: windowLength, Settle: settleLimit, Profile: profileName(o, s, r),
+				}
+				if o.short {
+					w.Window = shortWindow
+				}
+				got, err := run(r, w)
+				if err != nil {
+					fmt.Fprintf(os.Stderr, "%s, %s: %v\n", s.name, r.name, err)
+					continue
+				}
+				all.add(s.name, r.name, got[0])
+				show(os.Stderr, s, r, got[0])
+			}
+		}
+	}
+	var found map[string]found
+	if o.search && !o.short {
+		found = searchAll(o)
+	}
+	return report(os.Stdout, all, found)
+}
+
+func (o options) wants(r row) bool {
+	if o.rows == "" {
+		return true
+	}
+	return slices.ContainsFunc(strings.Split(o.rows, ","), func(k string) bool { return rowKeys[k] == r.name })
+}
+
+func (r results) add(scenario, row string, s sample) {
+	if r[scenario] == nil {
+		r[scenario] = map[string][]sample{}
+	}
+	r[scenario][row] = append(r[scenario][row], s)
+}
+
+func profileName(o options, s scenario, r row) string {
+	if o.profile == "" {
+		return ""
+	}
+	name := strings.NewReplacer(" ", "-").Replace(s.name + "." + r.name)
+	return filepath.Join(o.profile, name+".pprof")
+}
+
+// run starts a server and a generator, and ends both.
+func run(r row, w work) (got []sample, err error) {
+	me, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	server := exec.Command(me, "-role", "server", "-kind", r.kind)
+	server.Stderr = os.Stderr
+	out, err := server.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := pinned(0, server.Start); err != nil {
+		return nil, err
+	}
+	defer func() {
+		_ = server.Process.Kill()
+		_ = server.Wait() // it was killed
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return nil, errors.New("the server does not start")
+	}
+	w.Server, w.PID = strings.TrimSpace(line), server.Process.Pid
+	time.Sleep(200 * time.Millisecond) // until it has settled
+	empty, err := memory(w.PID)
+	if err != nil {
+		return nil, err
+	}
+	outcomes, err := generated(me, w)
+	for _, o := range outcomes {
+		got = append(got, sample{o, empty})
+	}
+	if err == nil && len(got) == 0 {
+		err = errors.New("no outcome")
+	}
+	return got, err
+}
+
+// generated runs the generator and reads what it found.
+func generated(me string, w work) (got []outcome, err error) {
+	gen := exec.Command(me, "-role", "generate")
+	gen.Stderr = os.Stderr
+	in, err := gen.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := gen.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := pinned(1, gen.Start); err != nil {
+		return nil, err
+	}
+	late := time.AfterFunc(runLimit, func() { _ = gen.Process.Kill() })
+	defer late.Stop()
+	defer func() { err = errors.Join(err, gen.Wait()) }()
+	if err := json.NewEncoder(in).Encode(w); err != nil {
+		return nil, err
+	}
+	for dec := json.NewDecoder(out); ; {
+		var o outcome
+		if err := dec.Decode(&o); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return got, err
+		}
+		got = append(got, o)
+	}
+}
+
+// found is the highest rate that a row carried without loss.
+type found struct {
+	packets float64 // a second
+	last    sample  // the first step that lost, or the last one tried
+	best    sample
+}
+
+// searchAll adds light subscribers to ten publishers until packets are lost.
+func searchAll(o options) map[string]found {
+	all := map[string]found{}
+	for _, r := range rows {
+		if !r.light || !o.wants(r) {
+			continue
+		}
+		w := work{Publishers: 10, Subscribers: 30, Light: true, Window: searchWindow, Settle: 3 * time.Second, Search: &search{Step: 5, Most: 120}}
+		if r.kind == kindMayfly {
+			w.Subscribers, w.Search = 60, &search{Step: 10, Most: 160}
+		}
+		got, err := run(r, w)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "search, %s: %v\n", r.name, err)
+		}
+		var f found
+		for _, s := range got {
+			show(os.Stderr, scenario{name: fmt.Sprintf("10x%d light", s.Subscribers)}, r, s)
+			f.last = s
+			if rate := float64(s.Packets) / s.Seconds; s.loss() <= lossLimit && rate > f.packets {
+				f.packets, f.best = rate, s
+			}
+		}
+		all[r.name] = f
+	}
+	return all
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/dtls/v3"
+	"github.com/pion/transport/v4/packetio"
+	"github.com/pion/webrtc/v4"
+
+	"mayfly/shared/signal"
+)
+
+// subscriber receives everything that all publishers send.
+type subscriber struct {
+	pc      *webrtc.PeerConnection
+	window  *window
+	packets atomic.Int64 // of the window, each once
+	all     atomic.Int64 // ever, for the rate
+	latency histogram
+
+	asked time.Time
+	first sync.Once
+	told  chan time.Duration // from the offer in hand to the first packet
+
+	mu   sync.Mutex
+	seen []seen // by stream; guarded by mu
+}
+
+// seen remembers which of the last packets of a stream came, so that one that is
+// sent again does not count twice.
+type seen struct {
+	bits [4096 / 64]uint64
+	high uint32
+	any  bool
+}
+
+// add tells whether n is new.
+func (s *seen) add(n uint32) bool {
+	const size = uint32(len(s.bits) * 64)
+	switch {
+	case !s.any:
+		s.any, s.high = true, n
+	case n > s.high:
+		if n-s.high >= size {
+			clear(s.bits[:])
+		}
+		for i := s.high + 1; i != n && i-s.high < size; i++ {
+			s.bits[i%size/64] &^= 1 << (i % 64)
+		}
+		s.bits[n%size/64] &^= 1 << (n % 64)
+		s.high = n
+	case s.high-n >= size:
+		return false
+	}
+	word, bit := &s.bits[n%size/64], uint64(1)<<(n%64)
+	if *word&bit != 0 {
+		return false
+	}
+	*word |= bit
+	return true
+}
+
+func (s *subscriber) reset() {
+	s.packets.Store(0)
+	s.latency.reset()
+}
+
+// take counts one payload, whose last bytes tell what it is.
+func (s *subscriber) take(payload []byte) {
+	if len(payload) < trailerSize {
+		return
+	}
+	t := payload[len(payload)-trailerSize:]
+	if binary.BigEndian.Uint32(t[16:]) != trailerMagic {
+		return
+	}
+	id, n := binary.BigEndian.Uint32(t[12:]), binary.BigEndian.Uint32(t[8:])
+	if int(id) >= len(s.seen) {
+		return
+	}
+	s.mu.Lock()
+	fresh := s.seen[id].add(n)
+	s.mu.Unlock()
+	if !fresh {
+		return
+	}
+	s.first.Do(func() { s.told <- time.Since(s.asked) })
+	s.all.Add(1)
+	if at := int64(binary.BigEndian.Uint64(t)); s.window.has(at) {
+		s.packets.Add(1)
+		s.latency.add(time.Duration(nanos() - at))
+	}
+}
+
+func subscriberID(n int) string { return fmt.Sprint("sub-", n) }
+
+func (g *generator) newSubscriber(n int) (*subscriber, error) {
+	s := &subscriber{window: &g.window, seen: make([]seen, 2*g.Publishers), told: make(chan time.Duration, 1)}
+	api := g.full
+	if g.Light {
+		var err error
+		if api, err = lightAPI(s); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if s.pc, err = api.NewPeerConnection(webrtc.Configuration{Certificates: g.certificates}); err != nil {
+		return nil, err
+	}
+	if _, err := s.pc.CreateDataChannel(signal.DataChannelLabel, nil); err != nil {
+		return nil, err
+	}
+	lines, err := seats(s.pc, g.Publishers)
+	if err != nil {
+		return nil, err
+	}
+	s.pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { s.read(t) })
+	sdp, err := offer(s.pc)
+	if err != nil {
+		return nil, err
+	}
+	req := joinRequest{ID: subscriberID(n), SDP: sdp, Seats: lines()}
+	for _, p := range g.publishers {
+		req.Watch = append(req.Watch, p.id)
+	}
+	s.asked = time.Now()
+	if err := g.join(req, s.pc); err != nil {
+		return nil, err
+	}
+	select {
+	case d := <-s.told:
+		g.mu.Lock()
+		g.joins = append(g.joins, d)
+		g.mu.Unlock()
+	case <-time.After(joinLimit):
+	}
+	return s, nil
+}
+
+// seats adds the m-lines of n seats. Their mids are known once the offer is made.
+func seats(pc *webrtc.PeerConnection, n int) (lines func() []signal.SeatLine, err error) {
+	var all []*webrtc.RTPTransceiver
+	for range n {
+		for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
+			t, err := pc.AddTransceiverFromKind(kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly})
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, t)
+		}
+	}
+	return func() (out []signal.SeatLine) {
+		for i := range n {
+			out = append(out, signal.SeatLine{Seat: i, Audio: all[2*i].Mid(), Video: all[2*i+1].Mid()})
+		}
+		return out
+	}, nil
+}
+
+func (s *subscriber) read(t *webrtc.TrackRemote) {
+	buf := make([]byte, 1500)
+	for {
+		n, _, err := t.Read(buf)
+		if err != nil {
+			return
+		}
+		s.take(buf[:n])
+	}
+}
+
+// lightAPI makes an API whose streams end in the count: Pion decrypts, and that is all.
+func lightAPI(s *subscriber) (*webrtc.API, error) {
+	se := loopback()
+	se.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM)
+	se.BufferFactory = func(t packetio.BufferPacketType, _ uint32) io.ReadWriteCloser {
+		b := &counted{closed: make(chan struct{})}
+		if t == packetio.RTPBufferPacket {
+			b.s = s
+		}
+		return b
+	}
+	return newAPI(false, false, se)
+}
+
+// counted is the far end of a stream of a light subscriber.
+type counted struct {
+	s      *subscriber // nil for RTCP
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	if c.s != nil {
+		c.s.take(b)
+	}
+	return len(b), nil
+}
+
+func (c *counted) Read([]byte) (int, error) {
+	<-c.closed
+	return 0, io.EOF
+}
+
+func (c *counted) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return nil
+}
