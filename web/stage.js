@@ -37,7 +37,11 @@ class Tile {
     this.video = /** @type {HTMLVideoElement} */ (make("video"));
     this.video.autoplay = true;
     this.video.playsInline = true;
-    this.video.muted = info.self;
+    this.video.muted = true;
+    // Sound has an element of its own: Chromium keeps one that also has a picture
+    // silent until the first frame, which may never come (no camera, no bandwidth).
+    this.audio = /** @type {HTMLAudioElement} */ (make("audio"));
+    this.audio.autoplay = true;
     this.avatar = make("span", "avatar");
     this.avatar.setAttribute("aria-hidden", "true");
     this.reason = make("span");
@@ -51,7 +55,7 @@ class Tile {
     this.pin.append(icon("i-pin"));
     this.pin.onclick = onPin;
     this.pin.hidden = info.self;
-    this.el.append(placeholder, this.video, plate, this.pin); // the first frame covers the placeholder
+    this.el.append(placeholder, this.video, this.audio, plate, this.pin); // the first frame covers the placeholder
   }
 
   /** @param {{name: string, muted: boolean, blank: boolean, reason: string, pinned: boolean, speaking: boolean}} s */
@@ -74,7 +78,15 @@ class Tile {
   play(stream, onSilenced) {
     if (this.video.srcObject === stream) return;
     this.video.srcObject = stream;
-    if (stream) this.video.play().catch((err) => err.name === "NotAllowedError" && onSilenced());
+    const sound = this.info.self ? [] : (stream?.getAudioTracks() ?? []);
+    this.audio.srcObject = sound.length > 0 ? new MediaStream(sound) : null;
+    this.resume(onSilenced);
+  }
+
+  /** Plays what is paused: from the start, after a move on the page, or once the person has touched it. @param {() => void} onSilenced */
+  resume(onSilenced) {
+    if (this.video.srcObject) this.video.play().catch(() => {});
+    if (this.audio.srcObject) this.audio.play().catch((err) => err.name === "NotAllowedError" && onSilenced());
   }
 }
 
@@ -142,7 +154,7 @@ export class Stage {
     const parent = large ? this.o.main : this.o.tiles;
     if (tile.el.parentElement !== parent) {
       parent.append(tile.el); // moving a video pauses it
-      if (tile.video.srcObject) tile.video.play().catch(() => {});
+      tile.resume(() => {});
     }
     this.#describe(info, tile);
   }
@@ -185,14 +197,14 @@ export class Stage {
 
   /** Tries again to play, after the person has touched the page. */
   unsilence() {
-    for (const tile of this.#tiles.values()) if (tile.video.srcObject) tile.video.play().catch(() => {});
+    for (const tile of this.#tiles.values()) tile.resume(() => {});
   }
 
   /** @param {string} key @param {Tile} tile */
   #remove(key, tile) {
     this.resized.unobserve(tile.el);
     this.seen.unobserve(tile.el);
-    tile.video.srcObject = null;
+    tile.video.srcObject = tile.audio.srcObject = null;
     tile.el.remove();
     this.#tiles.delete(key);
     this.sizes.delete(key);
