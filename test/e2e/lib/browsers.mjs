@@ -34,24 +34,37 @@ function noteJoin() {
   }
 }
 
-/** @param init a function that runs in the page before its own scripts */
-export async function openChromium({ width = 1280, height = 800, init = () => {} } = {}) {
-  const browser = await chromium.launch({
+/** @param init functions that run in the page before its own scripts */
+export async function openChromium({ width = 1280, height = 800, init = [], args = [] } = {}) {
+  const browser = await launchChromium(args)
+  const p = await openTab(browser, { width, height, init })
+  p.closeAll = () => browser.close()
+  return p
+}
+
+/** launchChromium starts a browser without a page; openTab opens pages in it, which share its processes. */
+export function launchChromium(args = []) {
+  return chromium.launch({
     executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
     headless: true,
     args: [
+      ...args,
       '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
       '--disable-component-update', '--disable-sync', '--disable-features=WebRtcHideLocalIpsWithMdns',
       '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream',
       '--auto-select-desktop-capture-source=Entire screen', '--autoplay-policy=no-user-gesture-required',
     ],
   })
+}
+
+/** openTab opens a page for another person: it shares nothing with the browser's other pages but processes. */
+export async function openTab(browser, { width = 1280, height = 800, init = [] } = {}) {
   const context = await browser.newContext({ viewport: { width, height } })
   await context.grantPermissions(['camera', 'microphone'])
   await context.addInitScript(noteJoin)
-  await context.addInitScript(init)
+  for (const fn of [init].flat()) await context.addInitScript(fn)
   const page = await context.newPage()
-  const p = new Page('chromium', page, () => browser.close())
+  const p = new Page('chromium', page, () => context.close())
   page.on('console', (m) => p.console.push(`${m.type()}: ${m.text()}`))
   page.on('pageerror', (e) => p.console.push(`pageerror: ${e.message}`))
   return p
@@ -66,7 +79,7 @@ export async function openAll(t, ...opens) {
   return pages
 }
 
-export async function openFirefox({ width = 1280, height = 800 } = {}) {
+export async function openFirefox({ width = 1280, height = 800, init = [] } = {}) {
   const browser = await puppeteer.launch({
     browser: 'firefox',
     timeout: 60_000, // to start, on a busy machine
@@ -87,6 +100,7 @@ export async function openFirefox({ width = 1280, height = 800 } = {}) {
   })
   const page = await browser.newPage()
   await page.evaluateOnNewDocument(noteJoin)
+  for (const fn of [init].flat()) await page.evaluateOnNewDocument(fn)
   const p = new Page('firefox', page, () => browser.close())
   page.on('console', (m) => p.console.push(`${m.type()}: ${m.text()}`))
   page.on('pageerror', (e) => p.console.push(`pageerror: ${e.message}`))

@@ -1,0 +1,94 @@
+// What people hear and see over bad networks, in real browsers behind the relay of
+// test/nettest. Every figure is the browser's own (getStats), over a window that begins
+// when the call has settled.
+import assert from 'node:assert/strict'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { launchChromium, openAll, openChromium, openFirefox, openTab } from './lib/browsers.mjs'
+import { enter, idOf, leave, report, sees } from './lib/call.mjs'
+import { Helper, concealment, enterBehind, hears, inbound, takeFrames, throughRelay, watchFrames } from './lib/links.mjs'
+import { System } from './lib/system.mjs'
+import { rawMicrophone, writeVoice } from './lib/voice.mjs'
+
+const SETTLE_MS = 6000
+const WINDOW_MS = 20_000
+
+/** @type {System} */ let system
+/** @type {Helper} */ let relays
+let voice
+before(async () => {
+  system = await System.start()
+  relays = Helper.start(system.dir, './test/nettest/cmd')
+  voice = join(system.dir, 'voice.wav')
+  await writeVoice(voice)
+  await mkdir('out/e2e', { recursive: true })
+})
+after(async () => {
+  const code = await relays.stop()
+  await system.stop()
+  assert.equal(code, 0, 'the relays ended in good order')
+})
+
+const sleep = (ms) => new Promise((r) => setTimeout(r, ms))
+const percent = (x) => `${(100 * x).toFixed(2)} %`
+/** createRoom makes a room for people who publish what is said. */
+const createRoom = async (people) => {
+  const r = await system.api('POST', '/v1/rooms', {
+    empty_timeout_s: 2,
+    participants: Object.entries(people).map(([name, publish]) => ({
+      identity: name, name, grants: { publish, subscribe: true, chat: true, moderate: false },
+    })),
+  })
+  assert.equal(r.status, 201, JSON.stringify(r.body))
+  return r.body
+}
+
+test('one voice over lossy links: concealment, freezes, and who is not concerned', { timeout: 150_000 }, async (t) => {
+  const room = await createRoom({ ann: ['mic', 'camera'], bob: ['mic'], good: [], five: [], thirty: [], fox: [] })
+  const listeners = await launchChromium()
+  t.after(() => listeners.close())
+  const size = { width: 480, height: 360 }
+  const args = [`--use-file-for-fake-audio-capture=${voice}`] // which only one page of a browser hears
+  const [ann, bob, fox, good, five, thirty] = await openAll(t,
+    () => openChromium({ ...size, args, init: rawMicrophone }), () => openChromium({ ...size, args, init: [rawMicrophone, throughRelay] }),
+    () => openFirefox({ ...size, init: throughRelay }), () => openTab(listeners, size),
+    () => openTab(listeners, { ...size, init: throughRelay }), () => openTab(listeners, { ...size, init: throughRelay }))
+  const camera = `${idOf(room, 'ann')}/camera`
+  const [mic, far] = ['ann', 'bob'].map((name) => `${idOf(room, name)}/mic`)
+  const pages = [ann, bob, good, five, thirty, fox]
+  try {
+    await Promise.all([
+      enter(ann, room, 'ann'), enter(good, room, 'good'),
+      enterBehind(relays, bob, room, 'bob', { seed: 1, up: { loss: 0.3, delay_ms: 20 }, down: { delay_ms: 20 } }),
+      enterBehind(relays, five, room, 'five', { seed: 2, up: { delay_ms: 20 }, down: { loss: 0.05, delay_ms: 20 } }),
+      enterBehind(relays, thirty, room, 'thirty', { seed: 3, up: { delay_ms: 20 }, down: { loss: 0.3, delay_ms: 20 } }),
+      enterBehind(relays, fox, room, 'fox', { seed: 4, up: { delay_ms: 20 }, down: { loss: 0.15, delay_ms: 20 } }),
+    ])
+    await Promise.all([good, five, thirty, fox].flatMap((p) => [hears(p, mic), hears(p, far)]))
+    await Promise.all([sees(good, camera), sees(five, camera)])
+    await Promise.all([good, five].map(watchFrames))
+    await sleep(SETTLE_MS)
+    await Promise.all([good, five].map(takeFrames))
+    const look = () => Promise.all([
+      ...[good, five, thirty, fox].map((p) => inbound(p, mic)), inbound(good, far), ...[good, five].map((p) => inbound(p, camera)),
+    ])
+    const begin = await look()
+    await sleep(WINDOW_MS)
+    const end = await look()
+    const [frames, framesFive] = (await Promise.all([good, five].map(takeFrames))).map((f) => f[camera])
+    const names = ['clean', '5 % down', '30 % down', 'Firefox, 15 % down', '30 % up', 'clean camera', '5 % camera']
+    for (const [i, name] of names.entries()) {
+      const lost = end[i].packetsLost - begin[i].packetsLost
+      const got = end[i].packetsReceived - begin[i].packetsReceived
+      t.diagnostic(i < 5
+        ? `${name}: ${percent(concealment(begin[i], end[i]))} concealed, ${percent(lost / (lost + got))} of ${lost + got} packets lost, fec ${(end[i].fecPacketsReceived ?? 0) - (begin[i].fecPacketsReceived ?? 0)}, discarded ${(end[i].packetsDiscarded ?? 0) - (begin[i].packetsDiscarded ?? 0)}`
+        : `${name}: ${((end[i].framesDecoded - begin[i].framesDecoded) * 1000 / WINDOW_MS).toFixed(1)} fps at ${end[i].frameWidth}×${end[i].frameHeight}, ${lost} lost of ${lost + got}, ${end[i].freezeCount - begin[i].freezeCount} freezes of ${(1000 * (end[i].totalFreezesDuration - begin[i].totalFreezesDuration)).toFixed(0)} ms`)
+    }
+    t.diagnostic(`longest without a frame, longest freeze: clean ${JSON.stringify(frames)}, 5 % ${JSON.stringify(framesFive)}`)
+    await Promise.all(pages.map(leave))
+  } catch (err) {
+    await report(t, pages, system)
+    throw err
+  }
+})
