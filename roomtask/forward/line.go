@@ -24,6 +24,7 @@ type Line struct {
 // share the scratch.
 type headers struct {
 	media, rtx rtp.Header
+	padding    rtp.Header // as rtx
 	twcc       [2]byte
 	level      [1]byte
 	sets       [2][2][]rtp.Extension // [with level][with mid]
@@ -36,6 +37,8 @@ func (h *headers) init(l *Line) {
 	*h = headers{}
 	h.media = rtp.Header{Version: 2, PayloadType: l.PT, SSRC: l.SSRC, ExtensionProfile: rtp.ExtensionProfileOneByte}
 	h.rtx = rtp.Header{Version: 2, PayloadType: l.RTXPT, SSRC: l.RTXSSRC, ExtensionProfile: rtp.ExtensionProfileOneByte}
+	h.padding = h.rtx
+	h.padding.Padding, h.padding.PaddingSize = true, paddingMax
 	mid := []byte(l.Mid)
 	for level := range 2 {
 		for withMid := range 2 {
@@ -90,4 +93,11 @@ func (h *headers) forRTX() *rtp.Header {
 	h.rtx.Extensions = h.rtxSets[m]
 	h.rtx.Extension = len(h.rtx.Extensions) > 0
 	return &h.rtx
+}
+
+// forPadding returns the header of a packet of padding alone on the RTX SSRC.
+func (h *headers) forPadding() *rtp.Header {
+	h.padding.Extensions = h.forRTX().Extensions
+	h.padding.Extension = h.rtx.Extension
+	return &h.padding
 }
