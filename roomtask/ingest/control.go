@@ -43,6 +43,12 @@ func (c *control) Write(b []byte) (int, error) {
 	case rtcp.TypeGoodbye:
 		c.goodbye()
 	case rtcp.TypeTransportSpecificFeedback, rtcp.TypePayloadSpecificFeedback:
+		if b[0]&0x1F == rtcp.FormatTCC && b[1] == byte(rtcp.TypeTransportSpecificFeedback) {
+			if c.p.cfg.TransportFeedback != nil {
+				c.p.cfg.TransportFeedback(b) // the most frequent by far: its reader takes the bytes
+			}
+			break
+		}
 		if c.p.cfg.Feedback == nil {
 			break
 		}

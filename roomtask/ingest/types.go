@@ -42,6 +42,10 @@ type Config struct {
 	// *rtcp.ReceiverReport with that one block, whether it was in an SR or an RR.
 	Feedback func(ssrc uint32, p rtcp.Packet)
 
+	// TransportFeedback gets transport-wide feedback about what we send, as it came,
+	// for rtpx.ParseTWCC. The bytes are the caller's again when it returns.
+	TransportFeedback func(b []byte)
+
 	// Changed is called when a layer begins, ends, or changes its size or codec.
 	Changed func(*Source)
 

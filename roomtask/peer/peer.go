@@ -30,11 +30,12 @@ const (
 
 // Config is what a Peer needs. All fields are required but Log.
 type Config struct {
-	ID   string // of the participant
-	Cert webrtc.Certificate
-	Net  *net.Transport
-	Pool *rtpx.Pool   // shared by all peers of the task
-	Now  func() int64 // Unix nanoseconds, never going back
+	ID    string // of the participant
+	Cert  webrtc.Certificate
+	Net   *net.Transport
+	Pool  *rtpx.Pool   // shared by all peers of the task
+	Wheel *sendq.Wheel // likewise; nil = one of its own
+	Now   func() int64 // Unix nanoseconds, never going back
 	// Post takes events, from any goroutine and in their order; it must not block.
 	Post func(Event)
 	Log  *slog.Logger
@@ -88,12 +89,12 @@ func New(cfg Config) (*Peer, error) {
 		seats: map[int]seatOuts{}, layout: layout{lines: map[string]line{}},
 	}
 	p.data = newDataChannel(p)
-	p.sender = sendq.New(sendq.Config{Now: cfg.Now, WriteRTCP: p.writeRTCP, Log: cfg.Log})
+	p.sender = sendq.New(sendq.Config{Now: cfg.Now, WriteRTCP: p.writeRTCP, Wheel: cfg.Wheel, Log: cfg.Log})
 	p.publisher = ingest.NewPublisher(ingest.Config{
 		Participant: cfg.ID, Pool: cfg.Pool, WriteRTCP: p.writeRTCP, Now: cfg.Now, Log: cfg.Log,
-		Feedback: p.sender.Feedback,
-		Changed:  func(s *ingest.Source) { p.post(Published{s}) },
-		Abuse:    func(reason string) { p.fail(FailAbuse, errors.New(reason)) },
+		Feedback: p.sender.Feedback, TransportFeedback: p.sender.TransportFeedback,
+		Changed: func(s *ingest.Source) { p.post(Published{s}) },
+		Abuse:   func(reason string) { p.fail(FailAbuse, errors.New(reason)) },
 	})
 	pc, err := p.newConnection()
 	if err != nil {
@@ -167,7 +168,7 @@ func (p *Peer) Tick(now int64) {
 	p.sender.Tick(now)
 	if now >= p.rttAt { // both directions take the same path
 		p.rttAt = now + int64(time.Second)
-		p.publisher.SetRTT(p.sender.Snapshot().RTT)
+		p.publisher.SetRTT(p.sender.RTT())
 	}
 	p.publisher.Tick(now)
 }

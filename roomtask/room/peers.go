@@ -34,9 +34,10 @@ type Peers struct {
 	UDPPort, TCPPort int
 	Log              *slog.Logger
 
-	net  *transport.Transport // set once, by Open
-	cert *webrtc.Certificate
-	pool *rtpx.Pool
+	net   *transport.Transport // set once, by Open
+	cert  *webrtc.Certificate
+	pool  *rtpx.Pool
+	wheel *sendq.Wheel
 }
 
 // Open binds the sockets, as soon as the control plane has told the public address.
@@ -62,7 +63,7 @@ func (f *Peers) Open(m signal.Registered) error {
 	if public.IsLoopback() && !ip.IsLoopback() {
 		public = netip.Addr{} // says where the gateway is, not where clients reach the media
 	}
-	f.pool = rtpx.NewPool(maxPoolBytes)
+	f.pool, f.wheel = rtpx.NewPool(maxPoolBytes), sendq.NewWheel()
 	f.net, err = transport.Open(transport.Config{IP: ip, UDPPort: f.UDPPort, TCPPort: f.TCPPort, PublicIP: public, Log: f.Log})
 	if err != nil {
 		return err
@@ -82,7 +83,7 @@ func (f *Peers) Close() {
 func (f *Peers) New(id string, post func(Event)) (Media, error) {
 	m := &peerMedia{post: post, closed: make(chan struct{})}
 	p, err := peer.New(peer.Config{
-		ID: id, Cert: *f.cert, Net: f.net, Pool: f.pool, Log: f.Log, Post: m.event,
+		ID: id, Cert: *f.cert, Net: f.net, Pool: f.pool, Wheel: f.wheel, Log: f.Log, Post: m.event,
 		Now: func() int64 { return time.Now().UnixNano() },
 	})
 	if err != nil {

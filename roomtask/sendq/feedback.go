@@ -1,22 +1,41 @@
 package sendq
 
 import (
+	"encoding/binary"
+
 	"github.com/pion/rtcp"
 
 	"mayfly/roomtask/bwe"
 	"mayfly/roomtask/forward"
+	"mayfly/roomtask/rtpx"
 )
 
-// twccReference is the unit of the reference time in transport-wide feedback
-// (draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1).
-const twccReference = 64 * ms
+// maxStatuses bounds what one report may tell of: two bytes can claim 2^13 losses.
+// Receivers report at least four times a second.
+const maxStatuses = 4096
+
+// handleAll takes in all feedback of the batch.
+func (s *Sender) handleAll(now int64) {
+	for i := range s.work.feedback {
+		s.handle(&s.work.feedback[i], now)
+		s.work.feedback[i] = feedback{}
+	}
+	s.work.feedback = s.work.feedback[:0]
+	if len(s.work.twcc) == 0 {
+		return
+	}
+	s.path.heard = true
+	for b := s.work.twcc; len(b) >= 4; {
+		size := min(4*(1+int(binary.BigEndian.Uint16(b[2:]))), len(b))
+		s.onTWCC(b[:size], now)
+		b = b[size:]
+	}
+	s.work.twcc = s.work.twcc[:0]
+	s.look(now)
+}
 
 // handle takes in what a subscriber says about one of our streams.
 func (s *Sender) handle(f *feedback, now int64) {
-	if twcc, ok := f.p.(*rtcp.TransportLayerCC); ok {
-		s.onTWCC(twcc, now)
-		return
-	}
 	l := s.lines[f.ssrc]
 	if l == nil {
 		return
@@ -54,13 +73,15 @@ func (s *Sender) onReports(l *line, ssrc uint32, reports []rtcp.ReceptionReport,
 		sent := l.f.Stats().Packets
 		weight := float64(sent - l.lossBase)
 		l.lossBase = sent
-		s.lossSum += l.loss * weight
-		s.lossPkts += weight
+		s.path.heard = true
+		s.path.lossSum += l.loss * weight
+		s.path.lossPkts += weight
 		if rtt, ok := roundTrip(r, now); ok {
-			if s.rtt == 0 {
-				s.rtt = rtt
+			if s.path.rtt == 0 {
+				s.path.rtt = rtt
 			}
-			s.rtt += (rtt - s.rtt) / 8
+			s.path.rtt += (rtt - s.path.rtt) / 8
+			s.path.est.OnRTT(now, rtt)
 		}
 	}
 }
@@ -81,14 +102,15 @@ func roundTrip(r *rtcp.ReceptionReport, now int64) (rtt int64, ok bool) {
 // reportLoss passes the receiver reports of the last second on to the estimator as
 // one, each line weighted by its packets.
 func (s *Sender) reportLoss(now int64) {
-	if now-s.lossAt < second {
+	p := &s.path
+	if now-p.lossAt < second {
 		return
 	}
-	s.lossAt = now
-	if s.lossPkts > 0 {
-		s.est.OnLoss(now, uint8(min(255, 256*s.lossSum/s.lossPkts)))
+	p.lossAt = now
+	if p.lossPkts > 0 {
+		p.est.OnLoss(now, uint8(min(255, 256*p.lossSum/p.lossPkts)))
 	}
-	s.lossSum, s.lossPkts = 0, 0
+	p.lossSum, p.lossPkts = 0, 0
 }
 
 func (s *Sender) onNack(l *line, p *rtcp.TransportLayerNack, now int64) {
@@ -98,10 +120,10 @@ func (s *Sender) onNack(l *line, p *rtcp.TransportLayerNack, now int64) {
 	}
 	ask := func(seq uint16) bool {
 		if len(*queue) >= maxResends {
-			s.count.resendBudget.Add(1)
+			s.count.resendBudget++
 			return false
 		}
-		if out, ok := l.f.CanResend(seq, now, s.rtt); ok {
+		if out, ok := l.f.CanResend(seq, now, s.path.rtt); ok {
 			*queue = append(*queue, resend{l, out})
 		}
 		return true
@@ -112,42 +134,21 @@ func (s *Sender) onNack(l *line, p *rtcp.TransportLayerNack, now int64) {
 }
 
 // onTWCC unpacks transport-wide feedback for the estimator. The numbers in it come
-// from outside: the loops are bounded by its 16-bit packet count.
-func (s *Sender) onTWCC(p *rtcp.TransportLayerCC, now int64) {
-	s.acks = s.acks[:0]
-	seq, left := p.BaseSequenceNumber, int(p.PacketStatusCount)
-	at := int64(p.ReferenceTime) * twccReference
-	deltas := p.RecvDeltas
-	add := func(symbol uint16) {
-		if left == 0 {
-			return
-		}
-		left--
-		a := bwe.Ack{Seq: seq}
-		seq++
-		if symbol == rtcp.TypeTCCPacketReceivedSmallDelta || symbol == rtcp.TypeTCCPacketReceivedLargeDelta {
-			if len(deltas) == 0 {
-				left = 0 // cut short: what remains is not known
-				return
-			}
-			at += deltas[0].Delta * 1000 // Pion has them in microseconds
-			deltas = deltas[1:]
-			a.Received, a.Arrival = true, at
-		}
-		s.acks = append(s.acks, a)
+// from outside: the loop is bounded by its 16-bit packet count.
+func (s *Sender) onTWCC(b []byte, now int64) {
+	t, err := rtpx.ParseTWCC(b)
+	if err != nil || t.Count > maxStatuses {
+		return
 	}
-	for _, c := range p.PacketChunks {
-		switch c := c.(type) {
-		case *rtcp.RunLengthChunk:
-			for range c.RunLength {
-				add(c.PacketStatusSymbol)
-			}
-		case *rtcp.StatusVectorChunk:
-			for _, symbol := range c.SymbolList {
-				add(symbol)
-			}
+	acks := s.path.acks[:0]
+	for {
+		seq, received, at, ok := t.Next()
+		if !ok {
+			break
 		}
+		acks = append(acks, bwe.Ack{Seq: seq, Received: received, Arrival: at})
 	}
-	s.acked.add(s.acks)
-	s.est.OnFeedback(now, s.acks)
+	s.path.acked.add(acks)
+	s.path.est.OnFeedback(now, acks)
+	s.path.acks = acks
 }

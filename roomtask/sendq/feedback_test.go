@@ -146,14 +146,12 @@ func TestTWCCFeedsTheEstimate(t *testing.T) {
 				t.Fatalf("%d packets", len(got))
 			}
 			e := got[0].GetExtension(4)
-			fb := &rtcp.TransportLayerCC{MediaSSRC: 2, BaseSequenceNumber: uint16(e[0])<<8 | uint16(e[1]), PacketStatusCount: 1,
-				PacketChunks: []rtcp.PacketStatusChunk{&rtcp.RunLengthChunk{PacketStatusSymbol: rtcp.TypeTCCPacketReceivedSmallDelta, RunLength: 1}},
-				RecvDeltas:   []*rtcp.RecvDelta{{Type: rtcp.TypeTCCPacketReceivedSmallDelta, Delta: 250}}}
-			r.s.Feedback(2, fb)
-			// The same cut short, and one that claims more than there is.
-			r.s.Feedback(2, &rtcp.TransportLayerCC{MediaSSRC: 2, BaseSequenceNumber: fb.BaseSequenceNumber, PacketStatusCount: 9, PacketChunks: fb.PacketChunks})
-			r.s.Feedback(2, &rtcp.TransportLayerCC{MediaSSRC: 2, BaseSequenceNumber: fb.BaseSequenceNumber, PacketStatusCount: 2,
-				PacketChunks: []rtcp.PacketStatusChunk{&rtcp.RunLengthChunk{PacketStatusSymbol: 1, RunLength: 8191}}})
+			seq := uint16(e[0])<<8 | uint16(e[1])
+			r.s.TransportFeedback(twcc(seq, 1, []uint16{1<<13 | 1}, 4))
+			// The same cut short, one that claims more than there is, and no feedback at all.
+			r.s.TransportFeedback(twcc(seq, 9, []uint16{1<<13 | 9}, 4))
+			r.s.TransportFeedback(twcc(seq, 2, []uint16{8191}))
+			r.s.TransportFeedback([]byte{0x8F, 205, 0, 9})
 			r.tick(20 * time.Millisecond)
 		}
 		r.tick(200 * time.Millisecond)
@@ -161,4 +159,18 @@ func TestTWCCFeedsTheEstimate(t *testing.T) {
 			t.Errorf("path %+v, sent about 400 kbit/s", p)
 		}
 	})
+}
+
+// twcc builds a transport-wide feedback packet.
+func twcc(base, count uint16, chunks []uint16, deltas ...byte) []byte {
+	b := []byte{0x8F, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, byte(base >> 8), byte(base), byte(count >> 8), byte(count), 0, 0, 5, 9}
+	for _, c := range chunks {
+		b = append(b, byte(c>>8), byte(c))
+	}
+	b = append(b, deltas...)
+	for len(b)%4 != 0 {
+		b = append(b, 0)
+	}
+	b[3] = byte(len(b)/4 - 1)
+	return b
 }

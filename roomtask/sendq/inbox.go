@@ -1,6 +1,7 @@
 package sendq
 
 import (
+	"encoding/binary"
 	"sync"
 
 	"github.com/pion/rtcp"
@@ -15,7 +16,9 @@ import (
 const (
 	videoRoom    = 1024
 	audioRoom    = 256
-	feedbackRoom = 256 // RTCP that a subscriber may have waiting
+	firstRoom    = 16       // of each, until more is needed
+	feedbackRoom = 256      // RTCP that a subscriber may have waiting
+	twccRoom     = 16 << 10 // bytes of transport-wide feedback, some 300 reports
 )
 
 // entry is one packet on its way to one line. The inbox holds a reference to p.
@@ -31,33 +34,35 @@ type feedback struct {
 	p    rtcp.Packet
 }
 
-// fifo is a bounded ring of entries.
+// fifo is a bounded queue of entries that is filled by one and emptied by another
+// as a whole. It grows to what is needed, up to room.
 type fifo struct {
-	slots []entry // set once
-	first int
-	n     int
+	slots []entry
+	head  int // the oldest; other than 0 only when full
 }
 
-// put adds e, pushing out the oldest entry when there is no room.
-func (q *fifo) put(e entry) (out entry, full bool) {
-	if q.n == len(q.slots) {
-		out, full = q.slots[q.first], true
-		q.first = (q.first + 1) % len(q.slots)
-		q.n--
+// put adds e, pushing out the oldest entry when room entries are there.
+func (q *fifo) put(e entry, room int) (out entry, full bool) {
+	if len(q.slots) < room {
+		if q.slots == nil {
+			q.slots = make([]entry, 0, firstRoom)
+		}
+		q.slots = append(q.slots, e)
+		return out, false
 	}
-	q.slots[(q.first+q.n)%len(q.slots)] = e
-	q.n++
-	return out, full
+	out, q.slots[q.head] = q.slots[q.head], e
+	if q.head++; q.head == len(q.slots) {
+		q.head = 0
+	}
+	return out, true
 }
 
-// moveTo appends all entries to dst and forgets them.
-func (q *fifo) moveTo(dst []entry) []entry {
-	for ; q.n > 0; q.n-- {
-		dst = append(dst, q.slots[q.first])
-		q.slots[q.first] = entry{}
-		q.first = (q.first + 1) % len(q.slots)
+// straighten puts the oldest entry first.
+func (q *fifo) straighten() {
+	if q.head != 0 {
+		q.slots = append(append(make([]entry, 0, cap(q.slots)), q.slots[q.head:]...), q.slots[:q.head]...)
+		q.head = 0
 	}
-	return dst
 }
 
 // inbox is where other goroutines leave things for the sender's. One wake announces
@@ -66,25 +71,35 @@ type inbox struct {
 	wake chan struct{} // capacity 1, set once
 
 	mu       sync.Mutex
+	awake    bool // the sender was woken, and has not found the inbox empty since
 	audio    fifo
 	video    fifo
 	commands []func() // from the room: few, never dropped, in order
 	feedback []feedback
-	tickAt   int64 // 0 = no tick waits
+	twcc     []byte // feedback packets as they came, one after the other
+	nudges   nudge
 	closed   bool
 	drops    Drops
 }
 
-func (b *inbox) init() {
-	b.wake = make(chan struct{}, 1)
-	b.audio.slots = make([]entry, audioRoom)
-	b.video.slots = make([]entry, videoRoom)
-}
+// nudge says why the sender was woken beside what lies in the inbox.
+type nudge uint8
 
-func (b *inbox) signal() {
-	select {
-	case b.wake <- struct{}{}:
-	default:
+const (
+	nudgeTick nudge = 1 << iota
+	nudgeWheel
+)
+
+func (b *inbox) init() { b.wake = make(chan struct{}, 1) }
+
+// unlock ends a change that the sender must hear of, and wakes it unless it is awake.
+// It finds all that was left before it sleeps again.
+func (b *inbox) unlock() {
+	wake := !b.awake
+	b.awake = true
+	b.mu.Unlock()
+	if wake {
+		b.wake <- struct{}{} // never waits: there is one only while it sleeps
 	}
 }
 
@@ -98,85 +113,114 @@ func (b *inbox) push(e entry) {
 		e.p.Release()
 		return
 	}
-	q, count := &b.audio, &b.drops.AudioOverflow
+	var old entry
+	var full bool
 	if e.line.out.video {
-		q, count = &b.video, &b.drops.VideoOverflow
+		if old, full = b.video.put(e, videoRoom); full {
+			b.drops.VideoOverflow++
+		}
+	} else if old, full = b.audio.put(e, audioRoom); full {
+		b.drops.AudioOverflow++
 	}
-	old, full := q.put(e)
-	if full {
-		*count++
-	}
-	b.mu.Unlock()
+	b.unlock()
 	if full {
 		old.tap.Lost.Store(true)
 		old.p.Release()
 	}
-	b.signal()
 }
 
 // command leaves a change for the sender's goroutine. It returns false after close.
 func (b *inbox) command(f func()) bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.closed {
+		b.mu.Unlock()
 		return false
 	}
 	b.commands = append(b.commands, f)
-	b.signal()
+	b.unlock()
 	return true
 }
 
 func (b *inbox) addFeedback(f feedback) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return
-	}
-	if len(b.feedback) >= feedbackRoom {
+	if b.closed || len(b.feedback) >= feedbackRoom {
 		b.drops.Feedback++
+		b.mu.Unlock()
 		return
 	}
 	b.feedback = append(b.feedback, f)
-	b.signal()
+	b.unlock()
 }
 
-func (b *inbox) tick(now int64) {
+// addTWCC copies a transport-wide feedback packet. They are told apart again by the
+// lengths in their headers.
+func (b *inbox) addTWCC(p []byte) {
+	if len(p) < 4 || len(p) != 4*(1+int(binary.BigEndian.Uint16(p[2:]))) {
+		return
+	}
 	b.mu.Lock()
-	b.tickAt = now // one that still waits is as good as two
-	b.mu.Unlock()
-	b.signal()
+	if b.closed || len(b.twcc)+len(p) > twccRoom {
+		b.drops.Feedback++
+		b.mu.Unlock()
+		return
+	}
+	b.twcc = append(b.twcc, p...)
+	b.unlock()
+}
+
+// nudge wakes the sender to look at the time.
+func (b *inbox) nudge(n nudge) {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return
+	}
+	b.nudges |= n // one that still waits is as good as two
+	b.unlock()
 }
 
 // batch is what the sender's goroutine took from the inbox at one time. Its slices
 // are reused.
 type batch struct {
-	audio, video []entry
+	audio, video fifo
 	commands     []func()
 	feedback     []feedback
-	tickAt       int64
+	twcc         []byte
+	nudges       nudge
 	closed       bool
 }
 
 // take moves everything to c; video only when c has none left, so that what is
-// waiting stays bounded.
-func (b *inbox) take(c *batch) {
+// waiting stays bounded. It returns false when there was nothing, and then the next
+// thing left wakes the sender; busy says that it goes on anyway.
+func (b *inbox) take(c *batch, busy bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c.audio = b.audio.moveTo(c.audio[:0])
-	if len(c.video) == 0 {
-		c.video = b.video.moveTo(c.video)
+	c.closed = b.closed
+	c.nudges, b.nudges = b.nudges, 0
+	any := c.nudges != 0 || b.closed || len(b.audio.slots)+len(b.video.slots)+len(b.commands)+len(b.feedback)+len(b.twcc) > 0
+	if !any {
+		b.awake = busy
+		return busy
+	}
+	c.audio, b.audio = b.audio, fifo{slots: c.audio.slots[:0]}
+	if len(c.video.slots) == 0 {
+		c.video, b.video = b.video, fifo{slots: c.video.slots[:0]}
 	}
 	c.commands, b.commands = b.commands, c.commands[:0]
 	c.feedback, b.feedback = b.feedback, c.feedback[:0]
-	c.tickAt, b.tickAt = b.tickAt, 0
-	c.closed = b.closed
+	c.twcc, b.twcc = b.twcc, c.twcc[:0]
+	return true
 }
 
 func (b *inbox) close() {
 	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return
+	}
 	b.closed = true
-	b.mu.Unlock()
-	b.signal()
+	b.unlock()
 }
 
 func (b *inbox) dropped() Drops {

@@ -28,6 +28,7 @@ const (
 	// worth its place; a keyframe of some size must fit at any rate.
 	paceRoomTime = 400 * ms
 	paceRoomMin  = 64 << 10
+	paceResume   = 4 // what was shed comes back when this part of the room is left in use
 )
 
 // waiting is one packet of T in a pacer. Packets of one line and frame are dropped
@@ -74,11 +75,18 @@ type frameOf struct {
 	set   bool
 }
 
-type lineFrames struct{ begun, gone frameOf }
+// lineFrames is what is true of a line's frames: the one that has begun to go is not
+// dropped half way, and of the last that was dropped nothing more is taken. A line that
+// lost a frame is shed: the receiver cannot decode what follows, so no new frame of it
+// is taken until the queue is short again.
+type lineFrames struct {
+	begun, gone frameOf
+	shed        bool
+}
 
 // pacer decides which packet goes out next, and when. Audio and RTCP never wait, but
-// what they take is taken from video. It is pure: time and rate are arguments, and one
-// goroutine calls it. The zero value with drop set is ready.
+// what they take is taken from video (spend). It is pure: time and rate are arguments,
+// and one goroutine calls it. The zero value with drop set is ready.
 type pacer[T any] struct {
 	// drop is told of each packet that will not be sent; set before first use.
 	drop func(T)
@@ -88,10 +96,8 @@ type pacer[T any] struct {
 	tokens int64 // bytes; below 0 after audio
 	at     int64 // of the last refill
 	rtx    rtxBudget
-	// lines has what is true of each line's frames, by the line's number: the one that
-	// has begun to go is not dropped half way, and of the one that was dropped nothing
-	// more is taken.
-	lines []lineFrames
+	lines  []lineFrames // by the line's number
+	count  int          // packets that wait
 }
 
 // setRate takes the estimate in bits per second. A lower one leaves less room.
@@ -105,15 +111,31 @@ func (p *pacer[T]) fit() {
 	}
 }
 
-// push lets item wait. When video has no more room, whole frames of the least
-// valuable queue are dropped, the oldest first; never audio.
+// push lets item wait. When video has no more room, what waits of the least valuable
+// line is dropped, in whole frames; never audio.
 func (p *pacer[T]) push(class queueClass, item T, size, line int, frame uint32) {
-	if class > queueRTCP && line >= 0 && p.of(line).gone == (frameOf{frame, true}) {
+	if class > queueRTCP && line >= 0 && p.refused(p.of(line), frameOf{frame, true}) {
 		p.drop(item)
 		return
 	}
 	p.queues[class].put(waiting[T]{item, size, line, frame})
+	p.count++
 	p.fit()
+}
+
+// refused says that a packet of frame f is not taken, because its line was shed.
+func (p *pacer[T]) refused(l *lineFrames, f frameOf) bool {
+	switch {
+	case l.gone == f:
+		return true
+	case !l.shed || l.begun == f:
+		return false
+	case p.videoBytes() > p.room()/paceResume:
+		l.gone = f
+		return true
+	}
+	l.shed = false
+	return false
 }
 
 func (p *pacer[T]) room() int64 {
@@ -128,9 +150,9 @@ func (p *pacer[T]) videoBytes() (n int64) {
 	return n
 }
 
-// shed drops the probes, else the oldest frame that has not begun of the least
-// valuable queue that has one, and returns whether there was any. Retransmissions go
-// last but for screens: each repairs something that was sent already.
+// shed drops all frames that have not begun of a line in the least valuable queue that
+// has one, and returns whether there was any. Retransmissions go last but for
+// keyframes of screens: each repairs something that was sent already.
 func (p *pacer[T]) shed() bool {
 	for c := queueProbe; c >= queueScreenKey; c-- {
 		if p.shedFrom(&p.queues[c]) {
@@ -146,20 +168,26 @@ func (p *pacer[T]) shedFrom(q *packetQueue[T]) bool {
 		if w.line >= 0 && p.of(w.line).begun == (frameOf{w.frame, true}) {
 			continue
 		}
-		p.dropFrame(q, w.line, w.frame)
+		p.dropLine(q, w.line)
 		return true
 	}
 	return false
 }
 
-func (p *pacer[T]) dropFrame(q *packetQueue[T], line int, frame uint32) {
+func (p *pacer[T]) dropLine(q *packetQueue[T], line int) {
+	var begun frameOf
 	if line >= 0 {
-		p.of(line).gone = frameOf{frame, true}
+		p.of(line).shed = true
+		begun = p.of(line).begun
 	}
 	keep := q.slots[:q.first]
 	for _, w := range q.slots[q.first:] {
-		if w.line == line && w.frame == frame {
+		if w.line == line && begun != (frameOf{w.frame, true}) {
+			if line >= 0 {
+				p.of(line).gone = frameOf{w.frame, true}
+			}
 			q.bytes -= int64(w.size)
+			p.count--
 			p.drop(w.item)
 			continue
 		}
@@ -173,20 +201,26 @@ func (p *pacer[T]) dropFrame(q *packetQueue[T], line int, frame uint32) {
 }
 
 // next returns the packet to send now, if one may go.
-func (p *pacer[T]) next(now int64) (item T, class queueClass, ok bool) {
+func (p *pacer[T]) next(now int64) (w waiting[T], class queueClass, ok bool) {
 	p.refill(now)
+	return p.pick(false)
+}
+
+// pick takes the most urgent packet, if one may go; with force, one may.
+func (p *pacer[T]) pick(force bool) (w waiting[T], class queueClass, ok bool) {
 	for c := queueAudio; c < numQueues; c++ {
 		q := &p.queues[c]
 		if q.len() == 0 {
 			continue
 		}
-		if c > queueRTCP && p.tokens <= 0 {
+		if c > queueRTCP && p.tokens <= 0 && !force {
 			break
 		}
-		if c == queueVideoRTX && p.rtx.bytes <= 0 {
+		if c == queueVideoRTX && p.rtx.bytes <= 0 && !force {
 			continue
 		}
-		w := q.take()
+		w = q.take()
+		p.count--
 		p.tokens = max(p.tokens-int64(w.size), -2*p.burst())
 		switch {
 		case c == queueVideoRTX:
@@ -196,9 +230,39 @@ func (p *pacer[T]) next(now int64) (item T, class queueClass, ok bool) {
 				p.of(w.line).begun = frameOf{w.frame, true}
 			}
 		}
-		return w.item, c, true
+		return w, c, true
 	}
-	return item, 0, false
+	return w, 0, false
+}
+
+// settle corrects what next took for a packet of class, when in the end it was written
+// with other than its size, or not at all.
+func (p *pacer[T]) settle(class queueClass, size, written int) {
+	d := int64(size - written)
+	p.tokens = min(p.tokens+d, p.burst())
+	if class == queueVideoRTX {
+		p.rtx.bytes += d
+	}
+}
+
+// empty gives up all that waits.
+func (p *pacer[T]) empty() {
+	for c := range p.queues {
+		for q := &p.queues[c]; q.len() > 0; p.count-- {
+			p.drop(q.take().item)
+		}
+	}
+}
+
+// spend counts what went out beside the queues.
+func (p *pacer[T]) spend(size int, now int64) {
+	p.refill(now)
+	p.tokens = max(p.tokens-int64(size), -2*p.burst())
+}
+
+// delay is how long all that waits takes at the estimate's rate.
+func (p *pacer[T]) delay() int64 {
+	return p.videoBytes() * 8 * second / max(p.bps, paceMinBps)
 }
 
 // of returns what is true of a line's frames.

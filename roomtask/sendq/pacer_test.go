@@ -43,10 +43,11 @@ func (r *pacerRig) audio(c queueClass) { r.p.push(c, pkt{class: c, size: 100}, 1
 func (r *pacerRig) run(d int64) {
 	for end := r.now + d; ; {
 		for {
-			k, c, ok := r.p.next(r.now)
+			w, c, ok := r.p.next(r.now)
 			if !ok {
 				break
 			}
+			k := w.item
 			if c != k.class {
 				panic("another queue")
 			}

@@ -1,6 +1,7 @@
 package sendq
 
 import (
+	"mayfly/roomtask/alloc"
 	"mayfly/roomtask/bwe"
 	"mayfly/roomtask/forward"
 )
@@ -37,19 +38,19 @@ func (m *lossMeter) roll() float64 {
 }
 
 // protect chooses for each audio line how much of the past each packet repeats. When
-// the path has no room even for the audio itself, none does.
+// the path has no room for that, none does.
 func (s *Sender) protect(now int64) {
 	if now-s.protectAt < protectEvery {
 		return
 	}
 	s.protectAt = now
-	path := s.acked.roll()
+	path := s.path.acked.roll()
 	for _, l := range s.all {
 		if l.out.video || l.f.State() == forward.Off {
 			continue
 		}
 		distance := l.red.Next(max(l.loss, path), now)
-		if s.audioShort {
+		if s.alloc.audio != alloc.AudioFull {
 			distance = 0
 		}
 		l.f.SetRED(distance)

@@ -38,97 +38,115 @@ func (b *rtxBudget) refill(now, sentBps int64) {
 }
 
 func (s *Sender) sendAudio(now int64) {
-	for i := range s.work.audio {
-		s.send(&s.work.audio[i], now)
+	q := &s.work.audio
+	q.straighten()
+	for i := range q.slots {
+		n := s.send(&q.slots[i], kindAudio, now)
+		if s.pace.on && n > 0 {
+			s.pace.queue.spend(n, now)
+		}
 	}
-	s.work.audio = s.work.audio[:0]
+	q.slots = q.slots[:0]
 }
 
 // sendVideo sends up to videoRun packets and returns whether more wait.
 func (s *Sender) sendVideo(now int64) (more bool) {
-	end := min(s.next+videoRun, len(s.work.video))
-	for ; s.next < end; s.next++ {
-		s.send(&s.work.video[s.next], now)
+	q := &s.work.video
+	if s.next == 0 {
+		q.straighten()
 	}
-	if s.next < len(s.work.video) {
+	end := min(s.next+videoRun, len(q.slots))
+	for ; s.next < end; s.next++ {
+		s.send(&q.slots[s.next], kindVideo, now)
+	}
+	if s.next < len(q.slots) {
 		return true
 	}
-	full := len(s.work.video) > 0
-	s.work.video, s.next = s.work.video[:0], 0
-	return full // the inbox may have filled meanwhile
+	q.slots, s.next = q.slots[:0], 0
+	return false
 }
 
-// send rewrites and writes one packet, and gives back the inbox's reference.
-func (s *Sender) send(e *entry, now int64) {
+// send rewrites and writes one packet, and gives back the inbox's reference. It
+// returns the bytes that went out.
+func (s *Sender) send(e *entry, k kind, now int64) (n int) {
 	f := e.line.f
 	if h, payload, ok := f.Rewrite(e.tap, e.p, now); ok {
-		kind := kindAudio
-		if e.line.out.video {
-			kind = kindVideo
-		}
-		if !s.write(e.line, h, payload, kind, now) && e.line.out.video {
+		n = s.write(e.line, h, payload, k, now)
+		if n == 0 && k == kindVideo {
 			f.Resync(now) // the receiver could not decode what follows
 		}
+		s.fresh = s.fresh || f.Fresh()
 	}
 	e.p.Release()
 	*e = entry{}
+	return n
 }
 
 // sendResends answers NACKs, video only within its budget; what does not fit is
 // dropped, for the receiver asks again if it still matters.
 func (s *Sender) sendResends(queue *[]resend, now int64) {
+	if len(*queue) == 0 {
+		return
+	}
 	video := queue == &s.videoRTX
-	if video && len(*queue) > 0 {
-		s.budget.refill(now, s.est.Snapshot(now).SentBps)
+	if video {
+		s.budget.refill(now, s.path.now.SentBps)
 	}
 	for i, r := range *queue {
 		if video && s.budget.bytes <= 0 {
-			s.count.resendBudget.Add(int64(len(*queue) - i))
+			s.count.resendBudget += int64(len(*queue) - i)
 			break
 		}
-		h, payload, ok := r.line.f.Resend(r.out)
-		if !ok {
-			continue
-		}
+		n := s.resend(r, now)
 		if video {
-			s.budget.bytes -= int64(len(payload))
+			s.budget.bytes -= int64(n)
+		} else if s.pace.on {
+			s.pace.queue.spend(n, now)
 		}
-		s.write(r.line, h, payload, kindRTX, now)
 	}
+	clear(*queue)
 	*queue = (*queue)[:0]
 }
 
-// write stamps, writes and counts one packet. It returns false if it did not go out.
-func (s *Sender) write(l *line, h *rtp.Header, payload []byte, k kind, now int64) bool {
+func (s *Sender) resend(r resend, now int64) (n int) {
+	if h, payload, ok := r.line.f.Resend(r.out); ok {
+		return s.write(r.line, h, payload, kindRTX, now)
+	}
+	return 0
+}
+
+// write stamps, writes and counts one packet. It returns the bytes that went out.
+func (s *Sender) write(l *line, h *rtp.Header, payload []byte, k kind, now int64) int {
 	stamped := l.f.StampTWCC(s.twcc + 1)
 	n, err := l.out.W.WriteRTP(h, payload)
 	if n <= 0 {
 		if err != nil {
-			s.count.writeErrors.Add(1)
+			s.count.writeErrors++
 		} else {
-			s.count.notConnected.Add(1)
+			s.count.notConnected++
 		}
-		return false
+		return 0
 	}
 	if stamped {
 		s.twcc++
-		s.est.OnSent(s.twcc, n, now, 0)
+		s.path.est.OnSent(s.twcc, n, now, s.probe.take(n))
 	} else {
-		s.est.OnSentPlain(n, now)
+		s.path.est.OnSentPlain(n, now)
 	}
-	s.count.bytes[k].Add(int64(n))
-	s.count.packets[k].Add(1)
-	return true
+	s.count.bytes[k] += int64(n)
+	s.count.packets[k]++
+	return n
 }
 
 func (s *Sender) sendReports(now int64) {
+	s.fresh = false
 	for _, l := range s.all {
 		pkts := l.f.Report(now)
 		if pkts == nil {
 			continue
 		}
 		if err := s.cfg.WriteRTCP(pkts); err != nil {
-			s.count.writeErrors.Add(1)
+			s.count.writeErrors++
 		}
 	}
 }

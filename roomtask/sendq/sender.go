@@ -8,7 +8,6 @@ import (
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 
-	"mayfly/roomtask/alloc"
 	"mayfly/roomtask/bwe"
 	"mayfly/roomtask/forward"
 	"mayfly/roomtask/ingest"
@@ -50,8 +49,18 @@ type Assignment struct {
 type Config struct {
 	Now       func() int64 // nanoseconds since 1970, never going back: the clock of ingest
 	WriteRTCP func([]rtcp.Packet) error
+	Wheel     *Wheel       // shared by the senders of a room; nil = one of its own
 	Log       *slog.Logger // nil = none
 }
+
+// tickEvery is the time between two looks at the estimate and the lines while nothing
+// is short, tickSoon while something is. Packets that come wake the sender anyway, so
+// the room's ticks do so only when it was quiet for tickQuiet.
+const (
+	tickEvery = 80 * ms
+	tickSoon  = 20 * ms
+	tickQuiet = 40 * ms
+)
 
 // Sender is one subscriber's. Its exported methods may be called from any goroutine,
 // and never wait, except Close.
@@ -59,35 +68,43 @@ type Sender struct {
 	cfg  Config // set once
 	in   inbox
 	done chan struct{} // closed when the goroutine has ended
+	due  atomic.Int64  // when a Tick is worth waking the goroutine, set by it
 
 	count counters
-	shown atomic.Pointer[state] // replaced by the goroutine, read by Snapshot
+	shown shown
 
 	// owned by the goroutine
-	work       batch
-	next       int // of work.video, the first that is not sent yet
-	seats      map[int]*seat
-	lines      map[uint32]*line // by media SSRC and by RTX SSRC
-	all        []*line          // each line once
-	clocks     map[string]*forward.Clock
-	audioRTX   []resend
-	videoRTX   []resend
-	budget     rtxBudget
-	twcc       uint16 // last number used
-	est        bwe.Estimator
-	path       bwe.State // as logged last
-	acks       []bwe.Ack
-	rtt        int64 // ns, smoothed; 0 = unknown
-	lossSum    float64
-	lossPkts   float64
-	lossAt     int64
-	acked      lossMeter
-	protectAt  int64
-	audioShort bool // the path has no room even for plain audio
-	decideAt   int64
-	demands    []alloc.Demand
-	alloc      alloc.Allocator
-	wanted     []*seat
+	work      batch
+	next      int              // of work.video, the first that is not sent yet
+	seats     []*seat          // by number, ascending
+	lines     map[uint32]*line // by media SSRC and by RTX SSRC
+	all       []*line          // each line once
+	clocks    map[string]*forward.Clock
+	audioRTX  []resend
+	videoRTX  []resend
+	budget    rtxBudget
+	twcc      uint16 // last number used
+	fresh     bool   // a stream began that was not reported on
+	path      path
+	pace      pacing
+	probe     probing
+	tickAt    int64
+	protectAt int64
+	occupants int64 // that sat in any seat
+	alloc     allocation
+}
+
+// path is what is known of the way to the subscriber.
+type path struct {
+	est      bwe.Estimator
+	now      bwe.Snapshot // of the last tick or report
+	acks     []bwe.Ack
+	acked    lossMeter
+	heard    bool  // some report came
+	rtt      int64 // ns, smoothed; 0 = unknown
+	lossSum  float64
+	lossPkts float64
+	lossAt   int64
 }
 
 // New starts a Sender. The caller must Close it.
@@ -95,16 +112,18 @@ func New(cfg Config) *Sender {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Wheel == nil {
+		cfg.Wheel = NewWheel()
+	}
 	s := &Sender{
 		cfg:    cfg,
 		done:   make(chan struct{}),
-		seats:  map[int]*seat{},
 		lines:  map[uint32]*line{},
 		clocks: map[string]*forward.Clock{},
 		twcc:   uint16(rand.Uint32()),
 	}
+	s.pace.queue.drop = s.dropped
 	s.in.init()
-	s.shown.Store(&state{})
 	go s.run()
 	return s
 }
@@ -125,8 +144,15 @@ func (s *Sender) Assign(num int, a Assignment) {
 // packet must not be changed afterwards.
 func (s *Sender) Feedback(ssrc uint32, p rtcp.Packet) { s.in.addFeedback(feedback{ssrc, p}) }
 
+// TransportFeedback takes a transport-wide feedback packet as it came, and copies it.
+func (s *Sender) TransportFeedback(b []byte) { s.in.addTWCC(b) }
+
 // Tick is called about every 20 ms: reports, the estimate, and the layers depend on it.
-func (s *Sender) Tick(now int64) { s.in.tick(now) }
+func (s *Sender) Tick(now int64) {
+	if now >= s.due.Load() {
+		s.in.nudge(nudgeTick)
+	}
+}
 
 // Close stops the goroutine, gives up all taps and packets, and waits for that. A
 // write that blocks is waited for: close the PeerConnection first.
@@ -140,15 +166,12 @@ func (s *Sender) Close() {
 func (s *Sender) run() {
 	defer close(s.done)
 	for range s.in.wake {
-		for {
-			s.in.take(&s.work)
+		for more := false; s.in.take(&s.work, more); {
 			if s.work.closed {
 				s.shutdown()
 				return
 			}
-			if !s.step(s.cfg.Now()) {
-				break
-			}
+			more = s.step(s.cfg.Now())
 		}
 	}
 }
@@ -156,41 +179,74 @@ func (s *Sender) run() {
 // step does all that was taken, up to videoRun packets of video, and returns whether
 // there is more of it. The order of what is written is fixed here.
 func (s *Sender) step(now int64) (more bool) {
-	for _, f := range s.work.commands {
+	for i, f := range s.work.commands {
 		f()
+		s.work.commands[i] = nil
 	}
-	clear(s.work.commands)
-	for i := range s.work.feedback {
-		s.handle(&s.work.feedback[i], now)
+	s.work.commands = s.work.commands[:0]
+	s.handleAll(now)
+	if s.work.nudges&nudgeWheel != 0 {
+		s.pace.waiting = false
 	}
-	clear(s.work.feedback)
-
 	s.sendAudio(now)
 	s.sendResends(&s.audioRTX, now)
-	if s.work.tickAt != 0 {
+	if now >= s.tickAt {
 		s.onTick(now)
 	}
-	s.sendReports(now)
-	s.sendResends(&s.videoRTX, now)
-	more = s.sendVideo(now)
-	s.sendReports(now) // of streams that began just now
+	if s.pace.on {
+		s.sendPaced(now)
+	} else {
+		s.sendResends(&s.videoRTX, now)
+		more = s.sendVideo(now)
+	}
+	if s.probe.left > 0 {
+		s.sendProbe(now)
+	}
+	if s.fresh {
+		s.sendReports(now)
+	}
+	if s.pace.mustWait(now) || s.probe.left > 0 {
+		s.pace.await(s)
+	}
+	s.count.publish()
 	return more
 }
 
 func (s *Sender) onTick(now int64) {
-	s.est.Tick(now)
+	s.path.est.Tick(now)
 	s.reportLoss(now)
 	s.protect(now)
-	if e := s.est.Snapshot(now); e.State != s.path {
-		s.path = e.State
-		s.cfg.Log.Info("path changed", "state", e.State.String(), "bps", e.Bps, "loss", e.Loss, "queue_ms", e.Queue/ms)
-	}
+	s.look(now)
 	for _, l := range s.all {
 		l.f.Tick(now)
 	}
-	if now >= s.decideAt {
+	if now >= s.alloc.at {
 		s.decide(now)
 	}
+	s.nextProbe(now)
+	s.fresh = true
+	next := tickEvery
+	if s.pace.on || s.path.now.State != bwe.Clear || s.probe.left > 0 {
+		next = tickSoon
+	}
+	s.tickAt = now + next
+	s.due.Store(s.tickAt + tickQuiet*(next/tickEvery))
+}
+
+// look takes the estimator's view, and does at once what cannot wait for the next
+// decision.
+func (s *Sender) look(now int64) {
+	e := s.path.est.Snapshot(now)
+	if old := s.path.now.State; e.State != old {
+		s.cfg.Log.Info("path changed", "state", e.State.String(), "bps", e.Bps, "sent", e.SentBps, "acked", e.AckedBps,
+			"loss", e.Loss, "queue_ms", e.Queue/ms)
+		s.tickAt = min(s.tickAt, now+tickSoon)
+	}
+	if e.Bps != 0 && (s.path.now.Bps == 0 || e.Bps < s.path.now.Bps) && e.Bps < s.alloc.used {
+		s.alloc.at = now
+	}
+	s.path.now = e
+	s.pace.adjust(&e, now)
 }
 
 // shutdown gives everything back. Packets that were pushed before the inbox closed
@@ -199,24 +255,29 @@ func (s *Sender) shutdown() {
 	for _, l := range s.all {
 		l.f.Close()
 	}
-	release(s.work.audio)
-	release(s.work.video[s.next:])
-	s.work.video, s.next = s.work.video[:0], 0
-	s.in.take(&s.work)
-	release(s.work.audio)
-	release(s.work.video)
+	s.pace.queue.empty()
+	release(s.work.audio.slots)
+	release(s.work.video.slots[s.next:])
+	s.work.video, s.next = fifo{}, 0
+	s.in.take(&s.work, true)
+	release(s.work.audio.slots)
+	release(s.work.video.slots)
+	s.count.publish()
 }
 
 func release(es []entry) {
 	for i := range es {
-		es[i].p.Release()
-		es[i] = entry{}
+		if es[i].p != nil {
+			es[i].p.Release()
+			es[i] = entry{}
+		}
 	}
 }
 
 // line is one m-line of a seat. It is the forward.Sink of its forwarder.
 type line struct {
 	s   *Sender            // set once
+	num int                // set once: small, and no other line's at the same time
 	out lineOut            // set before the forwarder has a tap, then owned by the goroutine
 	f   *forward.Forwarder // set once
 
@@ -225,6 +286,11 @@ type line struct {
 	lossBase uint32  // packets sent at that report
 	blocked  [maxLayers]int64
 	red      forward.REDPolicy // of an audio line
+	seat     *seat
+	class    queueClass // of its video; kept while some of it waits
+	queued   int        // packets in the pacer
+	tid      int8       // temporal layers that are granted
+	thin     bool       // only the base of them is sent, because the pacer is behind
 }
 
 type lineOut struct {

@@ -1,0 +1,200 @@
+package sendq
+
+import (
+	"cmp"
+	"slices"
+
+	"mayfly/roomtask/alloc"
+	"mayfly/roomtask/forward"
+	"mayfly/roomtask/ingest"
+	"mayfly/shared/signal"
+)
+
+const (
+	decideEvery = 200 * ms // layers come, go and change their rates about as slowly
+
+	// A layer whose keyframe does not come within patience is left aside for a while
+	// when there is another one to show.
+	patience   = 2 * second
+	blockedFor = 5 * second
+
+	// minAudioBps is kept free for each audio line even while it is silent.
+	minAudioBps = 40_000
+	// topSpeakers is how many are heard when the path has no room for all.
+	topSpeakers = 3
+)
+
+// Reasons why a seat's video is not sent, beside those of alloc.
+const (
+	ReasonCodec      = "codec"       // what is published cannot be forwarded
+	ReasonNoKeyframe = "no_keyframe" // asked for and not received yet
+)
+
+// allocation is what was decided last. It is owned by the sender's goroutine.
+type allocation struct {
+	alloc.Allocator
+	at               int64           // when to decide next
+	audio            alloc.AudioMode // how much of the audio is sent
+	used, step, want int64           // as in alloc.Result
+	demands          []alloc.Demand
+	wanted           []*seat // in the demands' order
+	loud             []*seat // scratch of chooseSpeakers
+}
+
+// decide chooses the layer of every seat, and how much of the audio is sent.
+func (s *Sender) decide(now int64) {
+	a := &s.alloc
+	a.at = now + decideEvery
+	a.demands, a.wanted = a.demands[:0], a.wanted[:0]
+	in := alloc.Input{Estimate: alloc.Unlimited, Audio: s.audioCost()}
+	for _, st := range s.seats {
+		if s.wants(st) {
+			a.demands = append(a.demands, s.demand(st, now))
+			a.wanted = append(a.wanted, st)
+		}
+	}
+	in.Demands = a.demands
+	if bps := s.path.now.Bps; bps > 0 {
+		in.Estimate = bps
+	}
+	r := a.Allocate(now, &in)
+	a.used, a.step, a.want = r.UsedBps, r.StepBps, r.WantBps
+	if r.Audio != a.audio {
+		s.cfg.Log.Info("audio", "mode", r.Audio.String(), "bps", in.Estimate)
+		a.audio, s.protectAt = r.Audio, 0
+	}
+	s.chooseSpeakers(now)
+	for i, st := range a.wanted {
+		s.grant(st, r.Grants[i], now)
+	}
+	s.show()
+}
+
+// wants says whether a seat has video to ask for, and settles it if not.
+func (s *Sender) wants(st *seat) bool {
+	if st.video == nil || st.a.Video == nil {
+		st.reason, st.want = "", alloc.None
+		if st.video != nil {
+			st.video.f.Close()
+		}
+		return false
+	}
+	if !playable(st.a.Video) {
+		st.reason, st.want = ReasonCodec, alloc.None
+		st.video.f.Close()
+		return false
+	}
+	return true
+}
+
+// audioCost is what the audio of all seats takes.
+func (s *Sender) audioCost() (a alloc.Audio) {
+	var top [topSpeakers]int64 // descending
+	for _, st := range s.seats {
+		if st.audio == nil || st.a.Audio == nil {
+			continue
+		}
+		bps := max(st.a.Audio.LayerInfo(0).Bps, minAudioBps)
+		a.Bps += bps
+		a.RED += bps * int64(st.audio.red.Distance())
+		for i := range top {
+			if bps > top[i] {
+				top[i], bps = bps, top[i]
+			}
+		}
+	}
+	for _, bps := range top {
+		a.Top += bps
+	}
+	return a
+}
+
+// chooseSpeakers leaves out all audio but the loudest while there is no room for more.
+func (s *Sender) chooseSpeakers(now int64) {
+	loud := s.alloc.loud[:0]
+	for _, st := range s.seats {
+		if st.audio != nil && st.a.Audio != nil {
+			loud = append(loud, st)
+		}
+	}
+	s.alloc.loud = loud
+	if s.alloc.audio == alloc.AudioTop && len(loud) > topSpeakers {
+		slices.SortStableFunc(loud, func(a, b *seat) int { return cmp.Compare(loudness(a.a.Audio), loudness(b.a.Audio)) })
+		loud = loud[topSpeakers:]
+	} else {
+		loud = loud[:0]
+	}
+	for _, st := range s.seats {
+		if quiet := slices.Contains(loud, st); quiet != st.unheard {
+			st.unheard = quiet
+			s.applyAudio(st, now)
+		}
+	}
+}
+
+// loudness orders sources: a smaller one is more worth hearing.
+func loudness(src *ingest.Source) int {
+	level, voice, _ := src.Level()
+	if voice {
+		return int(level)
+	}
+	return int(level) + 128
+}
+
+// demand describes a seat's video to the allocator.
+func (s *Sender) demand(st *seat, now int64) alloc.Demand {
+	src := st.a.Video
+	st.layers = st.layers[:0]
+	others := false
+	for i := range min(src.LayerCount(), maxLayers) {
+		info := src.LayerInfo(i)
+		st.layers = append(st.layers, alloc.Layer{Active: info.Active, Width: info.Width, Height: info.Height, Bps: [alloc.MaxTemporal]int64{info.Bps}})
+		others = others || (info.Active && now >= st.video.blocked[i])
+	}
+	if l, since := st.video.f.Waiting(); l >= 0 && l < maxLayers && now-since > patience && st.video.f.State() == forward.WaitKey {
+		st.video.blocked[l] = now + blockedFor
+	}
+	for i := range st.layers {
+		if others && now < st.video.blocked[i] {
+			st.layers[i].Active = false
+		}
+	}
+	return alloc.Demand{ID: st.occupant, Class: classOf(&st.a), Layers: st.layers, Width: st.a.Width, Height: st.a.Height}
+}
+
+func classOf(a *Assignment) alloc.Class {
+	switch {
+	case a.Video.Kind() == signal.KindScreen:
+		return alloc.Screen
+	case a.Speaking:
+		return alloc.Speaker
+	case a.Pinned:
+		return alloc.Pinned
+	}
+	return alloc.Other
+}
+
+// grant carries out the allocator's answer for one seat.
+func (s *Sender) grant(st *seat, g alloc.Grant, now int64) {
+	src, f := st.a.Video, st.video.f
+	st.reason, st.want = g.Reason, g.Want
+	switch {
+	case g.Layer >= 0:
+		if tid := int8(g.TID); tid != st.video.tid {
+			st.video.tid = tid
+			s.setTID(st.video)
+		}
+		f.Select(src, g.Layer, st.videoClock, now)
+	case g.Reason == alloc.ReasonMuted:
+		// It may begin at any moment. The tap is there before its first keyframe is,
+		// so that one need not be asked for; browsers start with the lowest layer.
+		if !f.Selected(src) {
+			f.Select(src, 0, st.videoClock, now)
+		}
+	default:
+		f.Close()
+	}
+	if _, since := f.Waiting(); g.Layer >= 0 && f.State() == forward.WaitKey && now-since > patience {
+		st.reason = ReasonNoKeyframe
+	}
+}

@@ -1,0 +1,54 @@
+package sendq
+
+import (
+	"sync"
+	"time"
+)
+
+// wheelStep is the time between two turns. A frame that leaves at 2.5 times the rate
+// of its stream takes 13 ms, so it is spread over a few of them.
+const wheelStep = 5 * time.Millisecond
+
+// Wheel wakes the senders that have packets waiting for their time. All senders of a
+// room share one: it has the only timer, which runs only while somebody waits.
+type Wheel struct {
+	mu    sync.Mutex
+	due   []*Sender // to be woken at the next turn
+	spare []*Sender // due's other half, empty
+	timer *time.Timer
+	armed bool
+}
+
+// NewWheel makes a wheel that stands still.
+func NewWheel() *Wheel { return &Wheel{} }
+
+// await lets s be woken at the next turn. s must not be waiting already.
+func (w *Wheel) await(s *Sender) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.due = append(w.due, s)
+	switch {
+	case w.armed:
+	case w.timer == nil:
+		w.timer = time.AfterFunc(wheelStep, w.turn)
+	default:
+		w.timer.Reset(wheelStep)
+	}
+	w.armed = true
+}
+
+// turn wakes all that wait. They come back if they still must.
+func (w *Wheel) turn() {
+	w.mu.Lock()
+	due := w.due
+	w.due, w.armed = w.spare, false
+	w.spare = nil
+	w.mu.Unlock()
+	for i, s := range due {
+		s.in.nudge(nudgeWheel)
+		due[i] = nil
+	}
+	w.mu.Lock()
+	w.spare = due[:0]
+	w.mu.Unlock()
+}
