@@ -53,7 +53,8 @@ func run(cfg config, started time.Time, log *slog.Logger) room.Exit {
 	r := room.New(room.Config{
 		ID: cfg.Room, Epoch: cfg.Epoch, Log: log, Started: started,
 		NewMedia: media.New, Opened: media.Open,
-		Send: func(typ string, body any) { l.Send(typ, body) },
+		Send:     func(typ string, body any) { l.Send(typ, body) },
+		Messages: func() (in, out int64) { return l.Messages() },
 	})
 	l = link.New(link.Config{
 		URL: cfg.LinkURL, Region: cfg.Region, Credentials: creds, Log: log,

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -56,6 +57,8 @@ type Link struct {
 	events chan event    // sessions and dials → Run
 	wake   chan struct{} // cap 1: the queue has something
 	rotate chan struct{} // cap 1: a new connection is wanted
+
+	received, sent atomic.Int64 // messages of the gateway, in its units; see Messages
 
 	mu    sync.Mutex
 	queue []outgoing // guarded by mu
@@ -105,6 +108,14 @@ func New(cfg Config) *Link {
 	}
 	return &Link{cfg: cfg, events: make(chan event), wake: make(chan struct{}, 1), rotate: make(chan struct{}, 1)}
 }
+
+// Messages tells what the two gateways have received and sent for this room as far as
+// this end can know, in their units, a started 32 KB each: frames on the link, and
+// once more those that are relayed from and to clients.
+func (l *Link) Messages() (in, out int64) { return l.received.Load(), l.sent.Load() }
+
+// units is how many messages the gateway charges for.
+func units(bytes int) int64 { return int64(bytes+signal.MaxFrameBytes-1) / signal.MaxFrameBytes }
 
 // Rotate asks for a new connection; the present one stays in use until the control
 // plane has answered on the new one. Run does so by itself before the gateway's limit.
@@ -264,6 +275,10 @@ func (l *Link) listen(run context.Context, s *session) {
 				l.cfg.Log.Warn("link: frame is not JSON", "bytes", len(data))
 				continue
 			}
+			l.sent.Add(units(len(data)))
+			if f.Type == signal.LinkClient {
+				l.received.Add(units(len(f.Body)))
+			}
 			if f.Type == signal.LinkRegistered {
 				l.post(ctx, event{kind: registered, s: s})
 			}
@@ -282,6 +297,7 @@ func (l *Link) hello(ctx context.Context, s *session) error {
 		return fmt.Errorf("encode register: %w", err)
 	}
 	s.helloAt = time.Now()
+	l.received.Add(units(len(raw)))
 	return s.write(ctx, outgoing{signal.LinkRegister, raw})
 }
 
@@ -340,6 +356,10 @@ func (l *Link) flush(ctx context.Context) {
 			l.mu.Unlock()
 			_ = l.current.conn.CloseNow() // its reader reports the loss
 			return
+		}
+		l.received.Add(units(len(o.body)))
+		if o.typ == signal.LinkToClient {
+			l.sent.Add(units(len(o.body)))
 		}
 	}
 }

@@ -231,7 +231,7 @@ func (r *Room) answered(p *participant, ev Event) {
 		return
 	}
 	now := r.cfg.Now()
-	p.joining, p.session = false, p.admitted
+	p.joining, p.session = false, r.book.Stay(p.admitted)
 	r.book.Begin(p.session, p.id, now.UnixMilli())
 	r.emptySince = time.Time{}
 	p.seats = r.planFor(p)

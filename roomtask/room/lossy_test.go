@@ -72,3 +72,40 @@ func TestLateEchoOfAJoinIsPassedOver(t *testing.T) {
 		w.ended(signal.ExitEnded, signal.ReasonEmpty)
 	})
 }
+
+// TestSecondStay: a participant who was taken for lost comes back with the join that
+// it made before. Its second stay is counted, as a session of its own.
+func TestSecondStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.register()
+		w.joins++
+		c := w.client("a", 1, nil)
+		w.frame(signal.LinkClient, c)
+		w.sleep(4 * time.Second)
+		w.media["a"].post(Event{Kind: EventFailed})
+		w.sleep(time.Second)
+		w.joins++
+		c.Session.JoinSeq = w.joins
+		w.frame(signal.LinkClient, c)
+		w.sleep(3 * time.Second)
+		w.take(signal.LinkHeartbeat)
+		w.data("a", signal.TypeLeave, signal.Leave{})
+		beats := w.take(signal.LinkHeartbeat)
+		if len(beats) == 0 {
+			t.Fatal("no heartbeat after the leave")
+		}
+		var h signal.Heartbeat
+		if err := json.Unmarshal(beats[len(beats)-1].Body, &h); err != nil {
+			t.Fatal(err)
+		}
+		ms := map[string]int64{}
+		for _, s := range h.Usage.Sessions {
+			ms[s.ID] = s.ParticipantMS
+		}
+		if ms[c.Session.ID] != 4000 || ms[c.Session.ID+".2"] != 3000 || h.Usage.Totals.ParticipantMS != 7000 {
+			t.Errorf("sessions %v, in all %d ms; want stays of 4000 and 3000 ms", ms, h.Usage.Totals.ParticipantMS)
+		}
+		w.finish()
+	})
+}

@@ -31,7 +31,9 @@ type Config struct {
 	// Opened is called once, when the control plane has accepted the task and before
 	// the first participant: media addresses are known from then on.
 	Opened func(signal.Registered) error
-	Now    func() time.Time // time.Now if nil
+	// Messages tells the signalling messages so far, for the bill; nil counts none.
+	Messages func() (in, out int64)
+	Now      func() time.Time // time.Now if nil
 	// Started is when the process began, for the log line that tells how long the
 	// room took to open. Zero is the start of Run.
 	Started time.Time
@@ -111,10 +113,12 @@ func New(cfg Config) *Room {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	book := usage.NewBook()
+	book.Messages = cfg.Messages
 	return &Room{
 		cfg: cfg, mailbox: make(chan any, mailboxSize),
 		people: map[string]*participant{}, conns: map[string]*clientConn{}, taken: map[string]uint64{},
-		speaker: newDetector(), book: usage.NewBook(),
+		speaker: newDetector(), book: book,
 	}
 }
 

@@ -8,6 +8,7 @@ package usage
 
 import (
 	"sort"
+	"strconv"
 
 	"mayfly/shared/usage"
 )
@@ -18,6 +19,10 @@ const MaxSessions = 80
 
 // Book holds the sessions of one task. It is owned by the room loop.
 type Book struct {
+	// Messages tells the signalling messages so far, as the gateway received and sent
+	// them; nil counts none. Set before use.
+	Messages func() (in, out int64)
+
 	sessions map[string]*entry
 	order    []string // session ids in the order they began
 	seq      uint64   // of the last report
@@ -34,6 +39,17 @@ type entry struct {
 
 // NewBook returns an empty book.
 func NewBook() *Book { return &Book{sessions: map[string]*entry{}} }
+
+// Stay names the session of a participant who comes in by id: id itself, or, if that
+// session is over, id.2, id.3 and so on. A client that was lost may come back with
+// the join that it made before, and its second stay is a session of its own.
+func (b *Book) Stay(id string) string {
+	stay := id
+	for n := 2; b.sessions[stay] != nil && b.sessions[stay].s.LeftMS != 0; n++ {
+		stay = id + "." + strconv.Itoa(n)
+	}
+	return stay
+}
 
 // Begin opens a session at now (Unix ms). Beginning a known session changes nothing.
 func (b *Book) Begin(id, participant string, now int64) {
@@ -53,13 +69,21 @@ func (b *Book) Update(id string, now int64, in, out usage.Bytes, transport strin
 	if e == nil || e.s.LeftMS != 0 {
 		return
 	}
+	seen := video(e.s)
 	e.s.BytesIn, e.s.BytesOut = grown(e.s.BytesIn, in), grown(e.s.BytesOut, out)
-	e.s.ParticipantMS = max(e.s.ParticipantMS, now-e.s.JoinedMS)
+	passed := max(0, now-e.s.JoinedMS-e.s.ParticipantMS)
+	e.s.ParticipantMS += passed
+	if video(e.s) == seen {
+		e.s.AudioOnlyMS += passed
+	}
 	if transport != "" {
 		e.s.Transport = transport
 	}
 	e.dirty = true
 }
+
+// video is what says that a session was more than sound.
+func video(s usage.Session) int64 { return s.BytesIn.Video + s.BytesOut.Video }
 
 // End closes a session at now. The first End of a session counts.
 func (b *Book) End(id string, now int64, reason string) {
@@ -68,7 +92,7 @@ func (b *Book) End(id string, now int64, reason string) {
 		return
 	}
 	e.s.LeftMS, e.s.LeaveReason = max(now, e.s.JoinedMS), reason
-	e.s.ParticipantMS = e.s.LeftMS - e.s.JoinedMS
+	e.s.ParticipantMS = max(e.s.ParticipantMS, e.s.LeftMS-e.s.JoinedMS)
 	e.dirty = true
 	b.present--
 }
@@ -121,8 +145,12 @@ func (b *Book) Settled() bool {
 
 func (b *Book) totals() usage.Totals {
 	t := usage.Totals{Sessions: int64(len(b.order)), Present: b.present, PeakParticipants: b.peak}
+	if b.Messages != nil {
+		t.MessagesIn, t.MessagesOut = b.Messages()
+	}
 	for _, e := range b.sessions {
 		t.ParticipantMS += e.s.ParticipantMS
+		t.AudioOnlyMS += e.s.AudioOnlyMS
 		t.BytesIn = t.BytesIn.Add(e.s.BytesIn)
 		t.BytesOut = t.BytesOut.Add(e.s.BytesOut)
 	}

@@ -24,12 +24,49 @@ func TestSessionTimeAndBytes(t *testing.T) {
 		t.Fatalf("report: more=%v %+v", more, r)
 	}
 	want := usage.Totals{ParticipantMS: 3500 + 500, Sessions: 2, Present: 1, PeakParticipants: 2,
-		BytesIn: usage.Bytes{Total: 10}, BytesOut: usage.Bytes{Total: 20, Video: 15}}
+		BytesIn: usage.Bytes{Total: 10}, BytesOut: usage.Bytes{Total: 20, Video: 15}, AudioOnlyMS: 500}
 	if r.Totals != want {
 		t.Errorf("totals\n got %+v\nwant %+v", r.Totals, want)
 	}
 	if s := r.Sessions[1]; s.LeftMS != 2500 || s.LeaveReason != signal.ReasonLeft || s.ParticipantMS != 500 {
 		t.Errorf("ended session %+v", s)
+	}
+}
+
+// TestAudioOnly: time counts as audio only where no video byte came or went between
+// two counts.
+func TestAudioOnly(t *testing.T) {
+	b := NewBook()
+	b.Begin("s1", "p1", 0)
+	b.Update("s1", 1000, usage.Bytes{Audio: 9}, usage.Bytes{Audio: 9}, "udp")
+	b.Update("s1", 3000, usage.Bytes{Audio: 9, Video: 1}, usage.Bytes{Audio: 9}, "udp")
+	b.Update("s1", 3000, usage.Bytes{Audio: 9, Video: 1}, usage.Bytes{Audio: 9}, "udp") // no time passed
+	b.Update("s1", 7000, usage.Bytes{Audio: 9, Video: 1}, usage.Bytes{Audio: 9}, "udp")
+	b.Update("s1", 15000, usage.Bytes{Audio: 9, Video: 1}, usage.Bytes{Audio: 9, Video: 1}, "udp")
+	b.End("s1", 15000, signal.ReasonLeft)
+	r, _ := b.Report(15000, true)
+	if s := r.Sessions[0]; s.AudioOnlyMS != 5000 || s.ParticipantMS != 15000 || r.Totals.AudioOnlyMS != 5000 {
+		t.Errorf("audio only %d of %d ms, in all %d; want 5000 of 15000", s.AudioOnlyMS, s.ParticipantMS, r.Totals.AudioOnlyMS)
+	}
+}
+
+// TestStays: who comes back by the same join is counted twice, under two names.
+func TestStays(t *testing.T) {
+	b := NewBook()
+	for i, want := range []string{"s1", "s1.2", "s1.3"} {
+		id := b.Stay("s1")
+		if id != want {
+			t.Fatalf("stay %d is %s, want %s", i+1, id, want)
+		}
+		at := int64(i * 10_000)
+		b.Begin(id, "p1", at)
+		if again := b.Stay("s1"); again != want {
+			t.Errorf("while present it is %s, want %s", again, want)
+		}
+		b.End(id, at+3000, signal.ReasonLost)
+	}
+	if r, _ := b.Report(30_000, false); r.Totals.ParticipantMS != 9000 || r.Totals.Sessions != 3 || len(r.Sessions) != 3 {
+		t.Errorf("report %+v", r)
 	}
 }
 

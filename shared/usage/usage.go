@@ -25,6 +25,11 @@ type Totals struct {
 	PeakParticipants int   `json:"peak_participants"` // at once
 	BytesIn          Bytes `json:"bytes_in"`          // received by the task
 	BytesOut         Bytes `json:"bytes_out"`         // sent by the task
+	AudioOnlyMS      int64 `json:"audio_only_ms,omitempty"`
+	// Signalling messages that this task knows of, in the gateway's units (a started
+	// 32 KB each): frames on its link, and those that were relayed to and from clients.
+	MessagesIn  int64 `json:"messages_in,omitempty"`  // received by the gateway
+	MessagesOut int64 `json:"messages_out,omitempty"` // sent by it
 }
 
 // Session is one participation: from the join's admission to the leave.
@@ -32,8 +37,9 @@ type Session struct {
 	ID            string `json:"id"`
 	Participant   string `json:"participant"`
 	JoinedMS      int64  `json:"joined_ms"`
-	LeftMS        int64  `json:"left_ms,omitempty"` // 0 while present
-	ParticipantMS int64  `json:"participant_ms"`    // connected time so far
+	LeftMS        int64  `json:"left_ms,omitempty"`       // 0 while present
+	ParticipantMS int64  `json:"participant_ms"`          // connected time so far
+	AudioOnlyMS   int64  `json:"audio_only_ms,omitempty"` // the part of it in which no video byte came or went
 	LeaveReason   string `json:"leave_reason,omitempty"`
 	Transport     string `json:"transport,omitempty"` // udp, tcp, turn-udp, turn-tcp, turn-tls
 	BytesIn       Bytes  `json:"bytes_in"`
