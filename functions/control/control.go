@@ -57,10 +57,15 @@ type Task struct {
 	StartedMS     int64  `json:"started_ms,omitempty"`
 	StoppingMS    int64  `json:"stopping_ms,omitempty"`
 	StoppedMS     int64  `json:"stopped_ms,omitempty"`
-	CPU           string `json:"cpu,omitempty"`    // CPU units, 1024 = one vCPU
-	Memory        string `json:"memory,omitempty"` // MiB
+	ConnectedMS   int64  `json:"connectivity_ms,omitempty"`      // its network interface was attached
+	ExecStoppedMS int64  `json:"execution_stopped_ms,omitempty"` // its containers had ended
+	CPU           string `json:"cpu,omitempty"`                  // CPU units, 1024 = one vCPU
+	Memory        string `json:"memory,omitempty"`               // MiB
 	ImageDigest   string `json:"image_digest,omitempty"`
 	AZ            string `json:"az,omitempty"`
+	Arch          string `json:"arch,omitempty"`              // arm64 or x86_64
+	Capacity      string `json:"capacity_provider,omitempty"` // FARGATE_SPOT, or FARGATE or "" for on demand
+	StorageGiB    int64  `json:"storage_gib,omitempty"`       // ephemeral; Fargate charges for more than 20
 }
 
 // Errors of a Fleet.

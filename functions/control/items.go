@@ -9,7 +9,6 @@ import (
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
 	"mayfly/shared/signal"
-	"mayfly/shared/usage"
 )
 
 // The table. Every item is one JSON document with a version; "condition" is what
@@ -26,7 +25,11 @@ import (
 //	claim      ROOM#<room>      JTI#<jti>               24 h   join            created once: a ticket is used by one attempt
 //	ledger     ROOM#<room>      LEDGER                  -      ledger          open with create; closed once, with usage.closed
 //	epoch      ROOM#<room>      EPOCH#<n>               -      life, ledger    created with the claim, before RunTask; ECS times, report totals
-//	session    ROOM#<room>      SESSION#<n>#<session>   -      ledger          highest report seq wins
+//	session    ROOM#<room>      SESSION#<n>#<session>   -      join, ledger    opened by the commit that admits the join; highest report seq wins
+//	wire       ROOM#<room>      WIRE#<conn>             -      join, life      how long a WebSocket was open, a client's or the task's
+//	correction ROOM#<room>      CORRECTION#<n>          -      ledger          appended after the close, never changed
+//	bill       TENANT#<tenant>#BILLS#<day>  BILL#<ms>#<room>#<n>  -  ledger    created by the close (n 0) and by each correction
+//	prices     PRICES           PRICES#<id>             -      operator        one price book; created once, never changed
 //	event      ROOM#<room>      EVENT#<seq>             30 d   outbox          created with the change it tells; index OUTBOX#<shard> until delivered
 //	linkid     CONN#<conn>      WHO                     3 h    join            created once, at $connect: whose identity the gateway saw
 //	ticketkey  KEYS             TICKET#<kid>            -      api             public half of the key that signs tickets; created once
@@ -148,6 +151,7 @@ type Room struct {
 	Tenant     string            `json:"tenant"`
 	ExternalID string            `json:"external_id,omitempty"`
 	Region     string            `json:"region"`
+	PriceBook  string            `json:"price_book,omitempty"` // fixed at create
 	Limits     signal.RoomLimits `json:"limits"`
 	Metadata   json.RawMessage   `json:"metadata,omitempty"` // the product's own, given back as it is
 	Tags       map[string]string `json:"tags,omitempty"`
@@ -303,87 +307,6 @@ type Claim struct {
 // Place implements Doc. The claim outlives the longest ticket (24 h).
 func (c *Claim) Place() store.Item {
 	return store.Item{Key: ClaimKey(c.Room, c.JTI), Kind: "claim", ExpiresAt: time.UnixMilli(c.AtMS).Add(25 * time.Hour)}
-}
-
-// Ledger is a room's usage record: open from the commit that creates the room,
-// closed once. Totals are filled in by the close.
-type Ledger struct {
-	Held
-	Room     string       `json:"room"`
-	Tenant   string       `json:"tenant"`
-	OpenedMS int64        `json:"opened_ms"`
-	ClosedMS int64        `json:"closed_ms,omitempty"` // 0 while open
-	Totals   LedgerTotals `json:"totals"`
-	Quality  string       `json:"quality,omitempty"` // QualityExact or QualityBounded
-}
-
-// LedgerTotals are the sums of a room. Integers only: milliseconds, seconds, bytes.
-type LedgerTotals struct {
-	ParticipantMS    int64       `json:"participant_ms"`
-	Sessions         int64       `json:"sessions"`
-	PeakParticipants int         `json:"peak_participants"`
-	BytesIn          usage.Bytes `json:"bytes_in"`
-	BytesOut         usage.Bytes `json:"bytes_out"`
-	TaskMSRaw        int64       `json:"task_ms_raw"`
-	TaskSBillable    int64       `json:"task_s_billable"`
-}
-
-// Qualities of a usage figure.
-const (
-	QualityExact   = "exact"
-	QualityBounded = "bounded" // an end or a counter was inferred after a crash
-)
-
-// Place implements Doc.
-func (l *Ledger) Place() store.Item { return store.Item{Key: LedgerKey(l.Room), Kind: "ledger"} }
-
-// Epoch is the usage of one task of a room. Its item exists before RunTask is
-// called, so no task can run without a place in the ledger.
-type Epoch struct {
-	Held
-	Room        string       `json:"room"`
-	Epoch       int          `json:"epoch"`
-	AskedMS     int64        `json:"asked_ms"` // when the epoch was claimed
-	Task        Task         `json:"task"`     // as ECS last told it; ARN "" until known
-	Stopped     bool         `json:"stopped,omitempty"`
-	StoppedFrom string       `json:"stopped_from,omitempty"` // provenance of the stop: From…
-	ReportSeq   uint64       `json:"report_seq,omitempty"`
-	ReportMS    int64        `json:"report_ms,omitempty"`   // at_ms of that report, the task's clock
-	ReportedMS  int64        `json:"reported_ms,omitempty"` // when it came, our clock
-	Final       bool         `json:"final,omitempty"`       // a final report was stored
-	Totals      usage.Totals `json:"totals"`                // of the report with ReportSeq
-	ExtraMS     int64        `json:"extra_ms,omitempty"`    // participant ms that bounding added after the last report
-	Bounded     bool         `json:"bounded,omitempty"`     // its open sessions were ended by inference
-}
-
-// Where a figure comes from.
-const (
-	FromEvent    = "ecs_event"
-	FromDescribe = "ecs_describe"
-	FromSweep    = "reconciler" // ECS knows no such task (any more)
-)
-
-// Place implements Doc.
-func (e *Epoch) Place() store.Item {
-	return store.Item{Key: EpochKey(e.Room, e.Epoch), Kind: "epoch"}
-}
-
-// Session is one participation as the ledger holds it.
-type Session struct {
-	Held
-	Room  string `json:"room"`
-	Epoch int    `json:"epoch"`
-	usage.Session
-	Seq     uint64 `json:"seq"`                // of the report it is from
-	AtMS    int64  `json:"at_ms"`              // of that report
-	Told    bool   `json:"told,omitempty"`     // participant.left was emitted
-	Bounded bool   `json:"bounded,omitempty"`  // the end was inferred
-	ExtraMS int64  `json:"extra_ms,omitempty"` // participant ms that the inference added
-}
-
-// Place implements Doc.
-func (s *Session) Place() store.Item {
-	return store.Item{Key: SessionKey(s.Room, s.Epoch, s.ID), Kind: "session"}
 }
 
 // Event is something that happened to a room, kept until it is delivered. Seq

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/ledger"
 	"mayfly/functions/control/life"
 )
 
@@ -32,5 +33,6 @@ type Deps struct {
 }
 
 func (d Deps) life() *life.Life {
-	return &life.Life{Store: d.Store, Fleet: d.Fleet, Post: d.Post, Now: d.Now, Log: d.Log, Config: d.Config.Life}
+	return &life.Life{Store: d.Store, Fleet: d.Fleet, Post: d.Post, Now: d.Now, Log: d.Log, Config: d.Config.Life,
+		Books: &ledger.Books{Store: d.Store, Now: d.Now}}
 }

@@ -264,6 +264,16 @@ func taskOf(t types.Task) control.Task {
 		PullStoppedMS: taskevent.Millis(t.PullStoppedAt), StartedMS: taskevent.Millis(t.StartedAt),
 		StoppingMS: taskevent.Millis(t.StoppingAt), StoppedMS: taskevent.Millis(t.StoppedAt),
 		CPU: aws.ToString(t.Cpu), Memory: aws.ToString(t.Memory), AZ: aws.ToString(t.AvailabilityZone),
+		ConnectedMS: taskevent.Millis(t.ConnectivityAt), ExecStoppedMS: taskevent.Millis(t.ExecutionStoppedAt),
+		Capacity: aws.ToString(t.CapacityProviderName),
+	}
+	if t.EphemeralStorage != nil {
+		task.StorageGiB = int64(t.EphemeralStorage.SizeInGiB)
+	}
+	for _, a := range t.Attributes {
+		if aws.ToString(a.Name) == taskevent.ArchAttribute {
+			task.Arch = aws.ToString(a.Value)
+		}
 	}
 	for _, c := range t.Containers {
 		if aws.ToString(c.Name) != taskevent.Container {

@@ -182,8 +182,8 @@ func (a *API) getUsage(c *call) error {
 	if err != nil {
 		return err
 	}
-	g := ledger.Ledger{Store: a.cfg.Store, Now: a.cfg.Now, Log: a.cfg.Log}
-	view, err := g.View(c.r.Context(), room.ID)
+	g := ledger.Ledger{Store: a.cfg.Store, Now: a.cfg.Now, Log: a.cfg.Log, Books: a.cfg.Life.Books}
+	view, err := g.View(c.r.Context(), room.ID, ledger.Include{Participants: true, Costs: true})
 	if err != nil {
 		return fmt.Errorf("read the ledger: %w", err)
 	}

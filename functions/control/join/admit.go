@@ -11,6 +11,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/ledger"
 	"mayfly/functions/control/life"
 	"mayfly/functions/store"
 	"mayfly/shared/signal"
@@ -87,16 +88,27 @@ func (j *Join) admit(ctx context.Context, who *identified, m *signal.Join) (*sig
 		if fresh && room.Present >= room.Limits.MaxParticipants {
 			return signal.Fault(signal.CodeRoomFull, "%d participants are present", room.Present)
 		}
-		p, secret := j.participant(who, m, room.Epoch, claim)
+		over, err := j.over(ctx, who)
+		if err != nil {
+			return err
+		}
+		p, secret := j.participant(who, m, room.Epoch, claim, over)
 		w, err := control.Put(p)
 		if err != nil {
 			return err
+		}
+		writes = append(writes, w)
+		if who.part == nil || who.part.Session != p.Session {
+			if w, err = control.Put(ledger.OpenSession(&room, p, j.Now().UnixMilli())); err != nil {
+				return err
+			}
+			writes = append(writes, w)
 		}
 		rows, err := j.rows(ctx, who, room.Epoch)
 		if err != nil {
 			return err
 		}
-		seq, after, err := j.Life.AdmitJoin(ctx, who.room, append(append(writes, w), rows...)...)
+		seq, after, err := j.Life.AdmitJoin(ctx, who.room, append(writes, rows...)...)
 		if err != nil {
 			return err
 		}
@@ -142,8 +154,9 @@ func (j *Join) claim(ctx context.Context, who *identified, attempt string) (isNe
 
 // participant is the row as it is after this join, and the secret to resume with.
 // A repeat keeps secret and session, so that a lost answer can be given again; a
-// session belongs to one epoch, so the next task gets a new one.
-func (j *Join) participant(who *identified, m *signal.Join, epoch int, isNew bool) (*control.Participant, string) {
+// session belongs to one epoch and one stay, so the next task gets a new one, and
+// so does a repeat after the task has told that the session is over.
+func (j *Join) participant(who *identified, m *signal.Join, epoch int, isNew, over bool) (*control.Participant, string) {
 	now := j.Now().UnixMilli()
 	p := &control.Participant{Room: who.room, ID: who.participant, CreatedMS: now}
 	if who.part != nil {
@@ -166,7 +179,7 @@ func (j *Join) participant(who *identified, m *signal.Join, epoch int, isNew boo
 			p.ResumePrev = who.resume.hash
 		}
 	}
-	if isNew || p.Epoch != epoch {
+	if isNew || over || p.Epoch != epoch {
 		p.Session = "s_" + ulid.MustNew(ulid.Timestamp(j.Now()), rand.Reader).String()
 		p.Epoch = epoch
 	}
@@ -177,6 +190,21 @@ func (j *Join) participant(who *identified, m *signal.Join, epoch int, isNew boo
 	secret := secretOf(p, m.Attempt)
 	p.Resume = hashOf(secret)
 	return p, secret
+}
+
+// over says whether the participant's session has ended, as far as the ledger knows.
+func (j *Join) over(ctx context.Context, who *identified) (bool, error) {
+	if who.part == nil || who.part.Session == "" {
+		return false, nil
+	}
+	s, err := control.Load[control.Session](ctx, j.Store, control.SessionKey(who.room, who.part.Epoch, who.part.Session))
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("load session: %w", err)
+	}
+	return s.LeftMS != 0, nil
 }
 
 // rows are the writes that bind the connection to its room: as a watcher, or as a
@@ -206,7 +234,20 @@ func (j *Join) rows(ctx context.Context, who *identified, epoch int) ([]store.Wr
 	if err != nil {
 		return nil, err
 	}
-	return []store.Write{w1, w2}, nil
+	writes := []store.Write{w1, w2}
+	if who.row != nil { // its time is being counted
+		return writes, nil
+	}
+	wire, err := control.Load[control.Wire](ctx, j.Store, (&control.Wire{Room: who.room, Conn: who.conn}).Place().Key)
+	if errors.Is(err, store.ErrNotFound) {
+		wire, err = &control.Wire{Room: who.room, Conn: who.conn, Kind: control.ConnClient, OpenedMS: now}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load wire: %w", err)
+	}
+	wire.ClosedMS = 0
+	w3, err := control.Put(wire)
+	return append(writes, w3), err
 }
 
 // unprintable is what no shown name may hold: control characters, and invisible

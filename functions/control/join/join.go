@@ -126,7 +126,7 @@ func (j *Join) connection(ctx context.Context, conn string) (*control.Connection
 	return row, nil
 }
 
-// forget deletes both rows of a connection. Losing a race means that somebody else
+// forget deletes both rows of a connection, and notes how long it was open. Losing a race means that somebody else
 // has deleted or rewritten them, which is as good.
 func (j *Join) forget(ctx context.Context, row *control.Connection) error {
 	writes := []store.Write{control.Remove(row)}
@@ -136,6 +136,18 @@ func (j *Join) forget(ctx context.Context, row *control.Connection) error {
 		writes = append(writes, control.Remove(rc))
 	case !errors.Is(err, store.ErrNotFound):
 		return fmt.Errorf("load room connection: %w", err)
+	}
+	wire, err := control.Load[control.Wire](ctx, j.Store, (&control.Wire{Room: row.Room, Conn: row.ID}).Place().Key)
+	switch {
+	case err == nil && wire.ClosedMS == 0:
+		wire.ClosedMS = j.Now().UnixMilli()
+		w, err := control.Put(wire)
+		if err != nil {
+			return err
+		}
+		writes = append(writes, w)
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return fmt.Errorf("load wire: %w", err)
 	}
 	if err := j.commitLoose(ctx, writes...); err != nil {
 		return fmt.Errorf("forget connection: %w", err)

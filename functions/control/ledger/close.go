@@ -2,6 +2,9 @@ package ledger
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 
 	"mayfly/functions/control"
@@ -11,12 +14,16 @@ import (
 
 // Closed is the data of usage.closed.
 type Closed struct {
-	ExternalID string               `json:"external_id,omitempty"`
-	OpenedMS   int64                `json:"opened_ms"`
-	ClosedMS   int64                `json:"closed_ms"`
-	Epochs     int                  `json:"epochs"`
-	Totals     control.LedgerTotals `json:"totals"`
-	Quality    string               `json:"quality"`
+	ExternalID   string               `json:"external_id,omitempty"`
+	OpenedMS     int64                `json:"opened_ms"`
+	ClosedMS     int64                `json:"closed_ms"`
+	Epochs       int                  `json:"epochs"`
+	Totals       control.LedgerTotals `json:"totals"`
+	Quality      string               `json:"quality"`
+	PriceBook    string               `json:"price_book"`
+	CostNanoUSD  int64                `json:"cost_nano_usd"`
+	PriceNanoUSD int64                `json:"price_nano_usd"`
+	Hash         string               `json:"hash"`
 }
 
 // Bound ends the sessions that a stopped epoch left open: their task was killed
@@ -59,23 +66,57 @@ func (g *Ledger) Bound(ctx context.Context, room string, epoch int) error {
 	return nil
 }
 
-// bound ends one open session. The task's clock said when it was last there; how
-// long it may have gone on is a difference of our clock and ECS's.
+// bound ends one open session, with its events.
 func (c *change) bound(s *control.Session, nowMS int64) error {
-	e := c.epoch
+	unknown := s.Seq == 0
+	infer(c.epoch, s)
+	if !s.NotTaken {
+		c.epoch.Bounded, c.dirtyEpoch = true, true
+	}
+	if unknown && !s.NotTaken {
+		if err := c.event(outbox.ParticipantJoined, nowMS, Joined{s.Participant, s.ID, s.Epoch, s.JoinedMS}); err != nil {
+			return err
+		}
+	}
+	return c.put(s, nowMS)
+}
+
+// infer ends an open session of a stopped task. Of one that was reported, the
+// task's clock said when it was last there; how long it may have gone on is a
+// difference of our clock and ECS's.
+func infer(e *control.Epoch, s *control.Session) {
+	s.LeaveReason = "task_stopped"
+	if s.Seq == 0 {
+		inferUnknown(e, s)
+		return
+	}
 	extra := int64(afterHeartbeatMS)
 	if e.Task.StoppedMS != 0 {
 		extra = min(extra, max(0, e.Task.StoppedMS-e.ReportedMS))
 	}
 	s.LeftMS = max(s.JoinedMS, e.ReportMS+extra)
 	if s.ParticipantMS > 0 { // it was connected; time not connected is not counted
-		s.ExtraMS = extra
-		s.ParticipantMS += extra
-		e.ExtraMS += extra
+		extend(s, extra)
 	}
-	s.LeaveReason, s.Bounded = "task_stopped", true
-	e.Bounded, c.dirtyEpoch = true, true
-	return c.put(s, nowMS)
+	s.Bounded = true
+}
+
+// inferUnknown ends a session that was admitted and that no report has told of.
+// Either the task never took it (a bad offer, a full room, a frame that was lost),
+// or it was killed before the report came, which a task sends at once and again
+// every 2 s. A report that came 10 s after the admission would have told of it.
+func inferUnknown(e *control.Epoch, s *control.Session) {
+	end := max(e.ReportedMS, s.AdmittedMS) + afterHeartbeatMS
+	if e.Task.StoppedMS != 0 {
+		end = min(end, e.Task.StoppedMS)
+	}
+	told := e.Final && e.ReportedMS >= s.AdmittedMS || e.ReportedMS > s.AdmittedMS+afterHeartbeatMS
+	if told || end <= s.AdmittedMS {
+		s.NotTaken, s.Told, s.LeaveReason, s.LeftMS = true, true, "not_taken", s.AdmittedMS
+		return
+	}
+	s.JoinedMS, s.LeftMS, s.Bounded = s.AdmittedMS, end, true
+	extend(s, end-s.AdmittedMS)
 }
 
 // Settle closes the record of a final room whose tasks are all proved stopped, and
@@ -92,74 +133,96 @@ func (g *Ledger) Settle(ctx context.Context, room string) (closed bool, err erro
 }
 
 func (g *Ledger) settle(ctx context.Context, room string) (bool, error) {
-	l, err := control.Load[control.Ledger](ctx, g.Store, control.LedgerKey(room))
+	r, err := g.record(ctx, room)
 	if err != nil {
 		return false, err
 	}
-	r, err := control.Load[control.Room](ctx, g.Store, control.RoomKey(room))
-	if err != nil {
-		return false, err
+	if r.ledger.ClosedMS != 0 || !r.room.State.Final() {
+		return r.ledger.ClosedMS != 0, nil
 	}
-	if l.ClosedMS != 0 || !r.State.Final() {
-		return l.ClosedMS != 0, nil
-	}
-	epochs, err := control.LoadAll[control.Epoch](ctx, g.Store, control.RoomPK(room), control.EpochPrefix)
-	if err != nil {
-		return false, err
-	}
-	for _, e := range epochs {
+	for _, e := range r.epochs {
 		if !e.Stopped {
 			return false, nil
 		}
-		open, err := g.open(ctx, room, e.Epoch)
-		if err != nil {
-			return false, err
-		}
-		if !open {
-			continue
-		}
-		if err := g.Bound(ctx, room, e.Epoch); err != nil {
-			return false, err
-		}
-		// Bounding has changed the ledger, so what was loaded is of no use any more.
-		return false, &store.ConflictError{Key: control.LedgerKey(room), Index: -1}
 	}
-	return true, g.close(ctx, l, r, epochs)
-}
-
-// open says whether an epoch has open sessions.
-func (g *Ledger) open(ctx context.Context, room string, epoch int) (bool, error) {
-	all, err := control.LoadAll[control.Session](ctx, g.Store, control.RoomPK(room), control.EpochSessions(epoch))
-	if err != nil {
-		return false, err
-	}
-	for _, s := range all {
+	for _, s := range r.sessions {
 		if s.LeftMS == 0 {
-			return true, nil
+			if err := g.Bound(ctx, room, s.Epoch); err != nil {
+				return false, err
+			}
+			// Bounding has changed the ledger, so what was loaded is of no use any more.
+			return false, &store.ConflictError{Key: control.LedgerKey(room), Index: -1}
 		}
 	}
-	return false, nil
+	return true, g.close(ctx, r)
 }
 
-// close is the one commit: ledger, event, and the room that is due no more.
-func (g *Ledger) close(ctx context.Context, l *control.Ledger, r *control.Room, epochs []*control.Epoch) error {
-	l.ClosedMS = g.Now().UnixMilli()
-	l.Totals, l.Quality = sum(epochs)
+// close is the one commit: ledger, event, the tenant's copy, and the room that is
+// due no more.
+func (g *Ledger) close(ctx context.Context, rec *record) error {
+	l, r := rec.ledger, rec.room
+	totals, quality, bill, err := g.bill(ctx, rec)
+	if err != nil {
+		return err
+	}
+	l.ClosedMS, l.EndedMS = g.Now().UnixMilli(), r.EndedMS
+	l.Totals, l.Quality, l.Bill, l.PriceBook = totals, quality, &bill, bill.Book
+	if l.Hash, err = hashOf(l); err != nil {
+		return err
+	}
 	event, err := outbox.Append(r, outbox.UsageClosed, l.ClosedMS, Closed{
 		ExternalID: r.ExternalID, OpenedMS: l.OpenedMS, ClosedMS: l.ClosedMS,
-		Epochs: len(epochs), Totals: l.Totals, Quality: l.Quality,
+		Epochs: len(rec.epochs), Totals: l.Totals, Quality: l.Quality,
+		PriceBook: bill.Book, CostNanoUSD: bill.CostNanoUSD, PriceNanoUSD: bill.PriceNanoUSD, Hash: l.Hash,
 	})
 	if err != nil {
 		return err
 	}
 	r.Settled, r.Present = true, 0
-	ledger, err := control.Put(l)
-	if err != nil {
-		return err
+	writes := []store.Write{event}
+	for _, d := range []control.Doc{l, r, &control.Bill{
+		Tenant: l.Tenant, Room: l.Room, AtMS: l.ClosedMS, ExternalID: l.ExternalID, Region: l.Region, Tags: l.Tags,
+		OpenedMS: l.OpenedMS, EndedMS: l.EndedMS, Quality: l.Quality, Totals: l.Totals, Bill: bill, Hash: l.Hash,
+	}} {
+		w, err := control.Put(d)
+		if err != nil {
+			return err
+		}
+		writes = append(writes, w)
 	}
-	room, err := control.Put(r)
-	if err != nil {
-		return err
+	return g.Store.Commit(ctx, writes...)
+}
+
+// hashOf is the hex SHA-256 of a closed record or a correction, as it is stored and
+// without its own hash.
+func hashOf(d control.Doc) (string, error) {
+	switch d := d.(type) {
+	case *control.Ledger:
+		c := *d
+		c.Hash = ""
+		return sum256(c)
+	case *control.Correction:
+		c := *d
+		c.Hash = ""
+		return sum256(c)
 	}
-	return g.Store.Commit(ctx, ledger, room, event)
+	return "", fmt.Errorf("no hash of a %T", d)
+}
+
+func sum256(v any) (string, error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return "", fmt.Errorf("hash: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// extend adds inferred time to a session. One that was audio only stays so.
+func extend(s *control.Session, ms int64) {
+	if s.ParticipantMS > 0 && s.AudioOnlyMS == s.ParticipantMS {
+		s.AudioOnlyMS += ms
+	}
+	s.ParticipantMS += ms
+	s.ExtraMS += ms
 }

@@ -3,27 +3,35 @@
 //
 // ECS owns time: an epoch's task is billed by ECS's own times, which Merge takes
 // over by version. The task owns counts: Report stores its cumulative counters,
-// the highest seq wins, so lost, doubled and late reports do no harm. The record
-// is open from the commit that creates the room, and Settle closes it once, when
-// the room is final and every epoch's task is proved stopped, in one commit with
-// the event usage.closed. A closed record never changes. What a killed task could
-// not report is inferred and marked as bounded. Integers only: milliseconds,
-// seconds, bytes.
+// the highest seq wins, so lost, doubled and late reports do no harm. A session
+// opens with the commit that admits its join, so that one whose task dies before
+// its first report is known all the same. The record is open from the commit that
+// creates the room, and Settle closes it once, when the room is final and every
+// epoch's task is proved stopped, in one commit with the event usage.closed and
+// the tenant's copy. A closed record never changes: what becomes known later is
+// appended as a correction. What a killed task could not report is inferred and
+// marked as bounded. Integers only: milliseconds, seconds, bytes, nano-USD.
 //
-// life calls it for every report and every word of ECS; api reads View. It never
-// changes a room's state. Read report.go, then close.go.
+// life calls it for every report and every word of ECS; api reads View and Bills.
+// It never changes a room's state. Read report.go, then totals.go (what the sums
+// are), close.go and correct.go.
 package ledger
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 
 	"mayfly/functions/control"
+	"mayfly/functions/store"
+	"mayfly/shared/signal"
+	"mayfly/shared/usage"
 )
 
 // Errors of this package.
 var (
-	ErrClosed    = errors.New("ledger: closed")
 	ErrOtherTask = errors.New("ledger: report of a task that is not this epoch's")
 )
 
@@ -33,6 +41,7 @@ type Ledger struct {
 	Now   control.Clock
 	Log   *slog.Logger
 	Retry control.Retry
+	Books *Books // price books; nil knows those that are part of the program
 }
 
 // batch is how many sessions one commit takes: each may need itself and two
@@ -48,12 +57,53 @@ const minBillableS = 60
 
 // Open is the record of a new room.
 func Open(r *control.Room) *control.Ledger {
-	return &control.Ledger{Room: r.ID, Tenant: r.Tenant, OpenedMS: r.CreatedMS}
+	return &control.Ledger{
+		Room: r.ID, Tenant: r.Tenant, ExternalID: r.ExternalID, Region: r.Region, Tags: r.Tags,
+		PriceBook: r.PriceBook, OpenedMS: r.CreatedMS,
+	}
 }
 
 // OpenEpoch is the record of a task that is about to be asked for.
 func OpenEpoch(room string, epoch int, nowMS int64) *control.Epoch {
 	return &control.Epoch{Room: room, Epoch: epoch, AskedMS: nowMS}
+}
+
+// OpenSession is the record of a join that is about to be admitted. The commit that
+// admits the join writes it, so no participant can be there without one.
+func OpenSession(r *control.Room, p *control.Participant, nowMS int64) *control.Session {
+	return &control.Session{
+		Room: r.ID, Epoch: p.Epoch, Session: usage.Session{ID: p.Session, Participant: p.ID},
+		AdmittedMS: nowMS, IdentityHash: identityHash(r.Tenant, p.Identity), Role: roleOf(p.Grants),
+	}
+}
+
+// identityHash is how a record names a person: the same for one tenant's identity
+// in all of its rooms, and of no use to another tenant.
+func identityHash(tenant, identity string) string {
+	sum := sha256.Sum256([]byte("mayfly identity\x00" + tenant + "\x00" + identity))
+	return hex.EncodeToString(sum[:])
+}
+
+// roleOf says in one word what grants amount to.
+func roleOf(g signal.Grants) string {
+	switch {
+	case g.Moderate:
+		return "host"
+	case len(g.Publish) == 0:
+		return "viewer"
+	}
+	return "participant"
+}
+
+// Touch is the write that makes a commit a change of the room's open record, so that
+// its close cannot have overlooked it. A closed record is not touched.
+func (g *Ledger) Touch(ctx context.Context, room string) (w store.Write, closed bool, err error) {
+	l, err := control.Load[control.Ledger](ctx, g.Store, control.LedgerKey(room))
+	if err != nil || l.ClosedMS != 0 {
+		return store.Write{}, err == nil, err
+	}
+	w, err = control.Put(l)
+	return w, false, err
 }
 
 // Stopped is ECS's status of a task that is over.
@@ -65,7 +115,9 @@ func Merge(e *control.Epoch, t control.Task, from string) bool {
 	if e.Task.ARN != "" && t.ARN != e.Task.ARN {
 		return false
 	}
-	if e.Stopped || e.Task.ARN != "" && t.Version != 0 && t.Version <= e.Task.Version {
+	// An end that was inferred, since ECS did not know the task, gives way to ECS's own.
+	inferred := e.StoppedFrom == control.FromSweep && e.Task.ARN != "" && t.LastStatus == Stopped && t.StoppedMS != 0
+	if e.Stopped && !inferred || e.Task.ARN != "" && t.Version != 0 && t.Version <= e.Task.Version {
 		return false
 	}
 	before := *e
@@ -90,6 +142,9 @@ func mergeTask(old, t control.Task) control.Task {
 	keep(&t.StartedMS, old.StartedMS)
 	keep(&t.StoppingMS, old.StoppingMS)
 	keep(&t.StoppedMS, old.StoppedMS)
+	keep(&t.ConnectedMS, old.ConnectedMS)
+	keep(&t.ExecStoppedMS, old.ExecStoppedMS)
+	keep(&t.StorageGiB, old.StorageGiB)
 	text := func(n *string, o string) {
 		if *n == "" {
 			*n = o
@@ -104,6 +159,8 @@ func mergeTask(old, t control.Task) control.Task {
 	text(&t.Memory, old.Memory)
 	text(&t.ImageDigest, old.ImageDigest)
 	text(&t.AZ, old.AZ)
+	text(&t.Arch, old.Arch)
+	text(&t.Capacity, old.Capacity)
 	if t.ExitCode == nil {
 		t.ExitCode = old.ExitCode
 	}
@@ -164,23 +221,4 @@ func quality(e *control.Epoch) string {
 		return control.QualityBounded
 	}
 	return control.QualityExact
-}
-
-// sum adds up a room's epochs.
-func sum(epochs []*control.Epoch) (t control.LedgerTotals, q string) {
-	q = control.QualityExact
-	for _, e := range epochs {
-		ms := taskMS(e)
-		t.ParticipantMS += e.Totals.ParticipantMS + e.ExtraMS
-		t.Sessions += e.Totals.Sessions
-		t.PeakParticipants = max(t.PeakParticipants, e.Totals.PeakParticipants)
-		t.BytesIn = t.BytesIn.Add(e.Totals.BytesIn)
-		t.BytesOut = t.BytesOut.Add(e.Totals.BytesOut)
-		t.TaskMSRaw += ms
-		t.TaskSBillable += billableS(ms)
-		if quality(e) == control.QualityBounded {
-			q = control.QualityBounded
-		}
-	}
-	return t, q
 }

@@ -34,10 +34,11 @@ type (
 )
 
 // Report stores one report of the epoch's task, with the events of who came and
-// went. A report that was stored already changes nothing. Errors:
-// store.ErrNotFound, ErrOtherTask, ErrClosed.
+// went. A report that was stored already changes nothing; one that comes after the
+// close becomes a correction, if it tells anything new. Errors: store.ErrNotFound,
+// ErrOtherTask.
 func (g *Ledger) Report(ctx context.Context, room string, epoch int, taskARN string, rep usage.Report) error {
-	sessions, stopped := rep.Sessions, false
+	sessions, stopped, closed := rep.Sessions, false, false
 	for {
 		part := sessions[:min(batch, len(sessions))]
 		sessions = sessions[len(part):]
@@ -49,8 +50,8 @@ func (g *Ledger) Report(ctx context.Context, room string, epoch int, taskARN str
 			if s.epoch.Task.ARN != taskARN {
 				return ErrOtherTask
 			}
-			if s.ledger.ClosedMS != 0 {
-				return ErrClosed
+			if closed = s.ledger.ClosedMS != 0; closed {
+				return nil
 			}
 			if err := s.merge(ctx, g.Store, rep, part, len(sessions) == 0, g.Now().UnixMilli()); err != nil {
 				return err
@@ -60,6 +61,9 @@ func (g *Ledger) Report(ctx context.Context, room string, epoch int, taskARN str
 		})
 		if err != nil {
 			return fmt.Errorf("report %d of %s epoch %d: %w", rep.Seq, room, epoch, err)
+		}
+		if closed {
+			return g.correctReport(ctx, room, epoch, rep)
 		}
 		if len(sessions) == 0 {
 			break
@@ -111,9 +115,7 @@ func (c *change) merge(ctx context.Context, st control.Store, rep usage.Report, 
 		return nil
 	}
 	e := c.epoch
-	e.ReportSeq, e.ReportMS, e.ReportedMS = rep.Seq, rep.AtMS, max(e.ReportedMS, nowMS)
-	e.Final = e.Final || rep.Final
-	e.Totals = rep.Totals
+	takeTotals(e, rep, nowMS)
 	c.dirtyEpoch = true
 	if c.room.Epoch == e.Epoch && !c.room.State.Final() && c.room.Present != rep.Totals.Present {
 		c.room.Present, c.dirtyRoom = rep.Totals.Present, true
@@ -121,22 +123,40 @@ func (c *change) merge(ctx context.Context, st control.Store, rep usage.Report, 
 	return nil
 }
 
+// takeTotals takes a newer report's sums over. A final report stays final until a
+// session begins after it: an empty room that is told to carry on has not ended.
+func takeTotals(e *control.Epoch, rep usage.Report, nowMS int64) {
+	e.Final = rep.Final || e.Final && rep.Totals.Sessions == e.Totals.Sessions
+	e.ReportSeq, e.ReportMS, e.ReportedMS = rep.Seq, rep.AtMS, max(e.ReportedMS, nowMS)
+	e.Totals = rep.Totals
+}
+
 // session merges one session. old is nil if it is new.
 func (c *change) session(old *control.Session, u usage.Session, rep usage.Report, nowMS int64) error {
-	s := &control.Session{Room: c.room.ID, Epoch: c.epoch.Epoch, Session: u, Seq: rep.Seq, AtMS: rep.AtMS}
+	s := takeSession(c.epoch, old, u, rep)
+	if s == nil {
+		return nil
+	}
+	if old == nil || old.Seq == 0 && !old.Told || old.NotTaken {
+		if err := c.event(outbox.ParticipantJoined, nowMS, Joined{u.Participant, u.ID, s.Epoch, u.JoinedMS}); err != nil {
+			return err
+		}
+	}
+	return c.put(s, nowMS)
+}
+
+// takeSession is a session as a report tells it; nil if what is known is newer. It
+// replaces what was inferred: the task's own figure came after all.
+func takeSession(e *control.Epoch, old *control.Session, u usage.Session, rep usage.Report) *control.Session {
+	s := &control.Session{Room: e.Room, Epoch: e.Epoch, Session: u, Seq: rep.Seq, AtMS: rep.AtMS}
 	if old != nil {
 		if rep.Seq <= old.Seq {
 			return nil
 		}
-		s.Held, s.Told = old.Held, old.Told
-		if old.Bounded { // the task's own figure came after all
-			c.epoch.ExtraMS -= old.ExtraMS
-			c.dirtyEpoch = true
-		}
-	} else if err := c.event(outbox.ParticipantJoined, nowMS, Joined{u.Participant, u.ID, s.Epoch, u.JoinedMS}); err != nil {
-		return err
+		s.Held, s.Told = old.Held, old.Told && !old.NotTaken
+		s.AdmittedMS, s.IdentityHash, s.Role = old.AdmittedMS, old.IdentityHash, old.Role
 	}
-	return c.put(s, nowMS)
+	return s
 }
 
 // put writes a session, with its leave if that is new.

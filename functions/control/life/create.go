@@ -26,7 +26,12 @@ func (l *Life) Create(ctx context.Context, r CreateRequest) (Created, error) {
 	if err != nil {
 		return Created{}, fmt.Errorf("room id: %w", err)
 	}
+	book, err := l.Books.Current(ctx, now.UnixMilli())
+	if err != nil {
+		return Created{}, fmt.Errorf("create room: %w", err)
+	}
 	room := newRoom("room_"+id.String(), r, now)
+	room.PriceBook = book.ID
 	var made Created
 	err = l.Config.Retry.Do(ctx, func() error {
 		var err error

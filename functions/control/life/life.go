@@ -59,6 +59,7 @@ type Life struct {
 	Now    control.Clock
 	Log    *slog.Logger
 	Config Config
+	Books  *ledger.Books // price books; nil knows those that are part of the program
 }
 
 // CreateRequest is a validated request for a room.
@@ -111,5 +112,5 @@ func (l *Life) Get(ctx context.Context, room string) (Room, error) {
 func (l *Life) nowMS() int64 { return l.Now().UnixMilli() }
 
 func (l *Life) ledger() *ledger.Ledger {
-	return &ledger.Ledger{Store: l.Store, Now: l.Now, Log: l.Log, Retry: l.Config.Retry}
+	return &ledger.Ledger{Store: l.Store, Now: l.Now, Log: l.Log, Retry: l.Config.Retry, Books: l.Books}
 }

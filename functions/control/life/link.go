@@ -94,7 +94,11 @@ func (l *Life) registration(ctx context.Context, conn control.Conn, m signal.Reg
 	if err != nil {
 		return nil, err
 	}
-	writes := []store.Write{w}
+	wire, err := l.wire(ctx, conn.ID, m.Room)
+	if err != nil {
+		return nil, err
+	}
+	writes := append(wire, w)
 	ep, err := control.Load[control.Epoch](ctx, l.Store, control.EpochKey(m.Room, m.Epoch))
 	if err != nil {
 		return nil, err
@@ -107,6 +111,20 @@ func (l *Life) registration(ctx context.Context, conn control.Conn, m signal.Reg
 		writes = append(writes, w)
 	}
 	return writes, nil
+}
+
+// wire opens the record of how long the link is up; a repeated registration finds it.
+func (l *Life) wire(ctx context.Context, conn, room string) ([]store.Write, error) {
+	d := &control.Wire{Room: room, Conn: conn, Kind: control.ConnTask, OpenedMS: l.nowMS()}
+	_, err := control.Load[control.Wire](ctx, l.Store, d.Place().Key)
+	if err == nil {
+		return nil, nil
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	w, err := control.Put(d)
+	return []store.Write{w}, err
 }
 
 // answerRefusal is the frame for a refusal of the step. A frame that overtook its
@@ -153,7 +171,6 @@ func (l *Life) frame(ctx context.Context, conn control.Conn, rep usage.Report, e
 		return nil, refused(refusedNotFound), nil
 	case errors.Is(err, ledger.ErrOtherTask):
 		return nil, refused(lifecycle.OtherTask), nil
-	case errors.Is(err, ledger.ErrClosed): // the step says why
 	case err != nil:
 		return nil, nil, err
 	}

@@ -81,24 +81,49 @@ func (l *Life) word(ctx context.Context, room string, epoch int, t control.Task,
 	if t.LastStatus == ledger.Stopped {
 		e.Kind, e.Clean = lifecycle.TaskStopped, clean(t)
 	}
-	return l.proof(ctx, room, e, func(ep *control.Epoch) bool { return ledger.Merge(ep, t, from) }, do)
+	accepted := l.nowMS()
+	return l.proof(ctx, room, e, said{&t, from, func(ep *control.Epoch) bool {
+		changed := ledger.Merge(ep, t, from)
+		if changed && seen == lifecycle.Started && ep.AcceptedMS == 0 {
+			ep.AcceptedMS = accepted
+		}
+		return changed
+	}}, do)
+}
+
+// said is what was learnt of a task, and how it changes the epoch's usage.
+type said struct {
+	task  *control.Task // ECS's word; nil if it knows no such task
+	from  string        // provenance: control.From…
+	merge func(*control.Epoch) bool
 }
 
 // proof steps the room by an event about an epoch's task, and merges it into the
-// epoch's usage in the same commit. do carries out what follows.
-func (l *Life) proof(ctx context.Context, room string, e lifecycle.Event, merge func(*control.Epoch) bool, do doer) error {
-	stopped := false
+// epoch's usage in the same commit. do carries out what follows. What comes after
+// the bill was closed is for the ledger to correct.
+func (l *Life) proof(ctx context.Context, room string, e lifecycle.Event, w said, do doer) error {
+	var was, is control.Epoch
+	late := false
 	r, todo, err := l.step(ctx, room, e, func(_, _ *Room) ([]store.Write, error) {
 		ep, err := control.Load[control.Epoch](ctx, l.Store, control.EpochKey(room, e.Epoch))
 		if err != nil {
 			return nil, fmt.Errorf("load epoch %d: %w", e.Epoch, err)
 		}
-		changed := merge(ep)
-		if stopped = ep.Stopped; !changed {
+		was = *ep
+		changed := w.merge(ep)
+		if is = *ep; !changed {
 			return nil, nil
 		}
-		w, err := control.Put(ep)
-		return []store.Write{w}, err
+		put, err := control.Put(ep)
+		if err != nil || !was.Stopped {
+			return []store.Write{put}, err
+		}
+		// A change of a stopped epoch is a change of the ledger.
+		touch, closed, err := l.ledger().Touch(ctx, room)
+		if late = closed; closed || err != nil {
+			return nil, err
+		}
+		return []store.Write{put, touch}, nil
 	})
 	if code, refused := refusal(err); refused {
 		l.Log.WarnContext(ctx, "word of an epoch that the room has not reached", "room", room, "epoch", e.Epoch, "code", code)
@@ -108,7 +133,12 @@ func (l *Life) proof(ctx context.Context, room string, e lifecycle.Event, merge 
 		return err
 	}
 	err = l.act(ctx, r, todo, do)
-	if stopped && e.Kind == lifecycle.TaskStopped {
+	switch {
+	case late && w.task != nil:
+		err = errors.Join(err, l.ledger().CorrectTask(ctx, room, e.Epoch, *w.task, w.from))
+	case was.Stopped && is.StoppedFrom != was.StoppedFrom:
+		err = errors.Join(err, l.ledger().Rebound(ctx, room, e.Epoch))
+	case is.Stopped && e.Kind == lifecycle.TaskStopped:
 		err = errors.Join(err, l.ledger().Bound(ctx, room, e.Epoch))
 	}
 	return err
@@ -179,7 +209,7 @@ func (l *Life) unknown(ctx context.Context, room string, epoch int, arn string) 
 		return nil
 	}
 	e := lifecycle.Event{Kind: lifecycle.TaskStopped, Epoch: epoch, Task: arn}
-	return l.proof(ctx, room, e, func(ep *control.Epoch) bool {
+	return l.proof(ctx, room, e, said{nil, control.FromSweep, func(ep *control.Epoch) bool {
 		return ep.Task.ARN == arn && ledger.MergeGone(ep) // else its task has become known meanwhile
-	}, l.search)
+	}}, l.search)
 }

@@ -232,7 +232,7 @@ func (w *world) events(room string) []string {
 
 func (w *world) usage(room string) ledger.View {
 	w.t.Helper()
-	v, err := w.life.ledger().View(w.ctx, room)
+	v, err := w.life.ledger().View(w.ctx, room, ledger.Include{Participants: true, Costs: true})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -30,6 +30,8 @@ const (
 	ParticipantJoined = "participant.joined"
 	ParticipantLeft   = "participant.left"
 	UsageClosed       = "usage.closed"
+	UsageCorrected    = "usage.corrected" // differences to a closed record
+	QuotaNear         = "quota.near"      // a room comes near one of its caps
 )
 
 // Append makes the write of the room's next event and takes its number. The caller

@@ -21,23 +21,39 @@ const Container = "roomtask"
 // detail is the part of the event that is read; the rest is ignored, because ECS adds
 // fields. Times are RFC 3339 with milliseconds.
 type detail struct {
-	TaskArn          string      `json:"taskArn"`
-	StartedBy        string      `json:"startedBy"`
-	LastStatus       string      `json:"lastStatus"`
-	Version          int64       `json:"version"`
-	StopCode         string      `json:"stopCode"`
-	StoppedReason    string      `json:"stoppedReason"`
-	CreatedAt        *time.Time  `json:"createdAt"`
-	PullStartedAt    *time.Time  `json:"pullStartedAt"`
-	PullStoppedAt    *time.Time  `json:"pullStoppedAt"`
-	StartedAt        *time.Time  `json:"startedAt"`
-	StoppingAt       *time.Time  `json:"stoppingAt"`
-	StoppedAt        *time.Time  `json:"stoppedAt"`
+	TaskArn        string      `json:"taskArn"`
+	StartedBy      string      `json:"startedBy"`
+	LastStatus     string      `json:"lastStatus"`
+	Version        int64       `json:"version"`
+	StopCode       string      `json:"stopCode"`
+	StoppedReason  string      `json:"stoppedReason"`
+	CreatedAt      *time.Time  `json:"createdAt"`
+	PullStartedAt  *time.Time  `json:"pullStartedAt"`
+	PullStoppedAt  *time.Time  `json:"pullStoppedAt"`
+	StartedAt      *time.Time  `json:"startedAt"`
+	StoppingAt     *time.Time  `json:"stoppingAt"`
+	StoppedAt      *time.Time  `json:"stoppedAt"`
+	ConnectivityAt *time.Time  `json:"connectivityAt"`
+	ExecStoppedAt  *time.Time  `json:"executionStoppedAt"`
+	Capacity       string      `json:"capacityProviderName"`
+	Attributes     []attribute `json:"attributes"`
+	Storage        struct {
+		SizeInGiB int64 `json:"sizeInGiB"`
+	} `json:"ephemeralStorage"`
 	CPU              string      `json:"cpu"`
 	Memory           string      `json:"memory"`
 	AvailabilityZone string      `json:"availabilityZone"`
 	Containers       []container `json:"containers"`
 }
+
+// attribute is a placement attribute; ECS tells the architecture by ArchAttribute.
+type attribute struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// ArchAttribute names the attribute that holds the task's CPU architecture.
+const ArchAttribute = "ecs.cpu-architecture"
 
 type container struct {
 	Name        string `json:"name"`
@@ -60,6 +76,13 @@ func Parse(raw json.RawMessage) (control.Task, error) {
 		CreatedMS: Millis(d.CreatedAt), PullStartedMS: Millis(d.PullStartedAt), PullStoppedMS: Millis(d.PullStoppedAt),
 		StartedMS: Millis(d.StartedAt), StoppingMS: Millis(d.StoppingAt), StoppedMS: Millis(d.StoppedAt),
 		CPU: d.CPU, Memory: d.Memory, AZ: d.AvailabilityZone,
+		ConnectedMS: Millis(d.ConnectivityAt), ExecStoppedMS: Millis(d.ExecStoppedAt),
+		Capacity: d.Capacity, StorageGiB: d.Storage.SizeInGiB,
+	}
+	for _, a := range d.Attributes {
+		if a.Name == ArchAttribute {
+			t.Arch = a.Value
+		}
 	}
 	for _, c := range d.Containers {
 		if c.Name == Container {

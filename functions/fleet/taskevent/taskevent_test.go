@@ -26,7 +26,8 @@ func TestParse(t *testing.T) {
 			ARN:       "arn:aws:ecs:us-west-2:111122223333:task/FargateCluster/c13b4cb40f1f4fe4a2971f76ae5a47ad",
 			StartedBy: "room/room_01/1", LastStatus: "PENDING", Version: 2,
 			CreatedMS: ms(t, "2020-01-23T17:57:34.402Z"),
-			CPU:       "256", Memory: "512", AZ: "us-west-2b",
+			CPU:       "256", Memory: "512", AZ: "us-west-2b", Arch: "arm64", Capacity: "FARGATE", StorageGiB: 20,
+			ConnectedMS: ms(t, "2020-01-23T17:57:38.453Z"),
 		},
 		"stopped.json": {
 			ARN:       "arn:aws:ecs:us-west-2:111122223333:task/FargateCluster/c13b4cb40f1f4fe4a2971f76ae5a47ad",
@@ -36,7 +37,8 @@ func TestParse(t *testing.T) {
 			PullStoppedMS: ms(t, "2020-01-23T17:57:55.103Z"), StartedMS: ms(t, "2020-01-23T17:57:58.103Z"),
 			StoppingMS: ms(t, "2020-01-23T18:10:10.5Z"), StoppedMS: ms(t, "2020-01-23T18:10:33.25Z"),
 			ExitCode: &code, ImageDigest: "sha256:6f1ec0c1b8b3f2f6a4c1f1c5f4d0c9b7b8c9d0e1f2a3b4c5d6e7f8091a2b3c4d",
-			CPU: "256", Memory: "512", AZ: "us-west-2b",
+			CPU: "256", Memory: "512", AZ: "us-west-2b", Arch: "arm64", Capacity: "FARGATE", StorageGiB: 20,
+			ConnectedMS: ms(t, "2020-01-23T17:57:38.453Z"), ExecStoppedMS: ms(t, "2020-01-23T18:10:10Z"),
 		},
 	}
 	for file, want := range tests {
