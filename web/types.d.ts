@@ -93,11 +93,26 @@ export interface Chat {
   name?: string;
   at_ms?: number;
 }
+export type Level = "excellent" | "good" | "poor" | "lost";
 export interface Quality {
   participant: string;
+  /** 0 (lost) to 100: the lower of up and down. */
   score: number;
+  level: Level;
+  up: number;
+  down: number;
   rtt_ms: number;
   loss_permil: number;
+  concealed_permil: number;
+  bandwidth_kbps?: number;
+  transport?: string;
+  seats: SeatQuality[];
+}
+export interface SeatQuality {
+  seat: number;
+  level: Level;
+  /** The publisher's connection is the worse one. */
+  far?: boolean;
 }
 export interface Publish {
   kind: Kind;

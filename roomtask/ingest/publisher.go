@@ -148,7 +148,7 @@ func (p *Publisher) Stats() Stats {
 			st.Layers = append(st.Layers, LayerStats{
 				Source: s.id, Layer: l.index, Info: l.info(),
 				Packets: l.packets, Bytes: l.bytes, Keyframes: l.keyframes,
-				Jitter: uint32(l.recv.jitter >> 4),
+				Expected: l.recv.expected(), Received: l.recv.received, Jitter: l.recv.meanJitter(), Codec: l.name,
 			})
 		}
 	}

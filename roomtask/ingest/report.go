@@ -1,6 +1,8 @@
 package ingest
 
 import (
+	"time"
+
 	"github.com/pion/rtcp"
 )
 
@@ -47,6 +49,22 @@ func (r *reception) packet(ext uint64, ts uint32, now int64) {
 		r.jitter += d - (r.jitter+8)>>4
 	}
 	r.transit, r.lastTS = transit, ts
+}
+
+// expected is how many packets the highest sequence number says were sent.
+func (r *reception) expected() uint64 {
+	if r.received == 0 {
+		return 0
+	}
+	return r.high - r.base + 1
+}
+
+// meanJitter is the estimate in time.
+func (r *reception) meanJitter() time.Duration {
+	if r.clock == 0 {
+		return 0
+	}
+	return time.Duration(r.jitter>>4) * time.Second / time.Duration(r.clock)
 }
 
 // block makes the report since the last one.

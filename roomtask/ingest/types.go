@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/pion/rtcp"
 
@@ -123,5 +124,8 @@ type LayerStats struct {
 	Packets   uint64
 	Bytes     uint64 // payload
 	Keyframes uint64
-	Jitter    uint32 // in RTP clock units, RFC 3550 §6.4.1
+	// Of the present stream, without retransmissions: a new one counts from 0.
+	Expected, Received uint64
+	Jitter             time.Duration // RFC 3550 §6.4.1
+	Codec              string        // of the last packet, as in the SDP
 }

@@ -197,14 +197,3 @@ func (r *Room) broadcast(typ string, body any) {
 		}
 	}
 }
-
-// tellQuality tells everyone how its own connection does.
-func (r *Room) tellQuality() {
-	for _, p := range r.order {
-		if p.dataOpen {
-			q := p.media.Quality()
-			q.Participant = p.id
-			r.data(p, signal.TypeQuality, q)
-		}
-	}
-}

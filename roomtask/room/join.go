@@ -31,6 +31,7 @@ type participant struct {
 	seats              map[int]plan
 	offered            []int              // seats of the offer that is being joined with
 	outlets            map[string]*outlet // of the published videos, by kind
+	vitals             *vitals
 	toldSeats          []signal.Seat
 	seatRev, peopleRev uint64
 	toldPeople         map[string]bool // whom Joined listed
@@ -129,7 +130,8 @@ func (r *Room) join(c signal.Client, now time.Time) {
 	p := &participant{
 		id: c.Participant, identity: c.Session.Identity, name: c.Session.Name, grants: c.Session.Grants,
 		admitted: c.Session.ID, resume: c.Session.Resume, conn: c.Conn, joining: true, view: m.View,
-		kinds: map[string]bool{}, seats: map[int]plan{}, outlets: map[string]*outlet{}, bucket: newBucket(now),
+		kinds: map[string]bool{}, seats: map[int]plan{}, outlets: map[string]*outlet{},
+		vitals: newVitals(now), bucket: newBucket(now),
 	}
 	media, err := r.cfg.NewMedia(p.id, func(ev Event) { r.post(eventMsg{p, ev}) })
 	if err != nil {
@@ -205,9 +207,11 @@ func (r *Room) mediaEvent(p *participant, ev Event) {
 	case EventConnected:
 		p.lostAt = time.Time{}
 		r.dirty = true
+		r.tellQuality(r.cfg.Now())
 	case EventDisconnected:
 		if p.lostAt.IsZero() {
 			p.lostAt = r.cfg.Now()
+			r.tellQuality(p.lostAt)
 		}
 	case EventFailed:
 		r.remove(p, signal.ReasonLost)

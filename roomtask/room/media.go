@@ -24,8 +24,8 @@ type Media interface {
 	Level() (level uint8, voice bool)
 	// Paused says why the video of a seat is not sent, "" if it is.
 	Paused(seat int) string
-	// Quality is the connection as the room sees it. Participant is left empty.
-	Quality() signal.Quality
+	// Health tells how the connection does.
+	Health() Health
 	// Pulse does periodic work; it is called every 20 ms, by one goroutine other than the room's.
 	Pulse(now int64)
 	// Close ends the PeerConnection in the background; Closed is closed when it is gone.

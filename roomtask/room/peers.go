@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -176,13 +178,33 @@ func (m *peerMedia) Usage() (in, out usage.Bytes, transport string) {
 	return in, out, m.Transport()
 }
 
-// Quality implements Media. The score falls by five for each per cent lost and by
-// one for each 10 ms of round trip over 100 ms.
-func (m *peerMedia) Quality() signal.Quality {
+// Health implements Media.
+func (m *peerMedia) Health() Health {
+	in, _ := m.Bytes()
 	snap := m.Sender().Snapshot()
-	q := signal.Quality{RTTMS: int(snap.RTT / int64(time.Millisecond)), LossPermil: int(snap.Loss * 1000)}
-	q.Score = max(0, 100-q.LossPermil/2-max(0, q.RTTMS-100)/10)
-	return q
+	h := Health{RTT: time.Duration(snap.RTT), Bps: snap.Path.Bps, Loss: snap.Path.Loss, Heard: in, Transport: m.Transport()}
+	if snap.Path.AckedBps == 0 { // no transport-wide feedback: the receiver's reports say it
+		h.Loss = snap.Loss
+	}
+	for _, l := range m.Publisher().Stats().Layers {
+		_, kind, _ := splitSource(l.Source)
+		i := slices.IndexFunc(h.Up, func(u UpHealth) bool { return u.Kind == kind })
+		if i < 0 {
+			i, h.Up = len(h.Up), append(h.Up, UpHealth{Kind: kind})
+		}
+		u := &h.Up[i]
+		u.Expected += int64(l.Expected)
+		u.Received += int64(l.Received)
+		u.Jitter = max(u.Jitter, l.Jitter)
+		u.RED = u.RED || strings.EqualFold(l.Codec, "red")
+	}
+	for _, s := range snap.Seats {
+		h.Down = append(h.Down, DownHealth{
+			Seat: s.Seat, Audio: s.AudioPackets, Video: s.VideoPackets, AudioLoss: s.AudioLoss, VideoLoss: s.Loss,
+			RED: s.RED, Layer: s.Layer, Paused: s.Paused,
+		})
+	}
+	return h
 }
 
 // Layers implements Media.

@@ -16,9 +16,8 @@ const (
 	mailboxSize   = 8192                   // messages; full only if the loop stands still
 	beatEvery     = 100 * time.Millisecond // speakers, seating, the decision to end
 	pulseEvery    = 20 * time.Millisecond  // media feedback
-	qualityEvery  = 2 * time.Second
-	ackLimit      = 2 * time.Second // a heartbeat that is not acknowledged is repeated
-	registerLimit = time.Minute     // without an answer to Register the task gives up
+	ackLimit      = 2 * time.Second        // a heartbeat that is not acknowledged is repeated
+	registerLimit = time.Minute            // without an answer to Register the task gives up
 )
 
 // Config is what a Room needs.
@@ -288,8 +287,9 @@ func (r *Room) beat(now time.Time) {
 		r.heartbeat(now)
 	}
 	if !now.Before(r.nextQuality) {
-		r.nextQuality = now.Add(qualityEvery)
-		r.tellQuality()
+		r.nextQuality = now.Add(judgeEvery)
+		r.judge(now)
+		r.tellQuality(now)
 		r.dirty = true // layers and reasons for a pause may have changed
 	}
 	r.tune(now)

@@ -29,6 +29,7 @@ type fakeMedia struct {
 	from    map[int]Media
 	in, out usage.Bytes
 	level   uint8
+	health  Health
 	pulses  int
 }
 
@@ -86,7 +87,7 @@ func (m *fakeMedia) Layers(kind string) []Layer {
 	return nil
 }
 func (m *fakeMedia) Paused(int) string       { return "" }
-func (m *fakeMedia) Quality() signal.Quality { return signal.Quality{Score: 100} }
+func (m *fakeMedia) Health() Health          { m.mu.Lock(); defer m.mu.Unlock(); return m.health }
 func (m *fakeMedia) Pulse(int64)             { m.mu.Lock(); defer m.mu.Unlock(); m.pulses++ }
 func (m *fakeMedia) Close()                  { close(m.closed) }
 func (m *fakeMedia) Closed() <-chan struct{} { return m.closed }

@@ -85,6 +85,9 @@ type SeatState struct {
 	Unheard bool // its audio is left out: the path has room for the loudest only
 	RED     int  // former packets that each packet of its audio repeats
 	Resends uint64
+
+	AudioLoss                  float64 // as the receiver last reported, 0…1; Loss is the video's
+	AudioPackets, VideoPackets int64   // sent over the seat's lines
 }
 
 // Snapshot tells how the subscriber does. Bytes count as they were written: SRTP
@@ -174,10 +177,11 @@ func (st *seat) show() SeatState {
 	if st.video != nil {
 		v.State, v.Layer, v.Loss, v.TID = st.video.f.State(), st.video.f.Layer(), st.video.loss, int(st.video.tid)
 		v.Target, _ = st.video.f.Waiting()
-		v.Resends = st.video.f.Stats().Resent
+		v.Resends, v.VideoPackets = st.video.f.Stats().Resent, int64(st.video.f.Stats().Packets)
 	}
 	if st.audio != nil {
 		v.Audio, v.RED = st.audio.f.State(), st.audio.f.RED()
+		v.AudioLoss, v.AudioPackets = st.audio.loss, int64(st.audio.f.Stats().Packets)
 	}
 	return v
 }

@@ -244,12 +244,28 @@ type Publish struct {
 	Rids   []string `json:"rids,omitempty"` // the same, as the rids of simulcast
 }
 
-// Quality tells how the participant's own connection does, as the room sees it.
+// Quality tells how the participant's own connection does, as the room sees it. Scores
+// are 0 (lost) to 100.
 type Quality struct {
-	Participant string `json:"participant"`
-	Score       int    `json:"score"` // 0 lost … 100 excellent
-	RTTMS       int    `json:"rtt_ms"`
-	LossPermil  int    `json:"loss_permil"` // of what this participant receives
+	Participant     string        `json:"participant"`
+	Score           int           `json:"score"` // the lower of Up and Down
+	Level           string        `json:"level"` // of Score: excellent, good, poor, lost
+	Up              int           `json:"up"`    // how what it publishes reaches the room
+	Down            int           `json:"down"`  // how what sits in its seats reaches it
+	RTTMS           int           `json:"rtt_ms"`
+	LossPermil      int           `json:"loss_permil"`              // of what this participant receives
+	ConcealedPermil int           `json:"concealed_permil"`         // of the sound it receives, after repair, by estimate
+	BandwidthKbps   int           `json:"bandwidth_kbps,omitempty"` // estimate of the path to it; absent: no limit is known
+	Transport       string        `json:"transport,omitempty"`      // udp or tcp
+	Seats           []SeatQuality `json:"seats"`
+}
+
+// SeatQuality is how one seat does, from the publisher to this participant. Far says
+// that it is the publisher's connection which is worse.
+type SeatQuality struct {
+	Seat  int    `json:"seat"`
+	Level string `json:"level"`
+	Far   bool   `json:"far,omitempty"`
 }
 
 // Ended is the last message: the room or this participation is over. Rejoin says

@@ -87,7 +87,7 @@ var rules = []rule{
 }
 
 // pure packages do no I/O and read no clock.
-var pure = []string{"roomtask/bwe", "roomtask/alloc", "roomtask/speaker", "roomtask/rtpx", "shared/lifecycle", "shared/usage"}
+var pure = []string{"roomtask/bwe", "roomtask/alloc", "roomtask/speaker", "roomtask/quality", "roomtask/rtpx", "shared/lifecycle", "shared/usage"}
 
 var impure = []string{"net", "net/http", "os", "log", "log/slog", "io/ioutil", "syscall", "os/exec"}
 
