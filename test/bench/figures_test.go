@@ -79,7 +79,10 @@ func joined(t *testing.T, s *system.System) (answered, media []float64) {
 			t.Fatal(err)
 		}
 		answered = append(answered, millis(begin))
-		for r.Packets[0].Video.Load() == 0 && ctx.Err() == nil {
+		for ctx.Err() == nil {
+			if _, video := r.Received(); video > 0 {
+				break
+			}
 			<-time.After(time.Millisecond)
 		}
 		media = append(media, millis(begin))

@@ -1,62 +1,78 @@
 package robot
 
 import (
-	"context"
-	"encoding/binary"
-	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/pion/interceptor"
-	"github.com/pion/rtcp"
-	"github.com/pion/rtp"
+	"github.com/pion/dtls/v3"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
 	"mayfly/shared/signal"
 )
 
-// codecs are what a robot offers: VP8 with rtx, and Opus.
-func engine() (*webrtc.API, error) {
+// Payload types that a robot offers.
+const (
+	ptRED  = 63
+	ptVP8  = 96
+	ptRTX  = 97
+	ptOpus = 111
+)
+
+// engine makes the API of one robot: VP8 with rtx, Opus and, where it is wanted, its
+// redundancy. Without interceptors: incoming.go and outgoing.go do their work.
+func engine(cfg Config, in *receiver) (*webrtc.API, error) {
 	m := &webrtc.MediaEngine{}
-	video := []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}, {Type: "transport-cc"}}
-	for _, c := range []struct {
+	cc := webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}
+	video := []webrtc.RTCPFeedback{cc, {Type: "nack"}, {Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}}
+	type codec struct {
 		p webrtc.RTPCodecParameters
 		t webrtc.RTPCodecType
-	}{
-		{webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1"}, PayloadType: 111}, webrtc.RTPCodecTypeAudio},
-		{webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000, RTCPFeedback: video}, PayloadType: 96}, webrtc.RTPCodecTypeVideo},
-		{webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: "apt=96"}, PayloadType: 97}, webrtc.RTPCodecTypeVideo},
-	} {
+	}
+	codecs := []codec{
+		{webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1", RTCPFeedback: []webrtc.RTCPFeedback{cc}}, PayloadType: ptOpus}, webrtc.RTPCodecTypeAudio},
+		{webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000, RTCPFeedback: video}, PayloadType: ptVP8}, webrtc.RTPCodecTypeVideo},
+		{webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: fmt.Sprintf("apt=%d", ptVP8)}, PayloadType: ptRTX}, webrtc.RTPCodecTypeVideo},
+	}
+	if cfg.RED {
+		codecs = append(codecs, codec{webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: "audio/red", ClockRate: 48000, Channels: 2, SDPFmtpLine: fmt.Sprintf("%d/%d", ptOpus, ptOpus), RTCPFeedback: []webrtc.RTCPFeedback{cc}}, PayloadType: ptRED}, webrtc.RTPCodecTypeAudio})
+	}
+	for _, c := range codecs {
 		if err := m.RegisterCodec(c.p, c.t); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("robot: %w", err)
 		}
 	}
-	level := webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}
-	if err := m.RegisterHeaderExtension(level, webrtc.RTPCodecTypeAudio); err != nil {
-		return nil, err
+	both := []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo}
+	for uri, kinds := range map[string][]webrtc.RTPCodecType{
+		sdp.AudioLevelURI: both[:1], extMid: both, extRid: both[1:], extRRid: both[1:], extTWCC: both,
+	} {
+		for _, kind := range kinds {
+			if err := m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, kind); err != nil {
+				return nil, fmt.Errorf("robot: %w", err)
+			}
+		}
 	}
-	ir := &interceptor.Registry{}
-	if err := webrtc.RegisterDefaultInterceptors(m, ir); err != nil {
-		return nil, err
-	}
-	se := webrtc.SettingEngine{}
+	se := webrtc.SettingEngine{BufferFactory: in.buffer}
 	se.SetIncludeLoopbackCandidate(true)
-	return webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithInterceptorRegistry(ir), webrtc.WithSettingEngine(se)), nil
+	se.SetFireOnTrackBeforeFirstRTP(true) // nobody reads tracks
+	se.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM)
+	return webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithInterceptorRegistry(noInterceptors()), webrtc.WithSettingEngine(se)), nil
 }
 
 // offer makes the PeerConnection: a data channel, the own sources, the seats.
 func (r *Robot) offer(cfg Config) (signal.Offer, error) {
 	o := signal.Offer{Generation: 1}
-	api, err := engine()
+	api, err := engine(cfg, r.in)
 	if err != nil {
-		return o, fmt.Errorf("robot: %w", err)
+		return o, err
 	}
 	if r.PC, err = api.NewPeerConnection(webrtc.Configuration{}); err != nil {
 		return o, fmt.Errorf("robot: %w", err)
 	}
+	r.in.send = r.PC.WriteRTCP
 	if r.dc, err = r.PC.CreateDataChannel(signal.DataChannelLabel, nil); err != nil {
 		return o, fmt.Errorf("robot: %w", err)
 	}
@@ -65,14 +81,10 @@ func (r *Robot) offer(cfg Config) (signal.Offer, error) {
 	if err != nil {
 		return o, err
 	}
-	seats := map[string]int{} // mid → seat
 	lines, err := r.addSeats(cfg.Seats)
 	if err != nil {
 		return o, err
 	}
-	r.PC.OnTrack(func(track *webrtc.TrackRemote, recv *webrtc.RTPReceiver) {
-		r.count(track, seats[recv.RTPTransceiver().Mid()])
-	})
 	desc, err := r.PC.CreateOffer(nil)
 	if err != nil {
 		return o, fmt.Errorf("robot: %w", err)
@@ -83,14 +95,48 @@ func (r *Robot) offer(cfg Config) (signal.Offer, error) {
 	}
 	<-gathered
 	o.SDP = r.PC.LocalDescription().SDP
-	for kind, t := range sources {
-		o.Sources = append(o.Sources, signal.SourceLine{Mid: t.Mid(), Kind: kind})
+	for _, s := range sources {
+		for _, t := range r.out {
+			if t.kind == s.kind {
+				t.mid = s.line.Mid()
+			}
+		}
+		o.Sources = append(o.Sources, signal.SourceLine{Mid: s.line.Mid(), Kind: s.kind})
 	}
 	for i, l := range lines {
 		o.Seats = append(o.Seats, signal.SeatLine{Seat: i, Audio: l.audio.Mid(), Video: l.video.Mid()})
-		seats[l.audio.Mid()], seats[l.video.Mid()] = i, i
+		r.in.lines[l.audio.Mid()], r.in.lines[l.video.Mid()] = place{i, false}, place{i, true}
 	}
 	return o, nil
+}
+
+// accept applies the room's answer.
+func (r *Robot) accept(answer string) error {
+	if err := r.PC.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
+		return fmt.Errorf("robot: answer: %w", err)
+	}
+	r.in.mu.Lock()
+	defer r.in.mu.Unlock()
+	for line := range strings.Lines(answer) {
+		var media, repair uint32 // RFC 5576 §4.2
+		if n, _ := fmt.Sscanf(line, "a=ssrc-group:FID %d %d", &media, &repair); n == 2 {
+			r.in.repairs[repair] = media
+		}
+	}
+	for _, t := range r.PC.GetTransceivers() {
+		if t.Direction() != webrtc.RTPTransceiverDirectionRecvonly {
+			continue
+		}
+		for _, e := range t.Receiver().GetParameters().HeaderExtensions {
+			switch e.URI {
+			case extMid:
+				r.in.midID = uint8(e.ID)
+			case extTWCC:
+				r.in.twccID = uint8(e.ID)
+			}
+		}
+	}
+	return nil
 }
 
 // seatLines are the two m-lines of a seat.
@@ -112,6 +158,49 @@ func (r *Robot) addSeats(n int) ([]seatLines, error) {
 	return lines, nil
 }
 
+// sourceLine is an own source and its m-line.
+type sourceLine struct {
+	kind string
+	line *webrtc.RTPTransceiver
+}
+
+// addSources adds the lines of what the robot publishes.
+func (r *Robot) addSources(cfg Config) (lines []sourceLine, err error) {
+	if cfg.Mute {
+		return nil, nil
+	}
+	add := func(kind string, streams ...*outgoing) error {
+		t, err := r.PC.AddTransceiverFromTrack(streams[0], webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+		if err != nil {
+			return fmt.Errorf("robot: %w", err)
+		}
+		for _, more := range streams[1:] {
+			if err := t.Sender().AddEncoding(more); err != nil {
+				return fmt.Errorf("robot: %w", err)
+			}
+		}
+		r.out = append(r.out, streams...)
+		lines = append(lines, sourceLine{kind, t})
+		return nil
+	}
+	if err := add(signal.KindMic, &outgoing{kind: signal.KindMic, mime: webrtc.MimeTypeOpus}); err != nil {
+		return nil, err
+	}
+	if cfg.SoundOnly {
+		return lines, nil
+	}
+	if r.camera, err = newCamera(cfg); err != nil {
+		return nil, err
+	}
+	var streams []*outgoing
+	for i := range r.camera.layers {
+		l := &r.camera.layers[i]
+		l.out = &outgoing{kind: signal.KindCamera, mime: webrtc.MimeTypeVP8, rid: l.rid}
+		streams = append(streams, l.out)
+	}
+	return lines, add(signal.KindCamera, streams...)
+}
+
 // listen takes what comes over the data channel.
 func (r *Robot) listen() {
 	r.dc.OnOpen(func() { close(r.open) })
@@ -123,166 +212,25 @@ func (r *Robot) listen() {
 		}
 	})
 	r.dc.OnMessage(func(m webrtc.DataChannelMessage) {
-		if f, err := signal.ParseFrame(m.Data, signal.MaxDataBytes); err == nil {
-			r.mu.Lock()
-			r.frames = append(r.frames, f)
-			r.mu.Unlock()
-			r.obeyRoom(f)
+		f, err := signal.ParseFrame(m.Data, signal.MaxDataBytes)
+		if err != nil {
+			return
+		}
+		r.mu.Lock()
+		r.frames[f.Type] = f
+		r.mu.Unlock()
+		if f.Type == signal.TypePublish {
+			r.wanted(f)
 		}
 	})
 }
 
-func (r *Robot) addSources(cfg Config) (map[string]*webrtc.RTPTransceiver, error) {
-	sources := map[string]*webrtc.RTPTransceiver{}
-	if cfg.Mute {
-		return sources, nil
+// rids returns the names of n simulcast layers, the smallest first; one layer has none.
+func rids(n int) []string {
+	if n <= 1 {
+		return []string{""}
 	}
-	for _, s := range []struct{ kind, mime string }{{signal.KindMic, webrtc.MimeTypeOpus}, {signal.KindCamera, webrtc.MimeTypeVP8}} {
-		if cfg.SoundOnly && s.kind != signal.KindMic {
-			continue
-		}
-		track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: s.mime}, s.kind, "robot")
-		if err != nil {
-			return nil, fmt.Errorf("robot: %w", err)
-		}
-		t, err := r.PC.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
-		if err != nil {
-			return nil, fmt.Errorf("robot: %w", err)
-		}
-		sources[s.kind] = t
-	}
-	return sources, nil
+	return slices.Clone([]string{"q", "h", "f"}[:min(n, 3)])
 }
 
-// count reads a seat's track to its end.
-func (r *Robot) count(track *webrtc.TrackRemote, seat int) {
-	n := &r.Packets[seat].Video
-	if track.Kind() == webrtc.RTPCodecTypeAudio {
-		n = &r.Packets[seat].Audio
-	}
-	buf := make([]byte, 1600)
-	for {
-		if _, _, err := track.Read(buf); err != nil {
-			return
-		}
-		n.Add(1)
-	}
-}
-
-// publish sends 30 frames of video, of 4 packets each, and 50 packets of audio a
-// second, with a keyframe when the room asks for one and every three seconds.
-func (r *Robot) publish(ctx context.Context) {
-	for _, s := range r.PC.GetSenders() {
-		track, ok := s.Track().(*webrtc.TrackLocalStaticRTP)
-		if !ok {
-			continue
-		}
-		if track.Kind() == webrtc.RTPCodecTypeAudio {
-			r.wg.Go(func() { r.speak(ctx, s, track) })
-		} else {
-			wanted := &atomic.Bool{}
-			r.wg.Go(func() { r.film(ctx, track, wanted) })
-			go obey(s, wanted) // ends with the PeerConnection
-		}
-	}
-}
-
-// speak sends sound with its level (RFC 6464): 20 dB below full scale with the voice
-// flag while loud, else silence.
-func (r *Robot) speak(ctx context.Context, s *webrtc.RTPSender, track *webrtc.TrackLocalStaticRTP) {
-	var level uint8 // id of the header extension, 0 if it was not negotiated
-	for _, e := range s.GetParameters().HeaderExtensions {
-		if e.URI == sdp.AudioLevelURI {
-			level = uint8(e.ID)
-		}
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	payload := make([]byte, 80)
-	for n := uint32(0); ; n++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			h := rtp.Header{Version: 2, SequenceNumber: uint16(n), Timestamp: n * 960}
-			if b := byte(127); level != 0 {
-				if r.loud.Load() {
-					b = 0x80 | 20
-				}
-				_ = h.SetExtension(level, []byte{b})
-			}
-			_ = track.WriteRTP(&rtp.Packet{Header: h, Payload: payload})
-		}
-	}
-}
-
-// obeyRoom pauses the camera while nobody looks at it.
-func (r *Robot) obeyRoom(f signal.Frame) {
-	var m signal.Publish
-	if f.Type == signal.TypePublish && json.Unmarshal(f.Body, &m) == nil && m.Kind == signal.KindCamera {
-		r.paused.Store(m.Layers == 0)
-	}
-}
-
-func (r *Robot) film(ctx context.Context, track *webrtc.TrackLocalStaticRTP, wanted *atomic.Bool) {
-	tick := time.NewTicker(time.Second / 30)
-	defer tick.Stop()
-	seq, resting := uint16(0), false
-	for frame := uint32(0); ; frame++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if r.paused.Load() {
-				resting = true
-				continue
-			}
-			key := wanted.Swap(false) || frame%90 == 0 || resting
-			resting = false
-			for i := range 4 {
-				h := rtp.Header{Version: 2, SequenceNumber: seq, Timestamp: frame * 3000, Marker: i == 3}
-				_ = track.WriteRTP(&rtp.Packet{Header: h, Payload: vp8(frame, i == 0, key, 320, 180)})
-				seq++
-			}
-		}
-	}
-}
-
-// obey asks for a keyframe when the room does (PLI or FIR).
-func obey(s *webrtc.RTPSender, wanted *atomic.Bool) {
-	for {
-		packets, _, err := s.ReadRTCP()
-		if err != nil {
-			return
-		}
-		for _, p := range packets {
-			switch p.(type) {
-			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
-				wanted.Store(true)
-			}
-		}
-	}
-}
-
-// vp8 makes one packet's payload: the descriptor with a 15-bit picture id (RFC 7741
-// §4.2) and, at the start of a frame, the frame header (RFC 6386 §9.1).
-func vp8(frame uint32, start, key bool, width, height uint16) []byte {
-	p := make([]byte, 1000)
-	p[0], p[1] = 0x80, 0x80
-	if start {
-		p[0] |= 0x10
-	}
-	binary.BigEndian.PutUint16(p[2:], uint16(frame)|0x8000)
-	if !start {
-		return p
-	}
-	p[4] = 0x10 // shown, version 0
-	if !key {
-		p[4] |= 1
-		return p
-	}
-	copy(p[7:], []byte{0x9d, 0x01, 0x2a})
-	binary.LittleEndian.PutUint16(p[10:], width)
-	binary.LittleEndian.PutUint16(p[12:], height)
-	return p
-}
+func unixNano() int64 { return time.Now().UnixNano() }

@@ -1,9 +1,13 @@
 // Package robot is a scripted participant: a Pion client that joins a room over the
-// real WebSocket, publishes generated VP8 and Opus, and counts what it receives in
-// every seat. Tests and load tools drive it; it is no part of the product.
+// real WebSocket, publishes VP8 (generated or recorded, up to three layers) and Opus,
+// and judges what it receives in every seat: gaps after repair, frames that a decoder
+// could show, latency. Tests and load tools drive it; it is no part of the product, and
+// shares no parser with it.
 //
-// Read Join first. media.go makes what a robot publishes. A robot repeats what is not
-// answered, as web/client.js does, and passes over answers that come twice.
+// Read Join first. script.go has robots that act by a script. media.go negotiates,
+// publish.go and outgoing.go send, incoming.go receives and gives feedback (NACK,
+// transport-wide, receiver reports), judge.go says what arrived. A robot repeats what is
+// not answered, as web/client.js does, and passes over answers that come twice.
 package robot
 
 import (
@@ -18,6 +22,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
 
 	"mayfly/shared/signal"
@@ -32,8 +37,16 @@ type Config struct {
 	Mute   bool   // publish nothing
 	// SoundOnly publishes no picture.
 	SoundOnly bool
+	Camera    []Layer       // 1 to 3, the smallest first; default one of 320×180 and 0.9 Mbit/s
+	Voice     string        // Ogg Opus file of 20 ms packets to say; default a voice-like sound
+	DTX       bool          // silence is not sent (Speak)
+	RED       bool          // take redundant audio (RFC 2198)
+	NoReports bool          // send no NACK, transport-wide feedback nor receiver reports
 	Watch     string        // a source to show at 640×360 from the start
+	View      []signal.Want // what to show from the start, instead of Watch
 	Repeat    time.Duration // how long a join waits for its answer before it is sent again; default 3 s
+	// Answer, if set, changes the room's SDP answer, as nettest.Through does.
+	Answer func(sdp string) (string, error)
 }
 
 // Robot is a joined participant.
@@ -42,7 +55,7 @@ type Robot struct {
 	PC     *webrtc.PeerConnection
 
 	ws     *websocket.Conn
-	in     chan signal.Frame // from the WebSocket, until joined; closed when it ends
+	inbox  chan signal.Frame // from the WebSocket, until joined; closed when it ends
 	dc     *webrtc.DataChannel
 	open   chan struct{} // closed when the data channel is open
 	closed chan struct{} // closed when it has closed again
@@ -50,13 +63,16 @@ type Robot struct {
 	lost   sync.Once     // closes gone
 	seq    uint64        // owned by the joining goroutine
 
-	Packets [signal.MaxSeats]struct{ Audio, Video atomic.Int64 } // received, by seat
+	in     *receiver
+	out    []*outgoing // set by offer; the microphone is the first
+	camera *camera     // nil = no picture
+	answer func(sdp string) (string, error)
 
 	mu     sync.Mutex
-	frames []signal.Frame // from the data channel; guarded by mu
+	frames map[string]signal.Frame // the last of each type from the data channel; guarded by mu
 
-	paused atomic.Bool // nobody looks at the camera (signal.Publish)
-	loud   atomic.Bool // what is spoken sounds like speech; else like silence
+	loud  atomic.Bool // what is spoken sounds like speech; else like silence
+	muted atomic.Bool // nothing is sent
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -77,8 +93,10 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 		cfg.Repeat = 3 * time.Second
 	}
 	r := &Robot{
-		in: make(chan signal.Frame, 64), open: make(chan struct{}), closed: make(chan struct{}), gone: make(chan struct{}),
+		inbox: make(chan signal.Frame, 64), open: make(chan struct{}), closed: make(chan struct{}), gone: make(chan struct{}),
+		in: newReceiver(unixNano, !cfg.NoReports), frames: map[string]signal.Frame{}, answer: cfg.Answer,
 	}
+	r.in.own = r.feedback
 	if err := r.dial(ctx, cfg.WS); err != nil {
 		return nil, err
 	}
@@ -91,8 +109,11 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 	if err != nil {
 		return nil, errors.Join(err, r.Vanish())
 	}
+	r.wg.Go(func() { r.pulse(run) })
 	if !cfg.Mute {
-		r.publish(run)
+		if err := r.publish(run, cfg); err != nil {
+			return nil, errors.Join(err, r.Vanish())
+		}
 	}
 	return r, nil
 }
@@ -110,7 +131,7 @@ func (r *Robot) dial(ctx context.Context, url string) error {
 // read reads the WebSocket to its end. Once the robot has joined, frames matter only
 // if they say that it should join again.
 func (r *Robot) read(ctx context.Context, joined <-chan struct{}) {
-	defer close(r.in)
+	defer close(r.inbox)
 	for {
 		_, data, err := r.ws.Read(ctx)
 		if err != nil {
@@ -128,7 +149,7 @@ func (r *Robot) read(ctx context.Context, joined <-chan struct{}) {
 		default:
 		}
 		select {
-		case r.in <- f:
+		case r.inbox <- f:
 		case <-joined:
 			r.later(f)
 		case <-ctx.Done():
@@ -176,7 +197,7 @@ func (r *Robot) join(ctx context.Context, cfg Config) error {
 				return err
 			}
 			continue
-		case f, ok = <-r.in:
+		case f, ok = <-r.inbox:
 		}
 		if !ok {
 			return errors.New("robot: the WebSocket ended before joined")
@@ -205,7 +226,9 @@ func (r *Robot) message(cfg Config) (join signal.Join, err error) {
 		Ticket: cfg.Ticket, Resume: cfg.Resume, Attempt: base64.RawURLEncoding.EncodeToString(secret),
 		Offer: offer, View: signal.View{Rev: 1, Wants: []signal.Want{}},
 	}
-	if cfg.Watch != "" {
+	if cfg.View != nil {
+		join.View.Wants = cfg.View
+	} else if cfg.Watch != "" {
 		join.View.Wants = append(join.View.Wants, signal.Want{Source: cfg.Watch, Width: 640, Height: 360})
 	}
 	return join, nil
@@ -222,8 +245,14 @@ func (r *Robot) answered(f signal.Frame, generation int) (again bool, err error)
 		if m.Answer.Generation != generation {
 			return false, nil
 		}
-		if err := r.PC.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: m.Answer.SDP}); err != nil {
-			return false, fmt.Errorf("robot: answer: %w", err)
+		answer := m.Answer.SDP
+		if r.answer != nil {
+			if answer, err = r.answer(answer); err != nil {
+				return false, err
+			}
+		}
+		if err := r.accept(answer); err != nil {
+			return false, err
 		}
 		r.Joined = m
 	case signal.TypeRoom:
@@ -268,12 +297,89 @@ func (r *Robot) Speak(loud bool) { r.loud.Store(loud) }
 func (r *Robot) Last(typ string, into any) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i := len(r.frames) - 1; i >= 0; i-- {
-		if r.frames[i].Type == typ {
-			return json.Unmarshal(r.frames[i].Body, into) == nil
+	f, ok := r.frames[typ]
+	return ok && json.Unmarshal(f.Body, into) == nil
+}
+
+// Mute stops all that the robot sends, or lets it go on, and tells the room.
+func (r *Robot) Mute(ctx context.Context, muted bool) error {
+	r.muted.Store(muted)
+	var err error
+	for _, kind := range []string{signal.KindMic, signal.KindCamera} {
+		if kind == signal.KindMic && len(r.out) > 0 || r.camera != nil {
+			err = errors.Join(err, r.Send(ctx, signal.TypeMute, signal.Mute{Kind: kind, Muted: muted}))
 		}
 	}
-	return false
+	return err
+}
+
+// feedback takes what the room says of what the robot sends.
+func (r *Robot) feedback(ssrc uint32, p rtcp.Packet) {
+	for _, o := range r.out {
+		if o.owns(ssrc) {
+			o.feedback(p)
+		}
+	}
+}
+
+// pulse lets the receiver give feedback.
+func (r *Robot) pulse(ctx context.Context) {
+	tick := time.NewTicker(feedbackEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			r.in.tick()
+		}
+	}
+}
+
+// SeatReport is what a seat brought so far.
+type SeatReport struct{ Audio, Video Stream }
+
+// Report says what the robot received, by seat, and how long packets took from the
+// publisher's stamp to here: sound and picture apart. Both ends must read one clock.
+func (r *Robot) Report() (seats map[int]SeatReport, audio, video Histogram) {
+	seats = map[int]SeatReport{}
+	r.in.mu.Lock()
+	defer r.in.mu.Unlock()
+	for _, in := range r.in.streams {
+		s := seats[in.seat]
+		if in.video {
+			s.Video = in.counts()
+			video.Merge(&in.latencies)
+		} else {
+			s.Audio = in.counts()
+			audio.Merge(&in.latencies)
+		}
+		seats[in.seat] = s
+	}
+	return seats, audio, video
+}
+
+// Forget begins the latencies anew.
+func (r *Robot) Forget() {
+	r.in.mu.Lock()
+	defer r.in.mu.Unlock()
+	for _, in := range r.in.streams {
+		in.latencies = Histogram{}
+	}
+}
+
+// Received is how many packets of sound and of pictures came so far, over all seats.
+func (r *Robot) Received() (audio, video int64) {
+	r.in.mu.Lock()
+	defer r.in.mu.Unlock()
+	for _, in := range r.in.streams {
+		if in.video {
+			video += in.stat.Packets
+		} else {
+			audio += in.stat.Packets
+		}
+	}
+	return audio, video
 }
 
 // Leave says goodbye and ends the robot. It returns when its goroutines are gone.

@@ -44,11 +44,7 @@ func watch(t *testing.T, r *robot.Robot, rev uint64, source string) {
 
 // received sums up what a robot got over all seats.
 func received(r *robot.Robot) (audio, video int64) {
-	for i := range r.Packets {
-		audio += r.Packets[i].Audio.Load()
-		video += r.Packets[i].Video.Load()
-	}
-	return audio, video
+	return r.Received()
 }
 
 func TestRoomFromPostToBill(t *testing.T) {

@@ -2,6 +2,7 @@
 // JSON object a line on standard input and prints one for each that is done:
 //
 //	{"do":"join","ws":URL,"tickets":[…],"sound_only":true}  → {"did":"join","robots":N}
+//	{"do":"join","ws":URL,"tickets":[…],"layers":3,"dtx":true}
 //	{"do":"speak","robot":I,"loud":true}                     → {"did":"speak"}
 //
 // Robots count from 0, in the order of their joining. When the input ends, all leave.
@@ -28,6 +29,8 @@ type order struct {
 	WS        string   `json:"ws"`
 	Tickets   []string `json:"tickets"`
 	SoundOnly bool     `json:"sound_only"`
+	Layers    int      `json:"layers"` // of the camera, at most 3: 320×180, 640×360, 1280×720
+	DTX       bool     `json:"dtx"`    // silence is not sent
 	Robot     int      `json:"robot"`
 	Loud      bool     `json:"loud"`
 }
@@ -80,11 +83,16 @@ func obey(robots *[]*robot.Robot) error {
 func join(o order) ([]*robot.Robot, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), joinLimit)
 	defer cancel()
+	if o.Layers < 0 || o.Layers > len(robot.Layers) {
+		return nil, fmt.Errorf("input: %d layers", o.Layers)
+	}
 	robots, errs := make([]*robot.Robot, len(o.Tickets)), make([]error, len(o.Tickets))
 	var wg sync.WaitGroup
 	for i, ticket := range o.Tickets {
 		wg.Go(func() {
-			robots[i], errs[i] = robot.Join(ctx, robot.Config{WS: o.WS, Ticket: ticket, Seats: 1, SoundOnly: o.SoundOnly})
+			robots[i], errs[i] = robot.Join(ctx, robot.Config{
+				WS: o.WS, Ticket: ticket, Seats: 1, SoundOnly: o.SoundOnly, Camera: robot.Layers[:o.Layers], DTX: o.DTX,
+			})
 		})
 	}
 	wg.Wait()
