@@ -252,7 +252,7 @@ func (a app) roomsShow(ctx context.Context, c client, path string, asJSON bool) 
 
 func (a app) roomsUsage(ctx context.Context, c client, path string, asJSON bool) error {
 	var u usageAnswer
-	raw, err := c.get(ctx, path+"/usage", &u)
+	raw, err := c.get(ctx, path+"/usage?include=participants,costs", &u)
 	if err != nil || asJSON {
 		return a.jsonOr(raw, err)
 	}

@@ -31,6 +31,6 @@ type Usage struct {
 
 // Usage reads a room's record.
 func (s *System) Usage(id string) (u Usage) {
-	_, _ = s.Call("GET", "/v1/rooms/"+id+"/usage", nil, &u)
+	_, _ = s.Call("GET", "/v1/rooms/"+id+"/usage?include=participants,costs", nil, &u)
 	return u
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"mayfly/functions/control"
-	"mayfly/functions/control/ledger"
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
 	"mayfly/shared/signal"
@@ -174,20 +173,6 @@ func (a *API) participant(ctx context.Context, room *control.Room, p *control.Pa
 		v.State, v.LeftAt = "left", stamp(s.LeftMS)
 	}
 	return v, nil
-}
-
-// getUsage is GET /v1/rooms/{id}/usage.
-func (a *API) getUsage(c *call) error {
-	room, err := a.room(c)
-	if err != nil {
-		return err
-	}
-	g := ledger.Ledger{Store: a.cfg.Store, Now: a.cfg.Now, Log: a.cfg.Log, Books: a.cfg.Life.Books}
-	view, err := g.View(c.r.Context(), room.ID, ledger.Include{Participants: true, Costs: true})
-	if err != nil {
-		return fmt.Errorf("read the ledger: %w", err)
-	}
-	return c.json(http.StatusOK, view)
 }
 
 // health is GET /healthz: the function runs. It asks nothing of the store, so that

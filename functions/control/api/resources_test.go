@@ -233,7 +233,8 @@ func TestParticipantsAndUsage(t *testing.T) {
 	at := w.clock.MS()
 	put(&control.Participant{Room: room.ID, ID: "p_1", Identity: "alice", Name: "Alice", State: "joined", Session: "s_1", Epoch: 1, JoinedMS: at, Resume: "HASH", Salt: "SALT"},
 		&control.Participant{Room: room.ID, ID: "p_2", Identity: "bob", Name: "Bob", State: "joined", Session: "s_2", Epoch: 1, JoinedMS: at},
-		&control.Session{Room: room.ID, Epoch: 1, Session: usage.Session{ID: "s_1", Participant: "p_1", JoinedMS: at, LeftMS: at + 5000, ParticipantMS: 5000}})
+		&control.Session{Room: room.ID, Epoch: 1, Seq: 1,
+			Session: usage.Session{ID: "s_1", Participant: "p_1", JoinedMS: at, LeftMS: at + 5000, ParticipantMS: 5000}})
 	rec := w.do("GET", "/v1/rooms/"+room.ID+"/participants", "", as(w.acme))
 	l := decode[participantList](w, rec, http.StatusOK)
 	if len(l.Participants) != 2 || l.Participants[0].State != "left" || l.Participants[0].LeftAt == "" || l.Participants[1].State != "joined" {
@@ -247,7 +248,7 @@ func TestParticipantsAndUsage(t *testing.T) {
 	if len(page.Participants) != 1 || len(rest.Participants) != 1 || rest.Participants[0].ID != "p_2" || rest.NextCursor != "" {
 		t.Errorf("pages %+v and %+v", page, rest)
 	}
-	u := decode[ledger.View](w, w.do("GET", "/v1/rooms/"+room.ID+"/usage", "", as(w.acme)), http.StatusOK)
+	u := decode[ledger.View](w, w.do("GET", "/v1/rooms/"+room.ID+"/usage?include=participants", "", as(w.acme)), http.StatusOK)
 	if u.Room != room.ID || u.Status != ledger.StatusOpen || len(u.Participants) != 1 || u.Participants[0].MS != 5000 {
 		t.Errorf("usage %+v", u)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/controltest"
+	"mayfly/functions/control/ledger"
 	"mayfly/functions/control/life"
 	"mayfly/infra/local/boltstore"
 	"mayfly/shared/ticket"
@@ -47,7 +48,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	w := &world{t: t, clock: clock, store: s, fleet: controltest.NewFleet(clock), acme: NewKey("dev"), other: NewKey("live")}
 	log := slog.New(slog.DiscardHandler)
 	w.life = &life.Life{Store: s, Fleet: w.fleet, Post: controltest.NewPost(), Now: clock.Now, Log: log,
-		Config: life.Config{MaxRooms: 1000}}
+		Config: life.Config{MaxRooms: 1000}, Books: &ledger.Books{Store: s, Now: clock.Now}}
 	keys, err := ParseKeys(KeyEntry("acme", w.acme) + "," + KeyEntry("other", w.other))
 	if err != nil {
 		t.Fatal(err)

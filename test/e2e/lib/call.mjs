@@ -81,7 +81,7 @@ export async function leave(page) {
 
 /** bill waits for the closed ledger of a room. */
 export const bill = (system, room) => until('the ledger is closed', 10_000, async () => {
-  const u = (await system.api('GET', `/v1/rooms/${room.id}/usage`)).body
+  const u = (await system.api('GET', `/v1/rooms/${room.id}/usage?include=participants,costs`)).body
   return u.status === 'closed' && u
 })
 
