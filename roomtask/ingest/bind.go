@@ -14,14 +14,14 @@ type codec uint8
 const (
 	codecNone codec = iota
 	codecAudio
-	codecVP8
-	codecVideo // forwarded without looking inside
+	codecVideo
 	codecRTX
 	codecRED
 )
 
 type payloadType struct {
 	codec   codec
+	form    rtpx.Codec
 	name    string
 	clock   uint32
 	rtxOf   uint8 // of codecRTX
@@ -34,10 +34,11 @@ const maxLayers = 4
 // table is what the last Bind said, in the form that the packet path reads. All
 // m-lines are bundled, so payload types and extension ids mean the same on each.
 type table struct {
-	pts                              [128]payloadType
-	mids                             map[string]*Source
-	declared                         map[uint32]declaration
-	mid, rid, rrid, level, transport uint8 // extension ids, 0 when not negotiated
+	pts      [128]payloadType
+	mids     map[string]*Source
+	declared map[uint32]declaration
+	// extension ids, 0 when not negotiated
+	mid, rid, rrid, level, transport, dd uint8
 }
 
 // declaration is what the SDP says about an SSRC.
@@ -50,6 +51,7 @@ type declaration struct {
 // extensions are the values that ingest takes from one packet.
 type extensions struct {
 	mid, rid, rrid  []byte
+	dd              []byte
 	transportSeq    uint16
 	hasTransportSeq bool
 	level           uint8
@@ -58,7 +60,7 @@ type extensions struct {
 
 func (t *table) read(h *rtpx.Header) (x extensions) {
 	for id, val, pos, ok := h.NextExt(0); ok; id, val, pos, ok = h.NextExt(pos) {
-		switch id {
+		switch id { // which is never 0
 		case t.mid:
 			x.mid = val
 		case t.rid:
@@ -67,6 +69,8 @@ func (t *table) read(h *rtpx.Header) (x extensions) {
 			x.rrid = val
 		case t.level:
 			x.level, x.voice, x.hasLevel = rtpx.ParseAudioLevel(val)
+		case t.dd:
+			x.dd = val
 		case t.transport:
 			x.transportSeq, x.hasTransportSeq = rtpx.ParseTransportSeq(val)
 		}
@@ -128,7 +132,7 @@ func (p *Publisher) bindLine(line *Line) *Source {
 		s.mid = line.Mid
 	}
 	for _, c := range line.Codecs {
-		if k := classify(c.Name); s.codec == "" && (k == codecAudio || k == codecVP8 || k == codecVideo) {
+		if k := classify(c.Name); s.codec == "" && (k == codecAudio || k == codecVideo) {
 			s.codec, s.clock = c.Name, c.ClockRate
 		}
 	}
@@ -157,7 +161,7 @@ func (t *table) add(line *Line, s *Source) {
 	for _, c := range line.Codecs {
 		if k := classify(c.Name); k != codecNone && c.PT < 128 {
 			repairs := t.pts[c.PT].repairs
-			t.pts[c.PT] = payloadType{codec: k, name: c.Name, clock: c.ClockRate, rtxOf: c.RTXOf, repairs: repairs}
+			t.pts[c.PT] = payloadType{codec: k, form: rtpx.CodecOf(c.Name), name: c.Name, clock: c.ClockRate, rtxOf: c.RTXOf, repairs: repairs}
 			if k == codecRTX && c.RTXOf < 128 {
 				t.pts[c.RTXOf].repairs = true
 			}
@@ -168,7 +172,7 @@ func (t *table) add(line *Line, s *Source) {
 		id  *uint8
 	}{
 		{ExtMid, &t.mid}, {ExtRid, &t.rid}, {ExtRepairedRid, &t.rrid},
-		{ExtAudioLevel, &t.level}, {ExtTransportSeq, &t.transport},
+		{ExtAudioLevel, &t.level}, {ExtTransportSeq, &t.transport}, {ExtDD, &t.dd},
 	} {
 		if id := line.Ext[e.uri]; id != 0 {
 			*e.id = id
@@ -194,13 +198,13 @@ func (t *table) add(line *Line, s *Source) {
 }
 
 func classify(name string) codec {
-	switch strings.ToLower(name) {
-	case "opus":
-		return codecAudio
-	case "vp8":
-		return codecVP8
-	case "vp9", "h264", "av1":
+	switch form := rtpx.CodecOf(name); {
+	case form.Video():
 		return codecVideo
+	case form != rtpx.CodecUnknown:
+		return codecAudio
+	}
+	switch strings.ToLower(name) {
 	case "rtx":
 		return codecRTX
 	case "red":
@@ -228,7 +232,7 @@ func (p *Publisher) route(s *sink, h *rtpx.Header, x *extensions) (in incoming, 
 	pt := &p.table.pts[h.PT]
 	in = incoming{
 		pt: h.PT, seq: h.Seq, ts: h.TS, marker: h.Marker, payload: h.Payload,
-		level: x.level, voice: x.voice, hasLevel: x.hasLevel,
+		dd: x.dd, level: x.level, voice: x.voice, hasLevel: x.hasLevel,
 	}
 	switch {
 	case s.ssrc == 0 || pt.codec == codecNone:
@@ -263,7 +267,7 @@ func (p *Publisher) route(s *sink, h *rtpx.Header, x *extensions) (in incoming, 
 		pt = &p.table.pts[primary]
 	}
 	in.codec = pt
-	if video := pt.codec == codecVP8 || pt.codec == codecVideo; pt.codec == codecNone || pt.codec == codecRTX ||
+	if video := pt.codec == codecVideo; pt.codec == codecNone || pt.codec == codecRTX ||
 		pt.codec == codecRED || video != l.src.video {
 		p.stats.Malformed++
 		return in, nil

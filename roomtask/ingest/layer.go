@@ -32,28 +32,29 @@ type layer struct {
 	taps  atomic.Pointer[[]Tap]
 	asked atomic.Bool // a subscriber needs a keyframe; taken by the writer goroutine
 
+	spatial atomic.Int32 // layers within the stream, 1 without SVC; written under Publisher.mu
+
 	// guarded by Publisher.mu
-	ssrc     uint32 // the stream that feeds it, 0 if none
-	active   bool
-	fresh    bool // the next packet is the first of its SSRC
-	closed   bool
-	window   seqWindow
-	nacks    nackList
-	gate     keyGate
-	recv     reception
-	sr       SR
-	hasSR    bool
-	lastAt   int64  // arrival of the last packet
-	lastTS   uint32 // of the newest packet
-	keyTS    uint32 // of the newest keyframe
-	hasKey   bool
-	width    uint16
-	height   uint16
-	name     string // codec of the last packet
-	rateFrom int64  // begin of the present interval
-	rateSum  int64  // bytes in it
-	rateLast int64  // bit/s of the former one
-	bps      int64
+	ssrc   uint32 // the stream that feeds it, 0 if none
+	active bool
+	fresh  bool // the next packet is the first of its SSRC
+	closed bool
+	window seqWindow
+	nacks  nackList
+	gate   keyGate
+	recv   reception
+	sr     SR
+	hasSR  bool
+	lastAt int64  // arrival of the last packet
+	lastTS uint32 // of the newest packet
+	keyTS  uint32 // of the newest keyframe
+	hasKey bool
+	width  uint16
+	height uint16
+	name   string // codec of the last packet
+	rates  rates
+	dd     rtpx.DDReader
+	sizes  [rtpx.MaxSpatial]size // of the spatial layers, where the codec tells
 
 	packets, bytes, keyframes uint64
 }
@@ -66,6 +67,7 @@ type incoming struct {
 	ts       uint32
 	marker   bool
 	payload  []byte
+	dd       []byte // dependency descriptor, empty if there is none
 	repaired bool
 	level    uint8
 	voice    bool
@@ -81,6 +83,7 @@ func newLayer(s *Source, index int, rid string) *layer {
 	l := &layer{src: s, index: index, rid: rid, ring: rtpx.NewRing(size)}
 	l.taps.Store(new([]Tap))
 	l.gate.gap = gateGap
+	l.spatial.Store(1)
 	return l
 }
 
@@ -105,6 +108,7 @@ func (l *layer) deliver(p *rtpx.Packet) {
 func (l *layer) begin(ssrc uint32) {
 	l.ssrc, l.fresh = ssrc, true
 	l.hasSR, l.hasKey = false, false
+	l.dd.Reset()
 	l.nacks.list = l.nacks.list[:0]
 }
 
@@ -119,7 +123,7 @@ func (l *layer) receive(p *Publisher, in *incoming) (pkt *rtpx.Packet, news bool
 	l.lastAt = in.now
 	if !l.active {
 		l.active, news = true, true
-		l.rateFrom, l.rateSum = in.now, 0
+		l.rates.begin(in.now)
 	}
 	if l.name != in.codec.name {
 		l.name, news = in.codec.name, true
@@ -127,28 +131,28 @@ func (l *layer) receive(p *Publisher, in *incoming) (pkt *rtpx.Packet, news bool
 	}
 	l.packets++
 	l.bytes += uint64(len(in.payload))
-	l.rateSum += int64(len(in.payload))
 	if in.hasLevel && !in.repaired {
 		l.src.level.add(in.level, in.voice, in.now)
 	}
 
-	pkt = p.cfg.Pool.GetFor(len(in.payload))
+	pkt = p.cfg.Pool.GetFor(len(in.payload) + len(in.dd))
 	if pkt == nil || !pkt.Fill(in.payload) {
 		p.stats.NoBuffer++
 		return nil, news
 	}
 	pkt.SSRC, pkt.PT, pkt.Seq, pkt.ExtSeq = l.ssrc, in.pt, in.seq, ext
 	pkt.TS, pkt.Marker, pkt.Arrival = in.ts, in.marker, in.now
-	pkt.Layer, pkt.Video = int8(l.index), l.src.video
+	pkt.Layer, pkt.Video, pkt.Codec = int8(l.index), l.src.video, in.codec.form
 	pkt.HasLevel, pkt.Level, pkt.Voice = in.hasLevel, in.level, in.voice
-	changed, ok := l.inspect(p, pkt, in.codec.codec)
+	changed, ok := l.inspect(p, pkt, in)
 	if !ok {
 		p.stats.Malformed++
 		pkt.Release()
 		return nil, news
 	}
 	l.ring.Put(pkt)
-	return pkt, news || changed
+	woke := l.rates.add(pkt) && pkt.SID > 0
+	return pkt, news || changed || woke
 }
 
 // sequence extends the number, filters duplicates, and notes what is missing.
@@ -228,63 +232,14 @@ func (l *layer) filled(p *Publisher, ext uint64, in *incoming) {
 	p.rtt.Store(sample)
 }
 
-// inspect looks into the payload. changed says that the size of the picture changed;
-// ok is false if the packet must not be forwarded.
-func (l *layer) inspect(p *Publisher, pkt *rtpx.Packet, c codec) (changed, ok bool) {
-	newest := pkt.ExtSeq == l.window.high
-	defer func() {
-		if newest {
-			l.lastTS = pkt.TS
-		}
-	}()
-	switch {
-	case !pkt.Video:
-		pkt.Start, pkt.Key = true, true
-		return false, true
-	case len(pkt.Payload()) == 0:
-		return false, true
-	case c != codecVP8:
-		pkt.Start = newest && pkt.TS != l.lastTS
-		return false, true
-	}
-	d, err := rtpx.ParseVP8(pkt.Payload())
-	if err != nil {
-		return false, false
-	}
-	pkt.VP8, pkt.TID, pkt.Start = d, int8(d.TID), d.FrameStart()
-	if key, w, h := rtpx.VP8Key(pkt.Payload(), d); key {
-		pkt.Width, pkt.Height = w, h
-		l.keyTS, l.hasKey = pkt.TS, true
-		l.keyframes++
-		l.gate.keyframe()
-		l.asked.Store(false)
-		p.stats.Lost += uint64(l.nacks.dropBelow(pkt.ExtSeq))
-		if w != 0 && (w != l.width || h != l.height) {
-			l.width, l.height, changed = w, h, true
-		}
-	}
-	pkt.Key = l.hasKey && pkt.TS == l.keyTS
-	return changed, true
-}
-
-// measure closes an interval of the bitrate: the mean of the last two counts.
-func (l *layer) measure(now int64) {
-	took := now - l.rateFrom
-	if took <= 0 {
-		return
-	}
-	rate := l.rateSum * 8 * int64(time.Second) / took
-	l.bps = (rate + l.rateLast) / 2
-	if l.rateLast == 0 {
-		l.bps = rate
-	}
-	l.rateFrom, l.rateSum, l.rateLast = now, 0, rate
-}
-
-// dry ends a layer that no longer receives, and says whether it did so just now.
+// dry ends a layer that no longer receives, and says whether it, or a spatial layer
+// in it, did so just now.
 func (l *layer) dry(now int64) bool {
-	if !l.active || now-l.lastAt < dryLayer {
+	if !l.active {
 		return false
+	}
+	if now-l.lastAt < dryLayer {
+		return l.rates.rest(now)
 	}
 	if now-l.lastAt < drySource {
 		alone := true
@@ -297,16 +252,23 @@ func (l *layer) dry(now int64) bool {
 			return false
 		}
 	}
-	l.active, l.bps, l.rateLast = false, 0, 0
+	l.active, l.rates = false, rates{}
 	l.nacks.list = l.nacks.list[:0]
 	return true
 }
 
-func (l *layer) info() LayerInfo {
-	return LayerInfo{
-		Active: l.active, Width: int(l.width), Height: int(l.height),
-		Bps: l.bps, RID: l.rid, SSRC: l.ssrc,
+// wholeStream asks info for all spatial layers.
+const wholeStream = rtpx.MaxSpatial
+
+// info tells the state of the stream up to spatial layer sid.
+func (l *layer) info(sid int) LayerInfo {
+	i := LayerInfo{Active: l.active, Width: int(l.width), Height: int(l.height), RID: l.rid, SSRC: l.ssrc}
+	if l.spatial.Load() > 1 && sid < rtpx.MaxSpatial {
+		i.Active = l.active && l.rates.arrived[sid] != 0
+		i.Width, i.Height = int(l.sizes[sid].width), int(l.sizes[sid].height)
 	}
+	l.rates.upTo(sid, &i)
+	return i
 }
 
 // close gives the packets back and refuses more.

@@ -146,7 +146,7 @@ func (p *Publisher) Stats() Stats {
 	for _, s := range p.sources {
 		for _, l := range s.all() {
 			st.Layers = append(st.Layers, LayerStats{
-				Source: s.id, Layer: l.index, Info: l.info(),
+				Source: s.id, Layer: l.index, Info: l.info(wholeStream),
 				Packets: l.packets, Bytes: l.bytes, Keyframes: l.keyframes,
 				Expected: l.recv.expected(), Received: l.recv.received, Jitter: l.recv.meanJitter(), Codec: l.name,
 			})
@@ -181,7 +181,7 @@ func (p *Publisher) Tick(now int64) {
 			l.ring.Trim(now - ringKeep)
 			p.nack(l, now)
 			if rate {
-				l.measure(now)
+				l.rates.measure(now)
 			}
 			if l.dry(now) {
 				dirty = true

@@ -62,8 +62,24 @@ func (s *Source) ClockRate() uint32 {
 	return s.clock
 }
 
-// LayerCount is the number of simulcast layers, 1 without simulcast.
-func (s *Source) LayerCount() int { return len(s.all()) }
+// LayerCount is the number of layers: of simulcast, or the spatial ones of a stream
+// that is scalable by itself, else 1.
+func (s *Source) LayerCount() int {
+	all := s.all()
+	if len(all) == 1 {
+		return int(all[0].spatial.Load())
+	}
+	return len(all)
+}
+
+// Stream is the number of the stream that carries a layer: the layer's own with
+// simulcast, 0 where one stream carries all. The other methods take either.
+func (s *Source) Stream(layer int) int {
+	if len(s.all()) == 1 {
+		return 0
+	}
+	return layer
+}
 
 // LayerInfo tells the state of layer i. It is zero for a layer that is not there.
 func (s *Source) LayerInfo(i int) LayerInfo {
@@ -73,7 +89,10 @@ func (s *Source) LayerInfo(i int) LayerInfo {
 	}
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
-	return l.info()
+	if l.spatial.Load() == 1 || len(s.all()) > 1 {
+		i = wholeStream
+	}
+	return l.info(i)
 }
 
 // AddTap makes t receive the packets of a layer. Adding it twice is once.
@@ -137,8 +156,12 @@ func (s *Source) Level() (level uint8, voice bool, at int64) {
 func (s *Source) all() []*layer { return *s.layers.Load() }
 
 func (s *Source) layer(i int) *layer {
-	if all := s.all(); i >= 0 && i < len(all) {
+	all := s.all()
+	switch {
+	case i >= 0 && i < len(all):
 		return all[i]
+	case i > 0 && len(all) == 1 && i < int(all[0].spatial.Load()):
+		return all[0]
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ const (
 	ExtRepairedRid  = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 	ExtAudioLevel   = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 	ExtTransportSeq = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+	ExtDD           = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
 )
 
 // Tap receives the packets of one layer, in the order of their arrival: a repaired
@@ -84,11 +85,15 @@ type Group struct {
 }
 
 // LayerInfo is the state of one layer. Width and Height are those of the last
-// keyframe, 0 before the first and for audio.
+// keyframe, 0 before the first and for audio. Rates are payload bits per second over
+// the last second or so. A spatial layer of a scalable stream needs those below it,
+// and its rates have them included.
 type LayerInfo struct {
 	Active        bool
 	Width, Height int
-	Bps           int64 // payload bits per second over the last second or so
+	Bps           int64
+	TIDs          int                     // temporal layers that come, 0 before the first measure
+	TIDBps        [rtpx.MaxTemporal]int64 // of the temporal layers up to each; from TIDs on it is Bps
 	RID           string
 	SSRC          uint32
 }

@@ -14,7 +14,7 @@ const (
 )
 
 // slabOverhead is what a Packet costs beside its payload bytes, rounded up.
-const slabOverhead = 128
+const slabOverhead = 192
 
 // Packet is one received RTP packet. ingest fills it and then delivers it: from
 // that moment it is immutable, and everybody who keeps it holds a reference.
@@ -23,6 +23,7 @@ type Packet struct {
 	pool *Pool // set once
 	buf  []byte
 	n    int // payload bytes in buf
+	dd   int // bytes behind those: the dependency descriptor as it came
 
 	SSRC    uint32
 	PT      uint8
@@ -44,9 +45,12 @@ type Packet struct {
 	// any packet is a point to start from.
 	Start, Key bool
 
-	TID           int8   // temporal layer, 0 if the codec does not tell
+	Codec         Codec
+	SID, TID      int8   // spatial layer within the stream, temporal layer; 0 if the codec does not tell
 	Width, Height uint16 // on the first packet of a keyframe, else 0
 	VP8           VP8Descriptor
+	VP9           VP9Descriptor
+	DD            DD // of the header extension, for AV1
 }
 
 // Payload is the packet without RTP header and padding. It is empty for a packet
@@ -60,9 +64,22 @@ func (p *Packet) Fill(b []byte) bool {
 	if len(b) > len(p.buf) {
 		return false
 	}
-	p.n = copy(p.buf, b)
+	p.n, p.dd = copy(p.buf, b), 0
 	return true
 }
+
+// FillDD keeps the value of the dependency descriptor beside the payload, under the
+// same conditions as Fill, which comes before it.
+func (p *Packet) FillDD(b []byte) bool {
+	if p.n+len(b) > len(p.buf) {
+		return false
+	}
+	p.dd = copy(p.buf[p.n:], b)
+	return true
+}
+
+// RawDD is what FillDD kept, empty if nothing. The bytes must not be changed.
+func (p *Packet) RawDD() []byte { return p.buf[p.n : p.n+p.dd] }
 
 // Retain adds a reference. The caller must hold one already.
 func (p *Packet) Retain() {
@@ -189,11 +206,11 @@ func (s *slabs) give(pkt *Packet) {
 // reset clears what a previous user left. The payload bytes stay: Payload shows
 // only what Fill wrote.
 func (p *Packet) reset() {
-	p.n = 0
+	p.n, p.dd = 0, 0
 	p.SSRC, p.PT, p.Seq, p.ExtSeq, p.TS, p.Marker, p.Arrival = 0, 0, 0, 0, 0, false, 0
 	p.Layer, p.Video = 0, false
 	p.HasLevel, p.Level, p.Voice = false, 0, false
 	p.Start, p.Key = false, false
-	p.TID, p.Width, p.Height = 0, 0, 0
-	p.VP8 = VP8Descriptor{}
+	p.Codec, p.SID, p.TID, p.Width, p.Height = CodecUnknown, 0, 0, 0, 0
+	p.VP8, p.VP9, p.DD = VP8Descriptor{}, VP9Descriptor{}, DD{}
 }
