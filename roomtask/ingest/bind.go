@@ -258,13 +258,11 @@ func (p *Publisher) route(s *sink, h *rtpx.Header, x *extensions) (in incoming, 
 		l = s.media
 	}
 	if pt.codec == codecRED {
-		primary, data, err := rtpx.PeelRED(in.payload)
-		if err != nil {
+		var ok bool
+		if pt, in.blocks, ok = p.peel(&in); !ok {
 			p.stats.Malformed++
 			return in, nil
 		}
-		in.pt, in.payload = primary, data
-		pt = &p.table.pts[primary]
 	}
 	in.codec = pt
 	if video := pt.codec == codecVideo; pt.codec == codecNone || pt.codec == codecRTX ||

@@ -35,26 +35,27 @@ type layer struct {
 	spatial atomic.Int32 // layers within the stream, 1 without SVC; written under Publisher.mu
 
 	// guarded by Publisher.mu
-	ssrc   uint32 // the stream that feeds it, 0 if none
-	active bool
-	fresh  bool // the next packet is the first of its SSRC
-	closed bool
-	window seqWindow
-	nacks  nackList
-	gate   keyGate
-	recv   reception
-	sr     SR
-	hasSR  bool
-	lastAt int64  // arrival of the last packet
-	lastTS uint32 // of the newest packet
-	keyTS  uint32 // of the newest keyframe
-	hasKey bool
-	width  uint16
-	height uint16
-	name   string // codec of the last packet
-	rates  rates
-	dd     rtpx.DDReader
-	sizes  [rtpx.MaxSpatial]size // of the spatial layers, where the codec tells
+	ssrc     uint32 // the stream that feeds it, 0 if none
+	active   bool
+	fresh    bool // the next packet is the first of its SSRC
+	closed   bool
+	window   seqWindow
+	restored restoredList
+	nacks    nackList
+	gate     keyGate
+	recv     reception
+	sr       SR
+	hasSR    bool
+	lastAt   int64  // arrival of the last packet
+	lastTS   uint32 // of the newest packet
+	keyTS    uint32 // of the newest keyframe
+	hasKey   bool
+	width    uint16
+	height   uint16
+	name     string // codec of the last packet
+	rates    rates
+	dd       rtpx.DDReader
+	sizes    [rtpx.MaxSpatial]size // of the spatial layers, where the codec tells
 
 	packets, bytes, keyframes uint64
 }
@@ -68,7 +69,9 @@ type incoming struct {
 	marker   bool
 	payload  []byte
 	dd       []byte // dependency descriptor, empty if there is none
-	repaired bool
+	repaired bool   // brought by a retransmission
+	restored bool   // made from the redundancy of a later packet
+	blocks   int    // redundant blocks that came with it, in Publisher.red
 	level    uint8
 	voice    bool
 	hasLevel bool
@@ -177,6 +180,10 @@ func (l *layer) sequence(p *Publisher, in *incoming) (ext uint64, ok bool) {
 	ext, prev, v := l.window.accept(in.seq)
 	switch v {
 	case vDuplicate:
+		if !in.repaired && l.restored.take(ext) {
+			l.recv.packet(ext, in.ts, in.now) // it was late, not lost
+			return 0, false
+		}
 		p.stats.Duplicate++
 		return 0, false
 	case vLate:
@@ -193,7 +200,10 @@ func (l *layer) sequence(p *Publisher, in *incoming) (ext uint64, ok bool) {
 	case vFill:
 		l.filled(p, ext, in)
 	}
-	if !in.repaired {
+	if in.restored {
+		p.stats.Restored++
+		l.restored.add(ext)
+	} else if !in.repaired {
 		l.recv.packet(ext, in.ts, in.now)
 	}
 	return ext, true

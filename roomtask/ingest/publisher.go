@@ -57,6 +57,7 @@ type Publisher struct {
 	spare    []rtcp.Packet // the slice that the writer has emptied
 	twcc     recorder
 	nackBuf  []uint16
+	red      [rtpx.MaxREDBlocks]rtpx.REDBlock // of the packet under way
 	stats    Stats
 	nextRR   int64
 	nextTWCC int64
@@ -301,7 +302,9 @@ func (p *Publisher) report(now int64) {
 	for _, s := range p.sources {
 		for _, l := range s.all() {
 			if l.active && l.recv.received > 0 {
-				blocks = append(blocks, l.recv.block(l.ssrc, l.sr, l.hasSR, now))
+				b := l.recv.block(l.ssrc, l.sr, l.hasSR, now)
+				b.FractionLost = s.fraction(b.FractionLost, now)
+				blocks = append(blocks, b)
 			}
 			if len(blocks) == 31 { // the count has five bits
 				flush()
@@ -363,8 +366,9 @@ func (p *Publisher) write() {
 // receive takes one RTP packet of s; size is its bytes on the wire. It runs on Pion's
 // read goroutine and is the path that must not allocate.
 func (p *Publisher) receive(s *sink, h *rtpx.Header, size int, now int64) {
-	l, pkt, news, wake := p.admit(s, h, size, now)
-	if pkt != nil {
+	var out admitted
+	l, news, wake := p.admit(s, h, size, now, &out)
+	for _, pkt := range out.pkts[:out.n] {
 		l.deliver(pkt)
 		pkt.Release()
 	}
@@ -378,11 +382,11 @@ func (p *Publisher) receive(s *sink, h *rtpx.Header, size int, now int64) {
 
 // admit is the part of receive that needs the lock. The unlock is deferred because
 // peer recovers from a panic here to save the room, whose ticker needs the lock too.
-func (p *Publisher) admit(s *sink, h *rtpx.Header, size int, now int64) (l *layer, pkt *rtpx.Packet, news, wake bool) {
+func (p *Publisher) admit(s *sink, h *rtpx.Header, size int, now int64, out *admitted) (l *layer, news, wake bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, nil, false, false
+		return nil, false, false
 	}
 	p.stats.Packets++
 	p.stats.Bytes += uint64(size)
@@ -392,10 +396,15 @@ func (p *Publisher) admit(s *sink, h *rtpx.Header, size int, now int64) (l *laye
 	}
 	in, l := p.route(s, h, &x)
 	if l == nil {
-		return nil, nil, false, false
+		return nil, false, false
 	}
 	in.now = now
-	pkt, news = l.receive(p, &in)
+	if in.blocks > 0 {
+		news = l.restore(p, &in, p.red[:in.blocks], out)
+	}
+	pkt, changed := l.receive(p, &in)
+	out.add(pkt)
+	news = news || changed
 	wake = p.nack(l, now) || news && l.gate.wanted
-	return l, pkt, news, wake
+	return l, news, wake
 }

@@ -27,10 +27,11 @@ type Source struct {
 	layers atomic.Pointer[[]*layer] // replaced under Publisher.mu, read by all
 
 	// guarded by Publisher.mu
-	mid   string
-	codec string
-	clock uint32
-	level levelMeter
+	mid     string
+	codec   string
+	clock   uint32
+	level   levelMeter
+	proxied proxiedLoss
 }
 
 func newSource(p *Publisher, kind, mid string) *Source {

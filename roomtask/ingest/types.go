@@ -115,6 +115,7 @@ type Stats struct {
 	Late           uint64 // older than the window of the duplicate filter
 	NoBuffer       uint64 // dropped because the pool was at its cap
 	Repaired       uint64 // missing packets that a retransmission brought
+	Restored       uint64 // missing packets that the redundancy of later ones brought
 	Lost           uint64 // missing packets that were given up
 	NACKs, PLIs    uint64 // sequence numbers asked for; keyframes asked for
 	RTT            int64  // nanoseconds, 0 while unknown

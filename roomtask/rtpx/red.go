@@ -53,13 +53,3 @@ func ParseRED(payload []byte, blocks *[MaxREDBlocks]REDBlock) (int, error) {
 	}
 	return n, nil
 }
-
-// PeelRED returns the primary block of a RED payload.
-func PeelRED(payload []byte) (pt uint8, data []byte, err error) {
-	var blocks [MaxREDBlocks]REDBlock
-	n, err := ParseRED(payload, &blocks)
-	if err != nil {
-		return 0, nil, err
-	}
-	return blocks[n-1].PT, blocks[n-1].Data, nil
-}

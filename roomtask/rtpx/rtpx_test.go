@@ -187,14 +187,11 @@ func TestRED(t *testing.T) {
 	if d := cmp.Diff(want, blocks[:n]); err != nil || d != "" {
 		t.Errorf("%v %s", err, d)
 	}
-	if pt, data, err := PeelRED(in); err != nil || pt != 111 || !bytes.Equal(data, []byte{9, 8}) {
-		t.Errorf("peeled %d %v %v", pt, data, err)
-	}
-	if pt, data, err := PeelRED([]byte{111}); err != nil || pt != 111 || len(data) != 0 {
-		t.Errorf("empty primary: %d %v %v", pt, data, err)
+	if n, err := ParseRED([]byte{111}, &blocks); err != nil || n != 1 || blocks[0].PT != 111 || len(blocks[0].Data) != 0 {
+		t.Errorf("empty primary: %d blocks, %+v %v", n, blocks[0], err)
 	}
 	for _, bad := range [][]byte{nil, {0x80}, in[:4], in[:7], bytes.Repeat([]byte{0x80, 0, 0, 0}, 9)} {
-		if _, _, err := PeelRED(bad); err == nil {
+		if _, err := ParseRED(bad, &blocks); err == nil {
 			t.Errorf("%x: want an error", bad)
 		}
 	}

@@ -9,6 +9,9 @@ import (
 // protectEvery is how often the redundancy of audio is decided.
 const protectEvery = second
 
+// redQueue is the standing queue above which redundancy gives way.
+const redQueue = 50 * ms
+
 // lossMeter is what transport-wide feedback says about loss: it comes ten times as
 // often as receiver reports about audio, and covers all that was sent.
 type lossMeter struct {
@@ -38,19 +41,28 @@ func (m *lossMeter) roll() float64 {
 }
 
 // protect chooses for each audio line how much of the past each packet repeats. When
-// the path has no room for that, none does.
+// the path has no room for that, none does; but only a standing queue proves that the
+// room is missing: a path that loses at random is what redundancy is for, though it makes
+// the estimate small. For a receiver without RED the publisher's
+// encoder must help, so it is told of the loss.
 func (s *Sender) protect(now int64) {
 	if now-s.protectAt < protectEvery {
 		return
 	}
 	s.protectAt = now
 	path := s.path.acked.roll()
-	for _, l := range s.all {
-		if l.out.video || l.f.State() == forward.Off {
+	for _, st := range s.seats {
+		l := st.audio
+		if l == nil || st.a.Audio == nil || l.f.State() == forward.Off {
 			continue
 		}
-		distance := l.red.Next(max(l.loss, path), now)
-		if s.alloc.audio != alloc.AudioFull {
+		loss := max(l.loss, path)
+		if l.out.REDPT == 0 {
+			st.a.Audio.SubscriberLoss(loss)
+			continue
+		}
+		distance := l.red.Next(loss, now)
+		if s.alloc.audio != alloc.AudioFull && s.path.now.Queue > redQueue {
 			distance = 0
 		}
 		l.f.SetRED(distance)

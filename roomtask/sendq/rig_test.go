@@ -34,7 +34,8 @@ type publisher struct {
 	pool *rtpx.Pool
 
 	mu    sync.Mutex
-	asked map[uint32]int // keyframe requests by SSRC
+	asked map[uint32]int   // keyframe requests by SSRC
+	told  map[uint32]uint8 // fraction lost of the last report, by SSRC
 
 	bufs map[uint32]io.ReadWriteCloser
 	next map[uint32]*stream
@@ -46,7 +47,7 @@ type stream struct {
 }
 
 func newPublisher(t testing.TB, name string, pool *rtpx.Pool) *publisher {
-	p := &publisher{t: t, name: name, pool: pool, asked: map[uint32]int{}, bufs: map[uint32]io.ReadWriteCloser{}, next: map[uint32]*stream{}}
+	p := &publisher{t: t, name: name, pool: pool, asked: map[uint32]int{}, told: map[uint32]uint8{}, bufs: map[uint32]io.ReadWriteCloser{}, next: map[uint32]*stream{}}
 	p.in = ingest.NewPublisher(ingest.Config{Participant: name, Pool: pool, Now: clock, WriteRTCP: p.rtcp})
 	ext := map[string]uint8{ingest.ExtMid: extMid, ingest.ExtRid: extRid, ingest.ExtAudioLevel: extLevel}
 	p.in.Bind([]ingest.Line{
@@ -64,6 +65,7 @@ func (p *publisher) rtcp(ps []rtcp.Packet) error {
 		if pli, ok := k.(*rtcp.PictureLossIndication); ok {
 			p.asked[pli.MediaSSRC]++
 		}
+		p.note(k)
 	}
 	return nil
 }
@@ -227,6 +229,8 @@ type rig struct {
 	wire *wire
 	s    *Sender
 	pubs []*publisher
+
+	count int // packets answered by lossy
 }
 
 func inBubble(t *testing.T, f func(t *testing.T, r *rig)) {
