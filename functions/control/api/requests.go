@@ -35,7 +35,7 @@ const (
 type bound struct{ least, most, standard int }
 
 var (
-	boundParticipants = bound{1, 100, 25}
+	boundParticipants = bound{1, 250, 25}
 	boundUnused       = bound{5, 3600, 300}
 	boundEmpty        = bound{1, 3600, 20}
 	boundDuration     = bound{10, 24 * 3600, 4 * 3600}

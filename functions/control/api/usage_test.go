@@ -263,7 +263,7 @@ func TestEstimate(t *testing.T) {
 		t.Errorf("without video: price %d, cost %d", audio.PriceNanoUSD, audio.CostNanoUSD)
 	}
 	for _, bad := range []string{
-		`{}`, `{"participants":5}`, `{"participants":0,"minutes":1}`, `{"participants":101,"minutes":1}`, `{"participants":5,"minutes":1441}`,
+		`{}`, `{"participants":5}`, `{"participants":0,"minutes":1}`, `{"participants":251,"minutes":1}`, `{"participants":5,"minutes":1441}`,
 		`{"participants":5,"minutes":1,"video_kbps":-1}`, `{"participants":5,"minutes":1,"arch":"mips"}`, `{"participants":"5","minutes":1}`,
 		`{"participants":5,"minutes":1,"region":"` + strings.Repeat("r", 33) + `"}`, `{"participants":5,"minutes":1,"colour":1}`,
 		`{"participants":5,"minutes":1,"memory_mib":99999999999999999999}`, `{"participants":5.5,"minutes":1}`,
