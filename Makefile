@@ -36,6 +36,10 @@ e2e: build ## the calls in real Chromium and Firefox
 bench: ## what a packet costs, against the obvious relay; POST, start, join (BENCH=cost|system)
 	@scripts/bench.sh
 
+.PHONY: load
+load: build ## rooms of robots against targets (ROOMS=2 PARTS=4 DURATION=20s; URL= KEY= for a deployment)
+	@$(BIN)/mayfly load $(if $(ROOMS),-rooms $(ROOMS)) $(if $(PARTS),-parts $(PARTS)) $(if $(DURATION),-duration $(DURATION)) $(if $(URL),-url $(URL)) $(if $(KEY),-key $(KEY)) $(LOADFLAGS)
+
 .PHONY: vuln
 vuln: ## known vulnerabilities in what the code reaches (needs vuln.go.dev, or GOVULNDB)
 	@scripts/setup.sh gotools

@@ -1,5 +1,6 @@
 // Command mayfly is the operator's tool: it runs everything on one machine (local),
-// speaks to the HTTP API of any deployment (rooms), and makes API keys (key).
+// speaks to the HTTP API of any deployment (rooms), loads one with robots (load), and
+// makes API keys (key).
 //
 // It owns flags, words and exit codes. What local runs is infra/local's; the other
 // commands are plain HTTP clients of the API and see no table and no AWS. Read run,
@@ -23,6 +24,7 @@ const usage = `mayfly runs video rooms that live exactly as long as their call.
   mayfly rooms show ROOM       one room and who is in it
   mayfly rooms usage ROOM      its bill
   mayfly rooms end ROOM        end it
+  mayfly load                  fill rooms with robots, and say PASS or FAIL
   mayfly key new               make an API key and its deploy parameter
 
 "mayfly <command> -h" lists a command's flags. The rooms commands find the API in
@@ -82,6 +84,8 @@ func (a app) dispatch(ctx context.Context, args []string) error {
 		return a.local(ctx, args)
 	case "rooms":
 		return a.rooms(ctx, args)
+	case "load":
+		return a.load(ctx, args)
 	case "key":
 		return a.key(args)
 	case "help", "-h", "-help", "--help":

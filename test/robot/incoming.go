@@ -74,13 +74,15 @@ type receiver struct {
 	midID    uint8 // header extensions, once they are negotiated
 	twccID   uint8
 	streams  map[uint32]*incoming
-	repairs  map[uint32]uint32    // media SSRC by RTX SSRC
+	repairs  map[uint32]uint32 // media SSRC by RTX SSRC
 	recorder *twcc.Recorder
 	twccAt   int64
 	rrAt     int64
 	unknown  int64
 	list     []uint64
 	feedback bool // set once
+
+	firstPacket, firstFrame int64 // when they came; 0 = none has
 }
 
 // place is what an m-line is for.
@@ -141,6 +143,9 @@ func (r *receiver) rtp(ssrc uint32, b []byte) {
 		r.unknown++
 		return
 	}
+	if r.firstPacket == 0 {
+		r.firstPacket = now
+	}
 	in.stat.Packets++
 	in.stat.Bytes += int64(len(b))
 	seq := h.SequenceNumber
@@ -153,6 +158,9 @@ func (r *receiver) rtp(ssrc uint32, b []byte) {
 		in.fresh++
 	}
 	in.take(&h, seq, payload, now, repair)
+	if r.firstFrame == 0 && in.pics.Shown > 0 {
+		r.firstFrame = now
+	}
 }
 
 // stream finds what a packet belongs to. A new SSRC is known by its mid.

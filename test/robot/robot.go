@@ -63,6 +63,7 @@ type Robot struct {
 	lost   sync.Once     // closes gone
 	seq    uint64        // owned by the joining goroutine
 
+	began  int64 // ns
 	in     *receiver
 	out    []*outgoing // set by offer; the microphone is the first
 	camera *camera     // nil = no picture
@@ -94,7 +95,7 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 	}
 	r := &Robot{
 		inbox: make(chan signal.Frame, 64), open: make(chan struct{}), closed: make(chan struct{}), gone: make(chan struct{}),
-		in: newReceiver(unixNano, !cfg.NoReports), frames: map[string]signal.Frame{}, answer: cfg.Answer,
+		began: unixNano(), in: newReceiver(unixNano, !cfg.NoReports), frames: map[string]signal.Frame{}, answer: cfg.Answer,
 	}
 	r.in.own = r.feedback
 	if err := r.dial(ctx, cfg.WS); err != nil {
@@ -357,6 +358,20 @@ func (r *Robot) Report() (seats map[int]SeatReport, audio, video Histogram) {
 		seats[in.seat] = s
 	}
 	return seats, audio, video
+}
+
+// Firsts is how long after Join was called the first packet of a seat came, and the first
+// picture that a decoder could show; 0 if none has.
+func (r *Robot) Firsts() (packet, frame time.Duration) {
+	r.in.mu.Lock()
+	defer r.in.mu.Unlock()
+	since := func(at int64) time.Duration {
+		if at == 0 {
+			return 0
+		}
+		return time.Duration(at - r.began)
+	}
+	return since(r.in.firstPacket), since(r.in.firstFrame)
 }
 
 // Forget begins the latencies anew.
