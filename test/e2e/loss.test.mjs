@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { launchChromium, openAll, openChromium, openFirefox, openTab } from './lib/browsers.mjs'
 import { enter, idOf, leave, report, sees } from './lib/call.mjs'
-import { Helper, concealment, enterBehind, hears, inbound, takeFrames, throughRelay, watchFrames } from './lib/links.mjs'
-import { System } from './lib/system.mjs'
+import { Helper, concealment, enterBehind, hears, inbound, received, takeFrames, throughRelay, watchFrames } from './lib/links.mjs'
+import { System, until } from './lib/system.mjs'
 import { rawMicrophone, writeVoice } from './lib/voice.mjs'
 
 const SETTLE_MS = 6000
@@ -89,6 +89,61 @@ test('one voice over lossy links: concealment, freezes, and who is not concerned
     await Promise.all(pages.map(leave))
   } catch (err) {
     await report(t, pages, system)
+    throw err
+  }
+})
+
+test('four videos over 100 kbit/s: the voice stays, the pictures go and come back', { timeout: 120_000 }, async (t) => {
+  const names = ['v0', 'v1', 'v2', 'v3']
+  const room = await createRoom({ ann: [], ...Object.fromEntries(names.map((n) => [n, ['mic', 'camera']])) })
+  const robots = Helper.start(system.dir, './test/robot/cmd')
+  t.after(async () => assert.equal(await robots.stop(), 0, 'the robots left in good order'))
+  const [ann] = await openAll(t, () => openChromium({ width: 1000, height: 700, init: throughRelay }))
+  const cameras = names.map((n) => `${idOf(room, n)}/camera`)
+  const mic = `${idOf(room, 'v0')}/mic`
+  const fair = { delay_ms: 20 }
+  try {
+    const tickets = names.map((n) => room.participants.find((p) => p.identity === n).ticket)
+    await robots.do({ do: 'join', ws: system.info.ws_url, tickets, layers: 3, dtx: true })
+    await robots.do({ do: 'speak', robot: 0, loud: true })
+    const link = await enterBehind(relays, ann, room, 'ann', { seed: 5, up: fair, down: fair })
+    await hears(ann, mic)
+    await Promise.all(cameras.map((c) => sees(ann, c, { audio: false, ms: 30_000 })))
+    /** paused is how many of the cameras are, by the room's word. */
+    const paused = () => ann.evaluate(() => window.mayfly.call.seating.filter((s) => s.video && s.paused === 'bandwidth').length)
+    /** decoded is the frames of every camera. */
+    const decoded = async () => {
+      const all = await received(ann)
+      return cameras.map((c) => all.find((s) => s.source === c)?.framesDecoded ?? 0)
+    }
+    const before = await inbound(ann, mic)
+
+    await link.set({ down: { ...fair, kbps: 100, queue_ms: 300 } })
+    const squeezed = Date.now()
+    await until('no picture is sent', 10_000, async () => (await paused()) === 4)
+    const shed = Date.now() - squeezed
+    await sleep(Math.max(0, squeezed + 3000 - Date.now()))
+    const begin = await inbound(ann, mic)
+    const at = (await link.counters()).down
+    await sleep(WINDOW_MS / 2)
+    const end = await inbound(ann, mic)
+    const then = (await link.counters()).down
+    const frames = await decoded()
+
+    await link.set({ down: fair })
+    const freed = Date.now()
+    await until('all four pictures are back', 30_000, async () => (await decoded()).every((n, i) => n >= frames[i] + 10))
+    const back = Date.now() - freed
+
+    t.diagnostic(`pictures gone after ${shed} ms, back after ${back} ms`)
+    t.diagnostic(`voice over 100 kbit/s: ${percent(concealment(begin, end))} concealed; over the change and 3 s: ${percent(concealment(before, begin))}`)
+    t.diagnostic(`link: ${(((then.out_bytes - at.out_bytes) * 8) / (WINDOW_MS / 2)).toFixed(0)} kbit/s passed, ${then.overflow - at.overflow} of ${then.in - at.in} packets found no room`)
+    assert.ok(concealment(begin, end) <= 0.02, 'the voice')
+    assert.ok(shed <= 2000, `pictures gone after ${shed} ms`)
+    assert.ok(back <= 10_000, `pictures back after ${back} ms`)
+    await leave(ann)
+  } catch (err) {
+    await report(t, [ann], system)
     throw err
   }
 })
