@@ -17,6 +17,7 @@ import { connectionLine, deviceProblem, weak, whyOver } from "./words.js";
 /** @import { CallErrorInfo, Quality, Stats } from "./types.js" */
 
 const STATS_MS = 2000;
+const FIRST_SIZE = { width: 640, height: 360 }; // asked for until it is known who is there, and how large
 const BANNER_MS = 1500; // a rejoin that takes less is not worth a word
 
 const link = readLink(location, sessionStorage);
@@ -95,7 +96,8 @@ function start() {
     }),
   });
   chat = new ChatPanel({ send: (text) => call.chat(text), announce });
-  prejoin = new Prejoin({ name: link.name, fixedName: link.fixedName, join });
+  prejoin = new Prejoin({ name: link.name, fixedName: link.fixedName, join, opened: () => call.prepare() });
+  call.view([], FIRST_SIZE);
   Object.assign(window, { mayfly: { call, stage, stats: snapshot } });
   listen();
   controls();

@@ -15,12 +15,13 @@
 // same local tracks, without anyone's help.
 
 import { Events, Timers, browserEnv, deferred, errorInfo } from "./base.js";
+import { current, fits, joinBody } from "./joining.js";
 import { Mirror } from "./mirror.js";
 import { KINDS, Peer } from "./peer.js";
 import { Roster } from "./roster.js";
 import { Socket } from "./socket.js";
 import {
-  CallError, MAX_CHAT_BYTES, MAX_FIRST_SEATS, MAX_FRAME_BYTES, MAX_SEATS, byteLength, encodeFrame, retryDelay,
+  CallError, MAX_CHAT_BYTES, MAX_FIRST_SEATS, MAX_SEATS, byteLength, retryDelay,
 } from "./wire.js";
 
 export { CallError } from "./wire.js";
@@ -28,7 +29,7 @@ export { CallError } from "./wire.js";
 /** @import { Deferred } from "./base.js" */
 /**
  * @import { Answer, CallEvents, CallOptions, CallState, Ended, Env, Frame, Joined, Kind, Local, Offer,
- *   Participant, Room, SeatView, Want } from "./types.js"
+ *   Participant, Room, SeatView, Size, Want } from "./types.js"
  */
 
 export const VIEW_DEBOUNCE_MS = 100;
@@ -36,6 +37,7 @@ export const JOIN_RETRY_MS = 3000; // a join without an answer is sent again
 export const STEADY_MS = 10_000; // media that held this long starts the schedule anew
 const FIRST_TRIES = 10; // to reach the WebSocket at all, about 50 s
 const LEAVE_MS = 500;
+const PREPARED_MS = 300_000; // addresses of an older offer may be gone
 
 export class Call {
   /** @type {CallState} */
@@ -47,12 +49,7 @@ export class Call {
   /** The secret for the next join, "" before joining. */
   resume = "";
   /** Own sources. @type {Record<Kind, Local>} */
-  local = {
-    mic: { track: null, muted: false },
-    camera: { track: null, muted: false },
-    screen: { track: null, muted: false },
-    "screen-audio": { track: null, muted: false },
-  };
+  local = /** @type {any} */ (Object.fromEntries(KINDS.map((kind) => [kind, { track: null, muted: false }])));
 
   /** @type {Env} */ #env;
   /** @type {Socket} */ #socket;
@@ -70,6 +67,7 @@ export class Call {
   #joinSent = false; // and its answer is awaited
   #tried = false; // the ticket or secret may have been used, by a join whose answer is unknown
   #rejoins = 0;
+  #preparedAt = 0; // when the offer of #pending was begun
   #media = false;
   #seats;
   #mirror = new Mirror();
@@ -94,12 +92,9 @@ export class Call {
     this.#attempt = this.#env.secret();
     this.#seats = Math.min(options.seats ?? MAX_FIRST_SEATS, MAX_SEATS);
     this.#socket = new Socket({
-      url: options.ws,
-      env: this.#env,
-      hello: () => this.#hello(),
-      frame: (f) => this.#frame(f, null),
-      up: (up) => this.#signalling(up),
-      lost: (tries) => this.#unreached(tries),
+      url: options.ws, env: this.#env,
+      hello: () => this.#hello(), frame: (f) => this.#frame(f, null),
+      up: (up) => this.#signalling(up), lost: (tries) => this.#unreached(tries),
     });
   }
 
@@ -124,17 +119,25 @@ export class Call {
       this.#joining = deferred();
       this.#wanted = true;
       if (this.over) this.#joining.reject(new CallError("left", "the call is over"));
+      if (this.#env.now() - this.#preparedAt > PREPARED_MS) this.#discard();
+      this.prepare();
       this.#advance();
     }
     return this.#joining.promise;
   }
 
+  /**
+   * Makes the connection and its offer ahead of join, which takes less then. To be called
+   * when the camera may be used: until then browsers hide most of their addresses.
+   */
+  prepare() {
+    if (!this.over && !this.#peer && !this.#pending) this.#prepare();
+  }
+
   /** The client's own participant id, "" before joining. */
   get participant() { return this.#roster.self; }
-
   /** Everyone else, by id. @returns {Map<string, Participant>} */
   get participants() { return this.#roster.people; }
-
   get over() { return this.state === "ended" || this.state === "failed"; }
 
   /** Attaches an own source's track, or null to detach it. @param {Kind} kind @param {MediaStreamTrack | null} track */
@@ -150,9 +153,13 @@ export class Call {
     this.#setLocal(kind, { ...this.local[kind], muted });
   }
 
-  /** Says what this viewer wants to see, in order of importance. Sent after a short rest. @param {Want[]} wants */
-  view(wants) {
-    if (this.#mirror.want(wants) && !this.#timers.has("view")) this.#timers.after("view", VIEW_DEBOUNCE_MS, () => this.#sync());
+  /**
+   * Says what this viewer wants to see, in order of importance, and how large it shows
+   * others, who are not listed: those it does not know yet. Sent after a short rest.
+   * @param {Want[]} wants @param {Size} [others]
+   */
+  view(wants, others) {
+    if (this.#mirror.want(wants, others) && !this.#timers.has("view")) this.#timers.after("view", VIEW_DEBOUNCE_MS, () => this.#sync());
   }
 
   /** Sends a text to everyone; it comes back as a chat event. @param {string} text */
@@ -171,7 +178,7 @@ export class Call {
       peer.send("offer", await peer.offer(this.local, this.#seats));
     } catch (err) {
       this.#growing = null;
-      this.#events.emit("error", errorInfo(err));
+      this.#report(err);
     }
   }
 
@@ -183,6 +190,10 @@ export class Call {
 
   /** Reconnects at once, as when the network came back. */
   nudge() {
+    if (!this.#wanted && this.#pending) {
+      this.#discard(); // it was made for a network that is gone
+      this.prepare();
+    }
     this.#socket.nudge();
   }
 
@@ -207,66 +218,58 @@ export class Call {
     const live = this.room.state === "live";
     this.#enter(this.participant ? "rejoining" : live ? "joining" : "waiting");
     if (this.#timers.has("rejoin")) return;
-    if (!this.#pending) {
-      this.#prepare();
-    } else if (live && this.#offer && !this.#joinSent && this.#socket.up) {
-      this.#sendJoin(this.#offer);
-    }
+    if (!this.#pending) this.#prepare();
+    else if (live && this.#offer && !this.#joinSent && this.#socket.up) this.#sendJoin(this.#offer);
   }
 
   /** Makes the PeerConnection and its offer, which is ready when the room is. */
   async #prepare() {
     const seats = Math.min(this.#seats, MAX_FIRST_SEATS);
     /** @type {Peer} */ const peer = (this.#pending = new Peer(this.#env, this.local, this.options.publish ?? KINDS, seats, {
-      generation: () => ++this.#generation,
-      frame: (f) => this.#frame(f, peer),
-      open: () => peer === this.#peer && this.#opened(),
+      generation: () => ++this.#generation, frame: (f) => this.#frame(f, peer),
+      open: () => peer === this.#peer && this.#opened(), lost: () => peer === this.#peer && this.#lost(),
       media: (up) => peer === this.#peer && this.#setMedia(up),
-      lost: () => peer === this.#peer && this.#lost(),
     }));
     this.#offer = null;
+    this.#preparedAt = this.#env.now();
     try {
       const offer = await peer.offer(this.local);
-      if (peer !== this.#pending) return;
-      this.#offer = offer;
+      if (peer === this.#pending) this.#offer = offer;
       this.#advance();
     } catch (err) {
       if (peer === this.#pending) this.#fail(new CallError("unsupported", errorInfo(err).message));
     }
   }
 
-  /**
-   * The first frame of a WebSocket. A ticket that was used cannot watch; the same
-   * join again can.
-   */
+  #discard() {
+    this.#pending?.close();
+    this.#pending = this.#offer = null;
+  }
+
+  /** The first frame of a WebSocket. A ticket that was used cannot watch; the same join again can. */
   #hello() {
-    if (this.#tried && this.#ticket && this.#offer) return { type: "join", body: this.#joinBody(this.#offer) };
+    const again = this.#tried && this.#ticket; // a room that is not known yet may be live
+    if (this.#offer && (again || (this.#wanted && !this.room))) {
+      const body = this.#joinBody(this.#offer);
+      if (fits(body)) return { type: "join", body };
+    }
     return { type: "watch", body: this.#secret() };
   }
 
   /** @param {Offer} offer */
   #sendJoin(offer) {
     const body = this.#joinBody(offer);
-    if (byteLength(encodeFrame("join", 1e6, body)) > MAX_FRAME_BYTES) {
-      return this.#fail(new CallError("offer_too_large", "the offer is over 32 KB; ask for fewer seats"));
-    }
+    if (!fits(body)) return this.#fail(new CallError("offer_too_large", "the offer is over 32 KB; ask for fewer seats"));
     this.#socket.send("join", body);
   }
 
   /** The join, about to be sent. @param {Offer} offer */
   #joinBody(offer) {
-    const { name, sdk, browser } = this.options;
-    this.#mirror.joining(offer);
+    const now = current(offer, this.local);
+    this.#mirror.joining(now);
     this.#joinSent = this.#tried = true;
     this.#rejoinSoon(JOIN_RETRY_MS);
-    return {
-      ...this.#secret(),
-      attempt: this.#attempt,
-      offer,
-      view: this.#mirror.view,
-      ...(name && { name }),
-      ...((sdk || browser) && { client: { sdk, browser } }),
-    };
+    return joinBody(this.options, this.#secret(), this.#attempt, now, this.#mirror.view);
   }
 
   /** Sends the join again, after a while. @param {number} ms */
@@ -295,6 +298,8 @@ export class Call {
     this.#joinSent = false;
     this.#healthy = true;
     this.#epoch = joined.epoch;
+    const accepted = peer.accept(joined.answer); // before the page draws anything: it has 40 ms of work to do
+    accepted.catch(() => {}); // looked at below
     this.#roster.join(joined);
     this.#setMedia(false);
     this.#enter("joined");
@@ -303,9 +308,9 @@ export class Call {
     this.#reseat();
     this.#joining?.resolve(joined);
     try {
-      await peer.accept(joined.answer);
+      await accepted;
     } catch (err) {
-      this.#events.emit("error", errorInfo(err));
+      this.#report(err);
       if (peer === this.#peer) this.#lost();
     }
   }
@@ -397,13 +402,7 @@ export class Call {
     const peer = this.#peer;
     if (!peer || this.#growing !== peer || answer.generation !== peer.generation) return;
     this.#growing = null;
-    try {
-      await peer.accept(answer);
-      this.#reseat();
-      await this.grow(this.#seats);
-    } catch (err) {
-      this.#events.emit("error", errorInfo(err));
-    }
+    await peer.accept(answer).then(() => this.#reseat()).then(() => this.grow(this.#seats)).catch((err) => this.#report(err));
   }
 
   #reseat() {
@@ -437,7 +436,7 @@ export class Call {
     } else if (joining) {
       return this.#fail(err);
     }
-    this.#events.emit("error", errorInfo(err));
+    this.#report(err);
   }
 
   // Keeping the room up to date.
@@ -465,14 +464,15 @@ export class Call {
   #setMedia(up) {
     if (up) this.#timers.after("steady", STEADY_MS, () => (this.#rejoins = 0));
     else this.#timers.cancel("steady");
-    if (up === this.#media) return;
-    this.#media = up;
-    this.#events.emit("connection", { signalling: this.#socket.up, media: up });
+    if (up !== this.#media) this.#events.emit("connection", { signalling: this.#socket.up, media: (this.#media = up) });
   }
 
   #secret() {
     return this.#ticket ? { ticket: this.#ticket } : { resume: this.resume };
   }
+
+  /** @param {unknown} err */
+  #report(err) { this.#events.emit("error", errorInfo(err)); }
 
   /** @param {CallState} state */
   #enter(state) {
@@ -491,7 +491,7 @@ export class Call {
     if (this.over) return;
     this.#enter(state);
     this.#timers.clear();
-    this.#pending?.close();
+    this.#discard();
     this.#peer?.close();
     this.#socket.stop();
     this.#joining?.reject(new CallError(ended.error?.code ?? "left", ended.error?.message ?? "the call is over"));

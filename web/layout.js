@@ -54,7 +54,7 @@ export function pickMain(tiles, { pinned, active, shown }) {
 /**
  * What to ask of the room: screens and the pinned first, then who speaks, then the
  * others, each at the size at which it is shown. A tile out of sight is wanted at
- * 0×0, which keeps its seat and its sound.
+ * 0×0, which keeps its seat and its sound; one that is not measured yet, at a middle size.
  * @param {TileInfo[]} tiles @param {Map<string, {width: number, height: number}>} sizes device pixels, by key
  * @param {{pinned: string, main: string, active: string}} at
  * @returns {Want[]}
@@ -67,7 +67,7 @@ export function wantsOf(tiles, sizes, { pinned, main, active }) {
     .map((t, i) => ({ t, i }))
     .sort((a, b) => rank(a.t) - rank(b.t) || a.i - b.i)
     .map(({ t }) => {
-      const size = sizes.get(t.key) ?? { width: 0, height: 0 };
+      const size = sizes.get(t.key) ?? { width: 640, height: 360 };
       return { source: t.key, ...size, ...(t.key === pinned && { pinned: true }) };
     });
 }

@@ -5,18 +5,18 @@ import { sends } from "./peer.js";
 import { MAX_WANTS } from "./wire.js";
 
 /** @import { Peer } from "./peer.js" */
-/** @import { Kind, Local, Offer, View, Want } from "./types.js" */
+/** @import { Kind, Local, Offer, Size, View, Want } from "./types.js" */
 
 export class Mirror {
   /** @type {View} */ view = { rev: 0, wants: [] };
   #rev = 0; // of the view that the room has
   /** @type {Map<Kind, boolean>} */ #silent = new Map();
 
-  /** Takes a view; false if it is the one that is there. @param {Want[]} wants */
-  want(wants) {
-    const next = wants.slice(0, MAX_WANTS);
-    if (JSON.stringify(next) === JSON.stringify(this.view.wants)) return false;
-    this.view = { rev: this.view.rev + 1, wants: next };
+  /** Takes a view; false if it is the one that is there. @param {Want[]} wants @param {Size} [others] */
+  want(wants, others) {
+    const next = { rev: this.view.rev, wants: wants.slice(0, MAX_WANTS), ...(others && { others }) };
+    if (JSON.stringify(next) === JSON.stringify(this.view)) return false;
+    this.view = { ...next, rev: next.rev + 1 };
     return true;
   }
 

@@ -28,7 +28,7 @@ export class Prejoin {
   /** @type {any} */ #clock = null;
   #said = "";
 
-  /** @param {{name: string, fixedName: boolean, join: () => void}} o */
+  /** @param {{name: string, fixedName: boolean, join: () => void, opened: () => void}} o opened: the devices are, as far as they can be */
   constructor(o) {
     this.o = o;
     $("name").value = o.name;
@@ -64,6 +64,7 @@ export class Prejoin {
     this.#show();
     navigator.mediaDevices?.addEventListener("devicechange", this.#changed);
     const got = await openBoth();
+    this.o.opened();
     this.mic = got.mic;
     this.camera = got.camera;
     $("device-hint").textContent = got.error ? deviceProblem(got.error) : "";

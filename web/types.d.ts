@@ -47,9 +47,16 @@ export interface Want {
   height: number;
   pinned?: boolean;
 }
+/** In device pixels. */
+export interface Size {
+  width: number;
+  height: number;
+}
 export interface View {
   rev: number;
   wants: Want[];
+  /** The size at which cameras and screens that are not listed are shown, while seats last. */
+  others?: Size;
 }
 export interface Source {
   id: string;

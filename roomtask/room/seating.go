@@ -1,6 +1,10 @@
 package room
 
-import "mayfly/shared/signal"
+import (
+	"slices"
+
+	"mayfly/shared/signal"
+)
 
 // plan is what one seat is to carry. The zero value is an empty seat.
 type plan struct {
@@ -25,13 +29,18 @@ func (o occupant) has(kind string) bool { _, ok := o.kinds[kind]; return ok }
 var audioOf = map[string]string{signal.KindCamera: signal.KindMic, signal.KindScreen: signal.KindScreenAudio}
 
 // seat decides who sits where for one viewer. Wanted sources come first, in the
-// view's order, while seats last; the seats left over carry the microphones of the
-// others, loudest first. Who already sits somewhere stays there, so that a seat
+// view's order, while seats last; then, if the view says how large it shows them, the
+// screens and cameras that it does not list; the seats left over carry the microphones
+// of the others, loudest first. Who already sits somewhere stays there, so that a seat
 // changes its occupant only when it must.
 //
 // others are all participants but the viewer, in the order they joined; loudest
 // lists participant ids. seats are the viewer's seat numbers; prev is the last result.
-func seat(seats []int, wants []signal.Want, others []occupant, loudest []string, prev map[int]plan) map[int]plan {
+func seat(seats []int, view signal.View, others []occupant, loudest []string, prev map[int]plan) map[int]plan {
+	wants := view.Wants
+	if view.Others != nil {
+		wants = append(slices.Clip(wants), unlisted(*view.Others, others, loudest, prev)...)
+	}
 	chosen := wanted(len(seats), wants, others)
 	chosen = append(chosen, heard(len(seats)-len(chosen), others, loudest, chosen)...)
 	next := make(map[int]plan, len(chosen))
@@ -59,6 +68,35 @@ func seat(seats []int, wants []signal.Want, others []occupant, loudest []string,
 		next[seats[free]] = c
 	}
 	return next
+}
+
+// unlisted wants everybody's pictures at one size: screens, then cameras, of the
+// loudest first, then of those who are shown already, then in the order of joining.
+// What the view lists comes twice so; the second is passed over.
+func unlisted(at signal.Size, others []occupant, loudest []string, prev map[int]plan) (wants []signal.Want) {
+	shown := map[published]bool{}
+	for _, p := range prev {
+		shown[published{p.participant, p.video}] = true
+	}
+	for _, kind := range []string{signal.KindScreen, signal.KindCamera} {
+		rank := func(o occupant) int {
+			if i := slices.Index(loudest, o.id); i >= 0 {
+				return i
+			}
+			if shown[published{o.id, kind}] {
+				return len(loudest)
+			}
+			return len(loudest) + 1
+		}
+		order := slices.Clone(others)
+		slices.SortStableFunc(order, func(a, b occupant) int { return rank(a) - rank(b) })
+		for _, o := range order {
+			if muted, ok := o.kinds[kind]; ok && !muted {
+				wants = append(wants, signal.Want{Source: o.id + "/" + kind, Width: at.Width, Height: at.Height})
+			}
+		}
+	}
+	return wants
 }
 
 // wanted turns the view into plans: at most n, without unknown, repeated or own sources.

@@ -27,12 +27,14 @@ func want(source string, w, h int) signal.Want {
 func TestSeating(t *testing.T) {
 	const mic, camera, screen, sound = signal.KindMic, signal.KindCamera, signal.KindScreen, signal.KindScreenAudio
 	ann, bob, cat := person("ann", mic, camera), person("bob", mic, camera, screen, sound), person("cat", mic)
-	muted := person("mut", camera)
-	muted.kinds[mic] = true
+	dan := person("dan", mic, camera)
+	muted := person("mut", mic, camera)
+	muted.kinds[mic], muted.kinds[camera] = true, true
 	for _, c := range []struct {
 		name    string
 		seats   []int
 		wants   []signal.Want
+		rest    *signal.Size
 		others  []occupant
 		loudest []string
 		prev    map[int]plan
@@ -83,6 +85,24 @@ func TestSeating(t *testing.T) {
 			next: map[int]plan{0: {participant: "ann", video: camera, audio: mic, width: 8, height: 8}, 1: {participant: "bob", video: camera, audio: mic, width: 9, height: 9}},
 		},
 		{
+			name: "pictures that are not listed, after those that are: screens, then the loudest, then by joining", seats: []int{0, 1, 2},
+			wants: []signal.Want{want("ann/camera", 9, 9)}, rest: &signal.Size{Width: 64, Height: 36}, others: []occupant{dan, ann, bob}, loudest: []string{"bob"},
+			next: map[int]plan{
+				0: {participant: "ann", video: camera, audio: mic, width: 9, height: 9},
+				1: {participant: "bob", video: screen, audio: sound, width: 64, height: 36},
+				2: {participant: "bob", video: camera, audio: mic, width: 64, height: 36},
+			},
+		},
+		{
+			name: "who is shown without being listed stays", seats: []int{0}, rest: &signal.Size{Width: 64, Height: 36}, others: []occupant{dan, ann},
+			prev: map[int]plan{0: {participant: "ann", video: camera, audio: mic, width: 64, height: 36}},
+			next: map[int]plan{0: {participant: "ann", video: camera, audio: mic, width: 64, height: 36}},
+		},
+		{
+			name: "whose camera is off is heard, not shown", seats: []int{0, 1}, rest: &signal.Size{Width: 64, Height: 36}, others: []occupant{muted, cat, dan},
+			next: map[int]plan{0: {participant: "dan", video: camera, audio: mic, width: 64, height: 36}, 1: {participant: "cat", audio: mic}},
+		},
+		{
 			name: "a freed seat goes to the next one wanted", seats: []int{0, 1},
 			wants: []signal.Want{want("bob/camera", 9, 9)}, others: []occupant{bob},
 			prev: map[int]plan{0: {participant: "ann", video: camera, audio: mic}},
@@ -90,7 +110,7 @@ func TestSeating(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if d := cmp.Diff(c.next, seat(c.seats, c.wants, c.others, c.loudest, c.prev), show); d != "" {
+			if d := cmp.Diff(c.next, seat(c.seats, signal.View{Wants: c.wants, Others: c.rest}, c.others, c.loudest, c.prev), show); d != "" {
 				t.Error(d)
 			}
 		})
@@ -121,8 +141,12 @@ func TestSeatingProperties(t *testing.T) {
 			wants = append(wants, want(id+"/"+kinds[rng.IntN(4)], rng.IntN(100), rng.IntN(100)))
 			loudest = append(loudest, id)
 		}
+		view := signal.View{Wants: wants}
+		if rng.IntN(2) == 0 {
+			view.Others = &signal.Size{Width: rng.IntN(2), Height: 36}
+		}
 		seats := []int{0, 1, 2, 5, 9}[:rng.IntN(6)]
-		next := seat(seats, wants, others, loudest, prev)
+		next := seat(seats, view, others, loudest, prev)
 		sits := map[string]bool{}
 		for n, p := range next {
 			known := false
@@ -142,7 +166,7 @@ func TestSeatingProperties(t *testing.T) {
 				t.Fatalf("step %d: seat %d of %v: %+v", step, n, seats, p)
 			}
 		}
-		if again := seat(seats, wants, others, loudest, next); !cmp.Equal(next, again, show) {
+		if again := seat(seats, view, others, loudest, next); !cmp.Equal(next, again, show) {
 			t.Fatalf("step %d: not stable: %s", step, cmp.Diff(next, again, show))
 		}
 		prev = next

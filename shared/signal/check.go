@@ -90,6 +90,9 @@ func (m *View) Check() *Error {
 	if len(m.Wants) > MaxWants {
 		return Fault(CodeTooLarge, "%d wants, the limit is %d", len(m.Wants), MaxWants)
 	}
+	if o := m.Others; o != nil && (o.Width < 0 || o.Height < 0 || o.Width > MaxPixels || o.Height > MaxPixels) {
+		return Fault(CodeBadMessage, "others at %d×%d pixels", o.Width, o.Height)
+	}
 	seen := make(map[string]bool, len(m.Wants))
 	for _, w := range m.Wants {
 		if w.Source == "" || len(w.Source) > maxIDBytes || seen[w.Source] {

@@ -118,10 +118,19 @@ type SeatLine struct {
 }
 
 // View is what one viewer wants to see, in order of importance. Seats that the
-// wants leave over carry the loudest participants who are not wanted, audio only.
+// wants leave over carry the screens and cameras that are not wanted, if Others says
+// how large they are shown, and then the loudest participants, audio only. A client
+// that joins knows nobody to want yet: Others saves it a round trip.
 type View struct {
-	Rev   uint64 `json:"rev"`
-	Wants []Want `json:"wants"`
+	Rev    uint64 `json:"rev"`
+	Wants  []Want `json:"wants"`
+	Others *Size  `json:"others,omitempty"`
+}
+
+// Size is in device pixels.
+type Size struct {
+	Width  int `json:"width"`
+	Height int `json:"height"`
 }
 
 // Want asks for one video source (camera or screen) and the audio that belongs

@@ -376,11 +376,12 @@ test("more than 8 seats follow in a second offer over the data channel, in chunk
 
 test("an offer over one frame is refused before it is sent", async () => {
   const w = world();
+  w.env.RTCPeerConnection.prototype.createOffer = async () => ({ type: "offer", sdp: "x".repeat(33_000) });
   const call = new Call({ ws: "wss://x/", ticket: "T", env: w.env });
   const promise = call.join();
-  /** @type {any} */ (w.sockets[0]).open();
   await settle();
-  w.env.RTCPeerConnection.prototype.createOffer = async () => ({ type: "offer", sdp: "x".repeat(33_000) });
+  /** @type {any} */ (w.sockets[0]).open();
+  assert.deepEqual(w.sockets[0]?.sent.map((f) => f.type), ["watch"]);
   /** @type {any} */ (w.sockets[0]).says("room", room(1, "live"));
   await assert.rejects(promise, { code: "offer_too_large" });
   assert.equal(w.sockets[0]?.last("join"), undefined);

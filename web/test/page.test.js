@@ -5,6 +5,7 @@ import { grid, pickMain, seatsFor, wantsOf } from "../layout.js";
 import { keep, readLink, readTicket } from "../link.js";
 import { summarize } from "../stats.js";
 import { connectionLine, deviceProblem, initials, roomStatus, weak, whyOver, whyPaused } from "../words.js";
+import { golden } from "./client.js";
 
 test("grid: tiles fit, keep their shape and use the space", () => {
   for (const [w, h] of [[1280, 720], [390, 650], [2560, 1300]]) {
@@ -40,10 +41,10 @@ test("pickMain: pinned, screen, speaker, last one, first one", () => {
 
 test("wantsOf: order of importance, sizes, nothing of one's own or unknown", () => {
   const tiles = [tile("a/camera"), tile("b/camera"), tile("c/camera", { source: false }), tile("d/screen"), tile("e/camera"), self];
-  const sizes = new Map([["a/camera", { width: 320, height: 180 }], ["e/camera", { width: 900, height: 500 }]]);
+  const sizes = new Map([["a/camera", { width: 320, height: 180 }], ["b/camera", { width: 0, height: 0 }], ["e/camera", { width: 900, height: 500 }]]);
   assert.deepEqual(wantsOf(tiles, sizes, { pinned: "e/camera", main: "e/camera", active: "b" }), [
     { source: "e/camera", width: 900, height: 500, pinned: true },
-    { source: "d/screen", width: 0, height: 0 },
+    { source: "d/screen", width: 640, height: 360 }, // not measured yet
     { source: "b/camera", width: 0, height: 0 },
     { source: "a/camera", width: 320, height: 180 },
   ]);
@@ -149,5 +150,5 @@ test("stats: one summary of both browsers' reports", () => {
   assert.equal(connectionLine(later, true), "TCP · 12 ms · 10.0 % loss · ↓ 0.0 ↑ 0.0 Mbit/s");
   assert.match(connectionLine(later, false), /service reconnecting$/);
   assert.equal(connectionLine(null, true), "Connecting…");
-  assert.ok(weak(later, null) && !weak(firefox.stats, null) && weak(null, { participant: "", score: 10, rtt_ms: 0, loss_permil: 0 }));
+  assert.ok(weak(later, null) && !weak(firefox.stats, null) && weak(null, { ...golden("quality"), score: 10, level: "poor" }));
 });
