@@ -18,6 +18,7 @@ type options struct {
 	short, search       bool
 	only, rows, profile string
 	repeat              int
+	window              time.Duration
 }
 
 // scenario is one size of room.
@@ -95,7 +96,7 @@ func conduct(o options) error {
 				}
 				w := work{
 					Publishers: s.publishers, Subscribers: s.subscribers, Light: s.light, TWCC: r.twcc && !s.light,
-					Window: windowLength, Settle: settleLimit, Profile: profileName(o, s, r),
+					Window: o.window, Settle: settleLimit, Profile: profileName(o, s, r),
 				}
 				if o.short {
 					w.Window = shortWindow
