@@ -45,6 +45,7 @@ func (p *Peer) newConnection() (*webrtc.PeerConnection, error) {
 	var se webrtc.SettingEngine
 	p.cfg.Net.SettingEngine(&se)
 	se.BufferFactory = p.bufferFactory
+	p.direct.listen(&se)
 	se.DetachDataChannels()
 	// ICE has proved the client's address, so DTLS need not (RFC 6347 §4.2.1).
 	se.SetDTLSInsecureSkipHelloVerify(true)

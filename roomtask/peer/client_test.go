@@ -157,6 +157,12 @@ type received struct {
 
 func newClient(t testing.TB, networks ...webrtc.NetworkType) *client {
 	t.Helper()
+	return newClientWith(t, func(*webrtc.SettingEngine) {}, networks...)
+}
+
+// newClientWith makes a client with settings of its own.
+func newClientWith(t testing.TB, settings func(*webrtc.SettingEngine), networks ...webrtc.NetworkType) *client {
+	t.Helper()
 	me := &webrtc.MediaEngine{}
 	if err := me.RegisterDefaultCodecs(); err != nil {
 		t.Fatal(err)
@@ -176,6 +182,7 @@ func newClient(t testing.TB, networks ...webrtc.NetworkType) *client {
 		networks = []webrtc.NetworkType{webrtc.NetworkTypeUDP4}
 	}
 	se.SetNetworkTypes(networks)
+	settings(&se)
 	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(me), webrtc.WithInterceptorRegistry(registry), webrtc.WithSettingEngine(se)).
 		NewPeerConnection(webrtc.Configuration{})
 	if err != nil {

@@ -38,7 +38,7 @@ func (p *Peer) apply(generation int, c *checked) (out negotiated) {
 	// Pion matches our sendonly transceivers to the offer's recvonly m-lines in order.
 	var transceivers []*webrtc.RTPTransceiver
 	for _, ln := range c.fresh {
-		t := &seatTrack{line: ln}
+		t := &seatTrack{line: ln, direct: &p.direct}
 		tr, err := p.pc.AddTransceiverFromTrack(t, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
 		if err != nil {
 			return out.failed("add transceiver", err)

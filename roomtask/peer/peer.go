@@ -51,6 +51,7 @@ type Peer struct {
 	publisher *ingest.Publisher
 	sender    *sendq.Sender
 	data      *dataChannel
+	direct    direct
 	offers    chan signal.Offer
 	states    chan struct{}      // a hint to look at the connection's state
 	opened    chan chan struct{} // the data channel is open; closed when that was told
@@ -89,6 +90,7 @@ func New(cfg Config) (*Peer, error) {
 		seats: map[int]seatOuts{}, layout: layout{lines: map[string]line{}},
 	}
 	p.data = newDataChannel(p)
+	p.direct.net = cfg.Net
 	p.sender = sendq.New(sendq.Config{Now: cfg.Now, WriteRTCP: p.writeRTCP, Wheel: cfg.Wheel, Log: cfg.Log})
 	p.publisher = ingest.NewPublisher(ingest.Config{
 		Participant: cfg.ID, Pool: cfg.Pool, WriteRTCP: p.writeRTCP, Now: cfg.Now, Log: cfg.Log,
@@ -105,7 +107,10 @@ func New(cfg Config) (*Peer, error) {
 	p.pc, p.dtls = pc, pc.SCTP().Transport()
 	p.ice = p.dtls.ICETransport()
 	// The callbacks only wake the loop, which looks for itself.
-	p.ice.OnConnectionStateChange(func(webrtc.ICETransportState) { p.wake() })
+	p.ice.OnConnectionStateChange(func(s webrtc.ICETransportState) {
+		p.direct.state(s)
+		p.wake()
+	})
 	p.dtls.OnStateChange(func(webrtc.DTLSTransportState) { p.wake() })
 	p.ice.OnSelectedCandidatePairChange(p.selected)
 	pc.OnTrack(func(*webrtc.TrackRemote, *webrtc.RTPReceiver) {}) // packets come through bufferFactory
@@ -146,7 +151,7 @@ func (p *Peer) SendData(frame []byte) bool { return p.data.send(frame) }
 // SRTP, SRTCP and DTLS, over all ICE restarts.
 func (p *Peer) Bytes() (in, out int64) {
 	s := p.ice.Stats()
-	return int64(s.BytesReceived), int64(s.BytesSent)
+	return int64(s.BytesReceived), int64(s.BytesSent) + p.direct.bytes.Load()
 }
 
 // Transport is "udp" or "tcp", "" before a pair was selected.
@@ -324,6 +329,7 @@ func (p *Peer) wake() {
 func (p *Peer) selected(pair *webrtc.ICECandidatePair) {
 	protocol := pair.Local.Protocol.String()
 	p.protocol.Store(&protocol)
+	p.direct.selected(pair)
 }
 
 // start runs f in a goroutine that Close waits for, unless Close has begun.

@@ -15,8 +15,9 @@ import (
 // write stream and SSRCs that Pion has made for the m-line, for the Sender. It is
 // used by the goroutine that negotiates; Pion calls Bind on it.
 type seatTrack struct {
-	line line
-	out  *sendq.Out // nil before Bind
+	line   line
+	direct *direct
+	out    *sendq.Out // nil before Bind
 }
 
 func (t *seatTrack) RID() string      { return "" }
@@ -44,7 +45,7 @@ func (t *seatTrack) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameter
 			continue
 		}
 		t.out = &sendq.Out{
-			W: ctx.WriteStream(), SSRC: uint32(ctx.SSRC()), PT: t.line.codec, ClockRate: codec.ClockRate,
+			SSRC: uint32(ctx.SSRC()), PT: t.line.codec, ClockRate: codec.ClockRate,
 			Mid: t.line.mid, MidExt: t.line.ext[ingest.ExtMid], TWCCExt: t.line.ext[ingest.ExtTransportSeq],
 			// The answer's SDP, which Pion writes, gives the stream's name as the CNAME.
 			CNAME: t.StreamID(),
@@ -52,6 +53,7 @@ func (t *seatTrack) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameter
 		if t.line.rtx != 0 {
 			t.out.RTXSSRC, t.out.RTXPT = uint32(ctx.SSRCRetransmission()), t.line.rtx
 		}
+		t.out.W = t.direct.writer(ctx.WriteStream(), t.out.SSRC, t.out.RTXSSRC)
 		if !t.line.video {
 			t.out.AudioLevelExt, t.out.REDPT = t.line.ext[ingest.ExtAudioLevel], t.line.red
 		}

@@ -81,6 +81,9 @@ func (f *Peers) Close() {
 	}
 }
 
+// Counters tells what went through the sockets. Open comes before.
+func (f *Peers) Counters() transport.Counters { return f.net.Counters() }
+
 // New makes one participant's PeerConnection. It is a NewMedia.
 func (f *Peers) New(id string, post func(Event)) (Media, error) {
 	m := &peerMedia{post: post, closed: make(chan struct{})}

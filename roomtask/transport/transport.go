@@ -152,6 +152,12 @@ func (t *Transport) remoteAllowed(ip net.IP) bool {
 		(!addr.IsLoopback() || len(t.rewrites) == 0)
 }
 
+// Send sends a sealed RTP packet to an address that ICE has selected, as if Pion had
+// written it to the socket. It keeps nothing of b.
+func (t *Transport) Send(b []byte, to netip.AddrPort) (int, error) {
+	return t.udp.WriteToAddrPort(b, to)
+}
+
 // UDPAddr is the bound UDP address.
 func (t *Transport) UDPAddr() netip.AddrPort { return t.udp.local }
 

@@ -127,5 +127,6 @@ func (h *host) join(req joinRequest) (reply joinReply, err error) {
 }
 
 func (h *host) stats() serverStats {
-	return serverStats{}
+	c := h.peers.Counters()
+	return serverStats{Runs: c.UDPRuns, Segments: c.UDPSegments, Dropped: c.UDPDropped + c.UDPWriteErrors}
 }

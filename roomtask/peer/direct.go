@@ -1,0 +1,192 @@
+package peer
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"hash"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pion/dtls/v3"
+	"github.com/pion/dtls/v3/pkg/protocol/extension"
+	"github.com/pion/dtls/v3/pkg/protocol/handshake"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+
+	"mayfly/roomtask/seal"
+	"mayfly/roomtask/sendq"
+)
+
+// viaPion is after how many packets of an SSRC one goes through Pion's writer. Pion
+// guesses the roll-over counter from the sequence numbers that it sees itself, and is
+// right while they are less than 2^15 apart (RFC 3711 §3.3.1); so it can take over at
+// any packet.
+const viaPion = 1 << 13
+
+// direct is the short way out for RTP: sealed here, straight from the shared
+// plaintext, and handed to the socket with the address that ICE has selected. Pion's
+// way makes the same bytes and takes the same socket, and is used whenever something
+// is not as the short one needs it: another profile than AES-GCM, a TCP pair, no pair.
+// docs/decisions/0004-srtp-on-the-way-out.md has the measured reason.
+type direct struct {
+	net    packetSender                // set once
+	sealer atomic.Pointer[seal.Sealer] // set by the handshake, then used by the Sender's goroutine alone
+	to     atomic.Pointer[netip.AddrPort]
+	bytes  atomic.Int64 // sent
+
+	mu    sync.Mutex
+	hello *hello // guarded by mu; nil before and after the handshake
+
+	buf [maxSealed]byte // owned by the Sender's goroutine
+}
+
+// packetSender is the part of the transport that sends sealed packets.
+type packetSender interface {
+	Send(b []byte, to netip.AddrPort) (int, error)
+}
+
+// maxSealed holds any packet: the longest payload that is received, headers, the tag.
+const maxSealed = 2048
+
+// hello is what the exporter needs of our ServerHello.
+type hello struct {
+	random  [32]byte
+	profile seal.Profile
+	hash    func() hash.Hash
+}
+
+// hashes are those of the cipher suites' PRFs that Pion may choose (RFC 5246 §5,
+// RFC 5289 §3). With a suite that is not here Pion sends.
+var hashes = map[dtls.CipherSuiteID]func() hash.Hash{
+	dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: sha256.New,
+	dtls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:   sha256.New,
+	dtls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384: sha512.New384,
+	dtls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:   sha512.New384,
+	dtls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA:    sha256.New,
+	dtls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA:      sha256.New,
+	dtls.TLS_ECDHE_ECDSA_WITH_AES_128_CCM:        sha256.New,
+	dtls.TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8:      sha256.New,
+}
+
+// listen has the handshake tell what the keys are made of. Pion's own exporter is out
+// of reach: its DTLS connection is not public.
+func (d *direct) listen(se *webrtc.SettingEngine) {
+	se.SetDTLSServerHelloMessageHook(d.serverHello)
+	se.SetDTLSKeyLogWriter(d)
+}
+
+// serverHello notes our ServerHello, and leaves it as it is.
+func (d *direct) serverHello(m handshake.MessageServerHello) handshake.Message {
+	h := &hello{random: m.Random.MarshalFixed()}
+	if m.CipherSuiteID != nil {
+		h.hash = hashes[dtls.CipherSuiteID(*m.CipherSuiteID)]
+	}
+	for _, e := range m.Extensions {
+		if use, ok := e.(*extension.UseSRTP); ok && len(use.ProtectionProfiles) == 1 {
+			h.profile = seal.Profile(use.ProtectionProfiles[0])
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hello = h
+	return &m
+}
+
+// Write takes the line "CLIENT_RANDOM <random> <master secret>" of the key log, makes
+// the sealer of it, and forgets it. It never fails: without a sealer Pion sends.
+func (d *direct) Write(line []byte) (int, error) {
+	d.mu.Lock()
+	h := d.hello
+	d.hello = nil
+	d.mu.Unlock()
+	f := bytes.Fields(line)
+	if h == nil || h.hash == nil || len(f) != 3 || string(f[0]) != "CLIENT_RANDOM" {
+		return len(line), nil
+	}
+	hs := seal.Handshake{Profile: h.profile, Server: h.random, Hash: h.hash, MasterSecret: make([]byte, hex.DecodedLen(len(f[2])))}
+	defer clear(hs.MasterSecret)
+	if n, err := hex.Decode(hs.Client[:], f[1][:min(len(f[1]), 64)]); err != nil || n != len(hs.Client) {
+		return len(line), nil
+	}
+	if _, err := hex.Decode(hs.MasterSecret, f[2]); err != nil {
+		return len(line), nil
+	}
+	if s, err := hs.ServerSealer(); err == nil {
+		d.sealer.Store(s)
+	}
+	return len(line), nil
+}
+
+// selected follows the selected pair: only UDP goes the short way.
+func (d *direct) selected(pair *webrtc.ICECandidatePair) {
+	d.to.Store(nil)
+	if pair == nil || pair.Remote == nil || pair.Local == nil || pair.Local.Protocol != webrtc.ICEProtocolUDP {
+		return
+	}
+	if addr, err := netip.ParseAddr(pair.Remote.Address); err == nil {
+		to := netip.AddrPortFrom(addr.Unmap(), pair.Remote.Port)
+		d.to.Store(&to)
+	}
+}
+
+// state stops the short way when the path is lost for good.
+func (d *direct) state(s webrtc.ICETransportState) {
+	if s == webrtc.ICETransportStateFailed || s == webrtc.ICETransportStateClosed {
+		d.to.Store(nil)
+	}
+}
+
+// lineWriter is a seat line's way out, used by the Sender's goroutine alone.
+type lineWriter struct {
+	d    *direct      // set once
+	pion sendq.Writer // set once
+
+	media, rtx counted
+}
+
+// counted is what both ways know of one SSRC.
+type counted struct {
+	ssrc   uint32
+	stream seal.Stream
+	pion   uint64 // highest index that went through Pion
+	primed bool   // one has
+}
+
+// writer makes the way out of one line.
+func (d *direct) writer(pion sendq.Writer, ssrc, rtx uint32) *lineWriter {
+	return &lineWriter{d: d, pion: pion, media: counted{ssrc: ssrc}, rtx: counted{ssrc: rtx}}
+}
+
+// WriteRTP implements sendq.Writer.
+func (w *lineWriter) WriteRTP(h *rtp.Header, payload []byte) (int, error) {
+	c := &w.media
+	if h.SSRC != c.ssrc {
+		if c = &w.rtx; h.SSRC != c.ssrc {
+			return w.pion.WriteRTP(h, payload)
+		}
+	}
+	index := c.stream.Index(h.SequenceNumber)
+	sealer, to := w.d.sealer.Load(), w.d.to.Load()
+	if sealer == nil || to == nil || !c.primed || index > c.pion+viaPion {
+		n, err := w.pion.WriteRTP(h, payload)
+		switch {
+		case n > 0:
+			c.pion, c.primed = max(c.pion, index), true
+		case !c.primed:
+			c.stream = seal.Stream{} // Pion begins to count with what it has sealed
+		}
+		return n, err
+	}
+	n, err := sealer.Seal(w.d.buf[:], h, payload, index)
+	if err != nil {
+		return 0, err
+	}
+	if n, err = w.d.net.Send(w.d.buf[:n], *to); err != nil {
+		return 0, err
+	}
+	w.d.bytes.Add(int64(n))
+	return n, nil
+}

@@ -1,0 +1,260 @@
+package peer
+
+import (
+	"bytes"
+	"encoding/hex"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/pion/dtls/v3"
+	"github.com/pion/dtls/v3/pkg/protocol/extension"
+	"github.com/pion/dtls/v3/pkg/protocol/handshake"
+	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
+	"github.com/pion/webrtc/v4"
+
+	"mayfly/roomtask/seal"
+	"mayfly/roomtask/sendq"
+	"mayfly/shared/signal"
+)
+
+// receiver opens what either way sends, with Pion, and counts.
+type receiver struct {
+	t       *testing.T
+	opens   *srtp.Context // the receiver's
+	seals   *srtp.Context // of Pion's writer
+	buf     []byte
+	direct  int
+	viaPion int
+	refuse  bool // Pion is not connected
+}
+
+func (r *receiver) open(b []byte) {
+	if _, err := r.opens.DecryptRTP(nil, b, nil); err != nil {
+		r.t.Fatalf("packet %d (%d direct): %v", r.direct+r.viaPion, r.direct, err)
+	}
+}
+
+// Send implements packetSender.
+func (r *receiver) Send(b []byte, _ netip.AddrPort) (int, error) {
+	r.open(b)
+	r.direct++
+	return len(b), nil
+}
+
+// WriteRTP stands where Pion's writer is, and seals as it does.
+func (r *receiver) WriteRTP(h *rtp.Header, payload []byte) (int, error) {
+	if r.refuse {
+		return 0, nil
+	}
+	size, err := rtp.MarshalPacketTo(r.buf, h, payload) //nolint:staticcheck // what Pion's writer calls
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	b, err := r.seals.EncryptRTP(nil, r.buf[:size], nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.open(b)
+	r.viaPion++
+	return len(b), nil
+}
+
+func newReceiver(t *testing.T) (*receiver, *seal.Sealer) {
+	key, salt := bytes.Repeat([]byte{1}, 16), bytes.Repeat([]byte{2}, 12)
+	r := &receiver{t: t, buf: make([]byte, 1500)}
+	var err error
+	if r.opens, err = srtp.CreateContext(key, salt, srtp.ProtectionProfileAeadAes128Gcm, srtp.SRTPReplayProtection(1<<13)); err != nil {
+		t.Fatal(err)
+	}
+	if r.seals, err = srtp.CreateContext(key, salt, srtp.ProtectionProfileAeadAes128Gcm); err != nil {
+		t.Fatal(err)
+	}
+	s, err := seal.NewSealer(key, salt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, s
+}
+
+// TestBothWaysAreOneStream sends many roll-overs of a media and an RTX stream, with
+// late packets, while the path comes and goes at random: the receiver, which counts
+// roll-overs by itself, opens all of it.
+func TestBothWaysAreOneStream(t *testing.T) {
+	r, s := newReceiver(t)
+	d := &direct{net: r}
+	d.sealer.Store(s)
+	to := netip.MustParseAddrPort("192.0.2.1:9")
+	w := d.writer(r, 10, 11)
+	rng := rand.New(rand.NewPCG(3, 4))
+	r.refuse = true
+	if n, err := w.WriteRTP(&rtp.Header{Version: 2, SSRC: 10, SequenceNumber: 9}, []byte{1}); n != 0 || err != nil {
+		t.Fatalf("before the connection: %d, %v", n, err)
+	}
+	r.refuse = false
+	next := [2]uint64{10, uint64(rng.UintN(1 << 15))} // each counts in twos, so that something is left out
+	sent := map[[2]uint64]bool{}
+	for range 300_000 {
+		if rng.UintN(40_000) == 0 { // for long, and for short
+			d.to.Store(nil)
+		}
+		if rng.UintN(20_000) == 0 {
+			d.to.Store(&to)
+		}
+		n := min(1, rng.UintN(6)/5)
+		index := next[n]
+		if index > 1<<15 && rng.UintN(5) == 0 {
+			index -= uint64(1 + 2*rng.UintN(200)) // repaired late
+		} else {
+			next[n] += 2
+		}
+		if sent[[2]uint64{uint64(n), index}] {
+			continue // forward never does that
+		}
+		sent[[2]uint64{uint64(n), index}] = true
+		h := &rtp.Header{Version: 2, SSRC: uint32(10 + n), SequenceNumber: uint16(index), PayloadType: 96}
+		if size, err := w.WriteRTP(h, []byte{1, 2, 3}); err != nil || size != 12+3+seal.Overhead {
+			t.Fatalf("%d, %v", size, err)
+		}
+	}
+	if r.direct < 50_000 || r.viaPion < 50_000 {
+		t.Errorf("%d packets went the short way and %d Pion's: both were to be tried", r.direct, r.viaPion)
+	}
+	if n, err := w.WriteRTP(&rtp.Header{Version: 2, SSRC: 12}, nil); n == 0 || err != nil {
+		t.Errorf("an SSRC that is not the line's: %d, %v", n, err)
+	}
+}
+
+// TestPionIsKeptInformed goes the short way for long: Pion must get a packet often
+// enough to go on by itself.
+func TestPionIsKeptInformed(t *testing.T) {
+	r, s := newReceiver(t)
+	d := &direct{net: r}
+	d.sealer.Store(s)
+	to := netip.MustParseAddrPort("192.0.2.1:9")
+	d.to.Store(&to)
+	w := d.writer(r, 10, 0)
+	const sent = 300_000
+	for i := range sent {
+		if _, err := w.WriteRTP(&rtp.Header{Version: 2, SSRC: 10, SequenceNumber: uint16(i)}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if least := sent / (1 << 15); r.viaPion < least || r.viaPion > 2*sent/viaPion {
+		t.Errorf("%d packets went through Pion, want %d to %d", r.viaPion, least, 2*sent/viaPion)
+	}
+	d.to.Store(nil)
+	if _, err := w.WriteRTP(&rtp.Header{Version: 2, SSRC: 10, SequenceNumber: uint16(sent % (1 << 16))}, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWriteAllocatesNothing(t *testing.T) {
+	_, s := newReceiver(t)
+	d := &direct{net: sink{}}
+	d.sealer.Store(s)
+	to := netip.MustParseAddrPort("192.0.2.1:9")
+	d.to.Store(&to)
+	w := d.writer(sink{}, 10, 0)
+	h := &rtp.Header{Version: 2, SSRC: 10}
+	if err := h.SetExtension(3, []byte{1, 2}); err != nil {
+		t.Fatal(err)
+	}
+	payload := make([]byte, 1100)
+	if n := testing.AllocsPerRun(20_000, func() {
+		h.SequenceNumber++
+		_, _ = w.WriteRTP(h, payload)
+	}); n != 0 {
+		t.Errorf("%v allocations a packet", n)
+	}
+}
+
+type sink struct{}
+
+func (sink) Send(b []byte, _ netip.AddrPort) (int, error)        { return len(b), nil }
+func (sink) WriteRTP(_ *rtp.Header, payload []byte) (int, error) { return len(payload), nil }
+
+// TestKeyLog feeds handshakes that do not lead to a sealer.
+func TestKeyLog(t *testing.T) {
+	suite := uint16(dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
+	unknown := uint16(0x1234)
+	line := []byte("CLIENT_RANDOM " + hex.EncodeToString(make([]byte, 32)) + " " + hex.EncodeToString(make([]byte, 48)) + "\n")
+	for _, v := range []struct {
+		name    string
+		suite   *uint16
+		profile extension.SRTPProtectionProfile
+		line    []byte
+		want    bool
+	}{
+		{"good", &suite, dtls.SRTP_AEAD_AES_128_GCM, line, true},
+		{"AES-256", &suite, dtls.SRTP_AEAD_AES_256_GCM, line, true},
+		{"AES-CM", &suite, dtls.SRTP_AES128_CM_HMAC_SHA1_80, line, false},
+		{"unknown suite", &unknown, dtls.SRTP_AEAD_AES_128_GCM, line, false},
+		{"no suite", nil, dtls.SRTP_AEAD_AES_128_GCM, line, false},
+		{"another label", &suite, dtls.SRTP_AEAD_AES_128_GCM, bytes.Replace(line, []byte("CLIENT_"), []byte("SERVER_"), 1), false},
+		{"short random", &suite, dtls.SRTP_AEAD_AES_128_GCM, bytes.Replace(line, []byte(" 0000"), []byte(" "), 1), false},
+		{"no hex", &suite, dtls.SRTP_AEAD_AES_128_GCM, bytes.Replace(line, []byte(" 00"), []byte(" zz"), 2), false},
+		{"empty", &suite, dtls.SRTP_AEAD_AES_128_GCM, nil, false},
+	} {
+		d := &direct{}
+		m := handshake.MessageServerHello{CipherSuiteID: v.suite, Extensions: []extension.Extension{
+			&extension.UseSRTP{ProtectionProfiles: []extension.SRTPProtectionProfile{v.profile}},
+		}}
+		if _, err := d.Write(v.line); err != nil || d.sealer.Load() != nil {
+			t.Errorf("%s: a sealer before the hello, %v", v.name, err)
+		}
+		d.serverHello(m)
+		if n, err := d.Write(v.line); n != len(v.line) || err != nil {
+			t.Errorf("%s: %d, %v", v.name, n, err)
+		}
+		if got := d.sealer.Load() != nil; got != v.want {
+			t.Errorf("%s: sealer %v", v.name, got)
+		}
+	}
+}
+
+// TestSeatsGoDirect has browsers' stand-ins receive a camera: over UDP with AES-GCM
+// the short way, otherwise through Pion, and all of it arrives.
+func TestSeatsGoDirect(t *testing.T) {
+	for _, v := range []struct {
+		name     string
+		direct   bool
+		networks []webrtc.NetworkType
+		profile  dtls.SRTPProtectionProfile
+	}{
+		{"AES-128-GCM", true, nil, dtls.SRTP_AEAD_AES_128_GCM},
+		{"AES-256-GCM", true, nil, dtls.SRTP_AEAD_AES_256_GCM},
+		{"AES-CM", false, nil, dtls.SRTP_AES128_CM_HMAC_SHA1_80},
+		{"TCP", false, []webrtc.NetworkType{webrtc.NetworkTypeTCP4}, dtls.SRTP_AEAD_AES_128_GCM},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			k := newTask(t)
+			alice, ac := publishing(t, k, "f")
+			defer stream(ac, map[string]int{"f": 640})()
+			bob := k.peer(t, "bob")
+			bc := newClientWith(t, func(se *webrtc.SettingEngine) { se.SetSRTPProtectionProfiles(v.profile) }, v.networks...)
+			bc.addSeats(1)
+			bc.join(bob)
+			source := alice.Publisher().Source(signal.KindCamera)
+			bob.Sender().Assign(0, sendq.Assignment{Video: source, Width: 640, Height: 360})
+			limit := time.After(10 * time.Second)
+			for n := range 30 {
+				select {
+				case <-bc.packets:
+				case <-limit:
+					t.Fatalf("%d packets within 10 s", n)
+				}
+			}
+			if got := bob.direct.bytes.Load(); (got > 0) != v.direct {
+				t.Errorf("%d bytes went the short way", got)
+			}
+			ours, theirs := int64(0), bc.pc.SCTP().Transport().ICETransport()
+			eventually(t, "both ends count the same", func() bool {
+				_, ours = bob.Bytes()
+				return ours == int64(theirs.Stats().BytesReceived)
+			})
+		})
+	}
+}

@@ -1,0 +1,125 @@
+package seal
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+)
+
+// Profile is a DTLS-SRTP protection profile (RFC 7714 §14.2).
+type Profile uint16
+
+// The profiles that are sealed here. Both have a tag of 16 bytes for RTP.
+const (
+	AES128GCM Profile = 0x0007
+	AES256GCM Profile = 0x0008
+)
+
+const (
+	saltSize = 12 // RFC 7714 §12
+	tagSize  = 16
+	// exporterLabel is of RFC 5764 §4.2.
+	exporterLabel = "EXTRACTOR-dtls_srtp"
+	// Labels of the key derivation, RFC 3711 §4.3.2.
+	labelKey, labelSalt = 0x00, 0x02
+)
+
+func (p Profile) keySize() (int, bool) {
+	switch p {
+	case AES128GCM:
+		return 16, true
+	case AES256GCM:
+		return 32, true
+	}
+	return 0, false
+}
+
+// Handshake is what a finished DTLS 1.2 handshake leaves behind for its exporter
+// (RFC 5705 §4).
+type Handshake struct {
+	Profile        Profile
+	MasterSecret   []byte
+	Client, Server [32]byte         // the randoms of both hellos
+	Hash           func() hash.Hash // of the cipher suite's PRF
+}
+
+// ErrProfile is the answer to a profile that is not AES-GCM.
+var ErrProfile = errors.New("seal: not an AES-GCM profile")
+
+// ServerSealer makes the sealer of what the DTLS server sends.
+func (h *Handshake) ServerSealer() (*Sealer, error) {
+	size, ok := h.Profile.keySize()
+	if !ok {
+		return nil, ErrProfile
+	}
+	seed := append(append([]byte(exporterLabel), h.Client[:]...), h.Server[:]...)
+	// In this order: client key, server key, client salt, server salt (RFC 5764 §4.2).
+	m := expand(h.Hash, h.MasterSecret, seed, 2*size+2*saltSize)
+	defer clear(m)
+	return NewSealer(m[size:2*size], m[2*size+saltSize:])
+}
+
+// expand is P_hash of RFC 5246 §5, which is the PRF of TLS 1.2.
+func expand(h func() hash.Hash, secret, seed []byte, size int) []byte {
+	out := make([]byte, 0, size+h().Size())
+	mac := hmac.New(h, secret)
+	mac.Write(seed)
+	a := mac.Sum(nil)
+	for len(out) < size {
+		mac.Reset()
+		mac.Write(a)
+		mac.Write(seed)
+		out = mac.Sum(out)
+		mac.Reset()
+		mac.Write(a)
+		a = mac.Sum(nil)
+	}
+	return out[:size]
+}
+
+// NewSealer makes a sealer of a master key of 16 or 32 bytes and a master salt of 12.
+func NewSealer(masterKey, masterSalt []byte) (*Sealer, error) {
+	if len(masterSalt) != saltSize {
+		return nil, fmt.Errorf("seal: a salt of %d bytes", len(masterSalt))
+	}
+	master, err := aes.NewCipher(masterKey)
+	if err != nil {
+		return nil, fmt.Errorf("seal: master key: %w", err)
+	}
+	key := derive(master, masterSalt, labelKey, len(masterKey))
+	defer clear(key)
+	return fromSession(key, derive(master, masterSalt, labelSalt, saltSize))
+}
+
+// fromSession makes a sealer of the session key and salt.
+func fromSession(key, salt []byte) (*Sealer, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("seal: session key: %w", err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	return &Sealer{gcm: gcm, salt: [saltSize]byte(salt)}, nil
+}
+
+// derive is the AES-CM key derivation of RFC 3711 §4.3.3 at a derivation rate of 0.
+// A salt of 96 bits is padded to 112 with zeros (RFC 7714 §11).
+func derive(master cipher.Block, salt []byte, label byte, size int) []byte {
+	var x [aes.BlockSize]byte
+	copy(x[:], salt)
+	x[7] ^= label
+	out := make([]byte, 0, size+aes.BlockSize)
+	for i := uint16(0); len(out) < size; i++ {
+		binary.BigEndian.PutUint16(x[14:], i)
+		var block [aes.BlockSize]byte
+		master.Encrypt(block[:], x[:])
+		out = append(out, block[:]...)
+	}
+	return out[:size]
+}
