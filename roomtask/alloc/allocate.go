@@ -86,10 +86,11 @@ type Input struct {
 type Result struct {
 	Grants []Grant
 	Audio  AudioMode
-	// UsedBps is what the grants and the audio cost; StepBps the estimate that would allow
-	// the next step up, 0 if there is none to take; WantBps the estimate that would allow
-	// all that is wanted. In bits per second.
-	UsedBps, StepBps, WantBps int64
+	// UsedBps is what the grants and the audio cost; FloorBps the estimate that allows the
+	// audio and the smallest layer of all that is wanted; StepBps that which would allow the
+	// next step up, 0 if there is none to take; WantBps that which would allow all that is
+	// wanted. In bits per second.
+	UsedBps, FloorBps, StepBps, WantBps int64
 }
 
 const (
@@ -148,6 +149,9 @@ func (h *held) has(layer, tid int) bool {
 func (a *Allocator) Allocate(now int64, in *Input) Result {
 	a.match(now, in.Demands)
 	var r Result
+	low, all := a.wanted(in.Demands)
+	r.FloorBps = estimateFor(in.Audio.bps(AudioNoRED) + low)
+	r.WantBps = estimateFor(in.Audio.bps(AudioFull) + all)
 	if in.Estimate == Unlimited {
 		a.audio, a.patience = audioState{}, patience{}
 		r.UsedBps = in.Audio.bps(AudioFull) + a.grantAll(in.Demands)
@@ -167,7 +171,6 @@ func (a *Allocator) Allocate(now int64, in *Input) Result {
 	}
 	a.keep()
 	r.Grants, r.UsedBps = a.grants, f.used
-	r.WantBps = estimateFor(in.Audio.bps(AudioFull) + a.wanted(in.Demands))
 	switch {
 	case r.Audio != AudioFull:
 		r.StepBps = estimateFor(in.Audio.bps(r.Audio - 1))
@@ -251,14 +254,16 @@ func (a *Allocator) grantAll(demands []Demand) (cost int64) {
 	return cost
 }
 
-// wanted is the cost of all that is wanted.
-func (a *Allocator) wanted(demands []Demand) (cost int64) {
+// wanted is the cost of the smallest layers, and of all, of what is wanted.
+func (a *Allocator) wanted(demands []Demand) (low, all int64) {
 	for i := range demands {
 		if w := a.held[i].want; w != None {
-			cost += Bps(demands[i].Layers, w, MaxTemporal-1)
+			l := demands[i].Layers
+			low += Bps(l, nextActive(l, None), 0)
+			all += Bps(l, w, MaxTemporal-1)
 		}
 	}
-	return cost
+	return low, all
 }
 
 // withheld is why nothing is wanted, if so.

@@ -58,6 +58,7 @@ func (s *Sender) decide(now int64) {
 		in.Estimate = bps
 	}
 	r := a.Allocate(now, &in)
+	s.path.est.SetFloor(r.FloorBps)
 	a.used, a.step, a.want = r.UsedBps, r.StepBps, r.WantBps
 	if r.Audio != a.audio {
 		s.cfg.Log.Info("audio", "mode", r.Audio.String(), "bps", in.Estimate)

@@ -134,14 +134,14 @@ func TestResendsHaveABudget(t *testing.T) {
 func TestTWCCFeedsTheEstimate(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann := r.publisher("ann")
-		r.s.SetSeat(0, nil, r.wire.videoOut(0))
+		r.s.SetSeat(0, nil, r.wire.numberedOut(0))
 		r.assign(0, Assignment{Video: ann.camera(), Width: 320, Height: 180})
 		ann.frame(0, true, 1000)
 		r.tick(300 * time.Millisecond)
 		r.wire.take()
 		for range 40 {
 			ann.frame(0, true, 1000)
-			got := r.wire.take()
+			got := bySSRC(r.wire.take(), 2)
 			if len(got) != 1 {
 				t.Fatalf("%d packets", len(got))
 			}

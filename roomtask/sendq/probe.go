@@ -112,11 +112,14 @@ func (s *Sender) sendProbe(now int64) {
 	}
 }
 
+// mayProbe says that a line's RTX stream can carry probes, once media was sent.
+func (l *line) mayProbe() bool { return l.out.video && l.out.RTXSSRC != 0 && l.out.TWCCExt != 0 }
+
 // probeLine is a line whose RTX stream can carry probes: video that is being sent.
 // Nothing but media is ever sent on a line of audio.
 func (s *Sender) probeLine() *line {
 	for _, l := range s.all {
-		if l.out.video && l.out.RTXSSRC != 0 && l.out.TWCCExt != 0 && l.f.Stats().Packets > 0 {
+		if l.mayProbe() && l.f.Stats().Packets > 0 {
 			return l
 		}
 	}

@@ -218,8 +218,17 @@ func (w *wire) audioOut(seat int) *Out {
 	return &Out{W: w, SSRC: uint32(100*seat + 1), PT: ptOpus, ClockRate: 48000, Mid: "a", MidExt: 1, TWCCExt: 4, AudioLevelExt: 3, CNAME: "c"}
 }
 
+// videoOut is for a receiver without transport-wide feedback: no limit is known of its
+// path until it reports much loss.
 func (w *wire) videoOut(seat int) *Out {
-	return &Out{W: w, SSRC: uint32(100*seat + 2), RTXSSRC: uint32(100*seat + 3), PT: ptVP8, RTXPT: 97, ClockRate: 90000, Mid: "v", MidExt: 1, TWCCExt: 4, CNAME: "c"}
+	return &Out{W: w, SSRC: uint32(100*seat + 2), RTXSSRC: uint32(100*seat + 3), PT: ptVP8, RTXPT: 97, ClockRate: 90000, Mid: "v", MidExt: 1, CNAME: "c"}
+}
+
+// numberedOut is for one with it.
+func (w *wire) numberedOut(seat int) *Out {
+	o := w.videoOut(seat)
+	o.TWCCExt = 4
+	return o
 }
 
 // rig is one subscriber and the publishers it may see, in a bubble of fake time.

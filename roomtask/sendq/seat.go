@@ -46,6 +46,8 @@ func (s *Sender) bind(num int, audio, video *lineOut) {
 	st := s.seat(num)
 	st.audio = s.bindLine(st, st.audio, audio)
 	st.video = s.bindLine(st, st.video, video)
+	s.path.est.Probes = slices.ContainsFunc(s.all, (*line).mayProbe)
+	s.look(s.cfg.Now())
 	s.apply(st)
 }
 

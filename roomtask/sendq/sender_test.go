@@ -136,7 +136,9 @@ func (r *rig) fill(first, rest func()) {
 func TestAudioGoesFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann := r.publisher("ann")
-		r.s.SetSeat(0, r.wire.audioOut(0), r.wire.videoOut(0))
+		video := r.wire.numberedOut(0)
+		video.RTXSSRC = 0 // no probes: nothing is held back
+		r.s.SetSeat(0, r.wire.audioOut(0), video)
 		r.assign(0, Assignment{Audio: ann.mic(), Video: ann.camera(), Width: 320, Height: 180})
 		ann.frame(0, true, 200)
 		ann.speak()

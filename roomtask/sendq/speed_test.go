@@ -43,7 +43,7 @@ func newFanOut(t testing.TB, n int) *fanOut {
 	for range n {
 		k := &sink{}
 		s := New(Config{Now: clock, WriteRTCP: func([]rtcp.Packet) error { return nil }})
-		s.SetSeat(0, nil, &Out{W: k, SSRC: 2, RTXSSRC: 3, PT: ptVP8, RTXPT: 97, ClockRate: 90000, Mid: "1", MidExt: 1, TWCCExt: 4})
+		s.SetSeat(0, nil, &Out{W: k, SSRC: 2, PT: ptVP8, ClockRate: 90000, Mid: "1", MidExt: 1, TWCCExt: 4})
 		s.Assign(0, Assignment{Video: f.pub.camera(), Width: 320, Height: 180})
 		f.senders, f.sinks = append(f.senders, s), append(f.sinks, k)
 	}

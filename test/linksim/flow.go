@@ -3,8 +3,8 @@ package linksim
 // Estimator is what a Flow asks how much it may send.
 type Estimator interface {
 	Bps(now int64) int64
-	// OnSent notes a packet; cluster is that of a probe, 0 = none.
-	OnSent(seq uint16, size int, cluster uint8, now int64)
+	// OnSent notes a packet; probe is the ID of the probe that it is part of, 0 = none.
+	OnSent(seq uint16, size int, now int64, probe int32)
 	OnFeedback(now int64, report []Arrival)
 	Tick(now int64)
 	// NextProbe returns the probe that is to be sent now, if any. want is what the
@@ -21,7 +21,7 @@ type Arrival struct {
 
 // Probe is a number of packets of a given size at a given rate.
 type Probe struct {
-	Cluster uint8
+	ID      int32
 	Bps     int64
 	Packets int
 	Size    int
@@ -36,6 +36,27 @@ type FlowConfig struct {
 	BackLoss float64               // share of reports that are lost
 	Drift    float64               // of the receiver's clock, seconds per second
 	Start    int64                 // when it begins, from the net's beginning
+	// Stall is a receiver whose processor is busy: it reads nothing in the first part of
+	// each period, and then at once all that came meanwhile. Reports wait likewise.
+	Stall Stall
+	// BackStall holds the reports in the same way, on their way back.
+	BackStall Stall
+}
+
+// Stall is a pause that comes back, within a stretch of time from the net's beginning.
+type Stall struct {
+	Period, Pause int64 // Period 0 = none
+	From, To      int64 // To 0 = without end
+	Read          int64 // time to read one of the packets that wait; 0 = 0.1 ms
+}
+
+// over returns when a pause that holds at now ends, now if there is none.
+func (s *Stall) over(now int64) int64 {
+	at := now - Second - s.From
+	if s.Period == 0 || at < 0 || (s.To > 0 && now-Second >= s.To) {
+		return now
+	}
+	return max(now, now-at%s.Period+s.Pause)
 }
 
 // Point is one moment of a flow's life.
@@ -57,6 +78,7 @@ const (
 	tickEvery   = 20 * Millisecond
 	recordEvery = 100 * Millisecond
 	clockOffset = 12345 * Second
+	readTime    = Millisecond / 10 // for a receiver to read one of the packets that wait
 )
 
 // Flow sends over a link what its estimator allows: frames of video, paced at 2.5
@@ -76,7 +98,9 @@ type Flow struct {
 	waiting []int // sizes of packets that wait for the pacer
 	tokens  int64 // bytes
 	probing bool
+	probeID int32
 	in      receiver
+	readAt  int64 // when the last packet that waited is read
 	last    int64 // Got at the last point
 }
 
@@ -88,7 +112,7 @@ func (n *Net) Flow(l *Link, est Estimator, cfg FlowConfig) *Flow {
 	f := &Flow{net: n, link: l, est: est, cfg: cfg, in: receiver{got: map[uint64]int64{}}}
 	n.After(cfg.Start, func() {
 		n.Every(frameEvery, f.frame)
-		n.Every(audioEvery, func() { f.send(audioSize, 0, true) })
+		n.Every(audioEvery, func() { f.send(audioSize, f.probeID, true) })
 		n.Every(paceEvery, f.pace)
 		n.Every(tickEvery, f.tick)
 		n.Every(cfg.Report, f.report)
@@ -124,7 +148,7 @@ func (f *Flow) tick() {
 		return
 	}
 	if p, ok := f.est.NextProbe(f.net.now, f.cfg.Demand(f.net.now)); ok {
-		f.probing = true
+		f.probing, f.probeID = true, p.ID
 		f.probe(p, p.Packets)
 	}
 }
@@ -132,7 +156,7 @@ func (f *Flow) tick() {
 // probe sends the packets of p that are left, of media as far as there is any.
 func (f *Flow) probe(p Probe, left int) {
 	if left == 0 {
-		f.probing = false
+		f.probing, f.probeID = false, 0
 		return
 	}
 	size := p.Size
@@ -142,33 +166,47 @@ func (f *Flow) probe(p Probe, left int) {
 	} else {
 		f.PaddingBytes += int64(size)
 	}
-	f.send(size, p.Cluster, false)
+	f.send(size, p.ID, false)
 	f.net.After(int64(size)*8*Second/p.Bps, func() { f.probe(p, left-1) })
 }
 
-func (f *Flow) send(size int, cluster uint8, audio bool) {
+func (f *Flow) send(size int, probe int32, audio bool) {
 	f.seq++
 	seq := f.seq
 	f.Sent += int64(size)
 	if audio {
 		f.AudioSent++
 	}
-	f.est.OnSent(uint16(seq), size, cluster, f.net.now)
+	f.est.OnSent(uint16(seq), size, f.net.now, probe)
 	f.link.Send(size, func(at int64) {
 		f.Got += int64(size)
 		if audio {
 			f.AudioGot++
 		}
-		f.in.take(seq, at+clockOffset+int64(f.cfg.Drift*float64(at)))
+		if read := f.cfg.Stall.over(at); read > at || f.readAt > at {
+			f.readAt = max(read, f.readAt+max(f.cfg.Stall.Read, readTime))
+			f.net.At(f.readAt, func() { f.read(seq) })
+			return
+		}
+		f.read(seq)
 	})
 }
 
+// read is the receiver taking a packet from its socket.
+func (f *Flow) read(seq uint64) {
+	f.in.take(seq, f.net.now+clockOffset+int64(f.cfg.Drift*float64(f.net.now)))
+}
+
 func (f *Flow) report() {
+	if end := f.cfg.Stall.over(f.net.now); end > f.net.now {
+		f.net.At(end+readTime, f.report)
+		return
+	}
 	arrivals := f.in.report()
 	if len(arrivals) == 0 || f.net.Rand.Float64() < f.cfg.BackLoss {
 		return
 	}
-	f.net.After(f.cfg.Back, func() { f.est.OnFeedback(f.net.now, arrivals) })
+	f.net.At(f.cfg.BackStall.over(f.net.now+f.cfg.Back), func() { f.est.OnFeedback(f.net.now, arrivals) })
 }
 
 func (f *Flow) record() {

@@ -96,7 +96,7 @@ type fixed struct {
 }
 
 func (f *fixed) Bps(int64) int64                         { return f.bps }
-func (f *fixed) OnSent(uint16, int, uint8, int64)        {}
+func (f *fixed) OnSent(uint16, int, int64, int32)        {}
 func (f *fixed) OnFeedback(_ int64, r []Arrival)         { f.reports = append(f.reports, r) }
 func (f *fixed) Tick(int64)                              {}
 func (f *fixed) NextProbe(_, _ int64) (p Probe, ok bool) { return }

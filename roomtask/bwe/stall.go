@@ -1,0 +1,62 @@
+package bwe
+
+const (
+	silence     = 1500 * ms // without a report, beside twice the response time
+	silenceStep = 700 * ms  // each one more halves the estimate
+	silenceLong = 4 * second
+	returnTime  = 200 * ms // of reports after it, to judge what was under way
+	returnMin   = 20       // packets, or so many
+)
+
+// stall is what is known of a time without reports. Either the path is broken, or the
+// receiver does nothing for a while, as a browser may whose processor is busy: which of
+// the two shows only when it speaks again.
+type stall struct {
+	since     int64 // 0 = there is none
+	before    int64 // the estimate then
+	backAt    int64 // of the first report after it
+	got, lost int64 // in the reports since
+}
+
+// silent notes that reports stopped although packets are sent, and lowers the estimate
+// step by step. It returns whether that is so.
+func (e *Estimator) silent(now int64) bool {
+	wait := silence + 2*e.response()
+	if !e.hasTWCC || now-e.reportAt <= wait || e.sent.bps(now) == 0 {
+		return e.stall.since != 0
+	}
+	if e.stall.since == 0 {
+		e.stall = stall{since: now, before: e.bps}
+	}
+	if now-e.cutAt > silenceStep {
+		low := e.bps / 2
+		if now-e.reportAt < silenceLong {
+			low = max(low, min(e.floor, e.bps))
+		}
+		e.lower(now, low)
+	}
+	return true
+}
+
+// onReturn judges what was under way while nothing was told: if it arrived, the receiver
+// was busy, and the estimate is what it was.
+func (e *Estimator) onReturn(now, got, lost int64) {
+	s := &e.stall
+	if s.since == 0 {
+		return
+	}
+	if s.backAt == 0 {
+		s.backAt = now
+	}
+	s.got += got
+	s.lost += lost
+	if s.got+s.lost < returnMin && now-s.backAt < returnTime {
+		return
+	}
+	if float64(s.lost) <= lossLimit*float64(s.got+s.lost) {
+		e.bps = max(e.bps, min(s.before, maxBps))
+	}
+	e.losses.forget(now, e.response())
+	e.probe.nextAt = min(e.probe.nextAt, now)
+	*s = stall{}
+}
