@@ -23,7 +23,8 @@ type feedLayer struct {
 	taps  []ingest.Tap
 	ring  *rtpx.Ring
 	sr    *ingest.SR
-	asked int // keyframe requests
+	asked int       // keyframe requests
+	seed  [2]uint64 // first and last packet of what AddSeeded gives; zero = it has none
 }
 
 func newFeed(layers int) *feed {
@@ -35,6 +36,22 @@ func newFeed(layers int) *feed {
 }
 
 func (f *feed) AddTap(i int, t ingest.Tap) { f.layers[i].taps = append(f.layers[i].taps, t) }
+
+func (f *feed) AddSeeded(i int, t ingest.Tap) (ingest.Seed, bool) {
+	l := f.layers[i]
+	defer f.AddTap(i, t)
+	if l.seed == [2]uint64{} {
+		return ingest.Seed{}, false
+	}
+	s := ingest.Seed{First: l.seed[0], Last: l.seed[1]}
+	for ext := s.First; ext <= s.Last; ext++ {
+		p := l.ring.Get(ext)
+		t.Deliver(p)
+		s.TS, s.At = p.TS, p.Arrival
+		p.Release()
+	}
+	return s, true
+}
 
 func (f *feed) RemoveTap(i int, t ingest.Tap) {
 	f.layers[i].taps = slices.DeleteFunc(slices.Clone(f.layers[i].taps), func(o ingest.Tap) bool { return o == t })

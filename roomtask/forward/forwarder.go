@@ -40,6 +40,7 @@ const (
 // tests drive another by hand. All methods may be called from any goroutine.
 type Source interface {
 	AddTap(layer int, t ingest.Tap)
+	AddSeeded(layer int, t ingest.Tap) (ingest.Seed, bool)
 	RemoveTap(layer int, t ingest.Tap)
 	RequestKeyframe(layer int)
 	Lookup(layer int, ext uint64) *rtpx.Packet
@@ -62,8 +63,9 @@ type Tap struct {
 	src   Source      // set once
 	layer int         // set once
 
-	high    uint64 // owned by the forwarder: newest extended sequence number that arrived
-	started bool   // owned by the forwarder: high is valid
+	seed    ingest.Seed // owned by the forwarder: what it was given when it was added
+	high    uint64      // owned by the forwarder: newest extended sequence number that arrived
+	started bool        // owned by the forwarder: high is valid
 }
 
 // Deliver implements ingest.Tap.
@@ -77,6 +79,7 @@ type stint struct {
 	high     uint64 // newest one
 	seqs     ranges
 	tsOff    uint32 // source's timestamp − ours
+	seed     ingest.Seed
 	dropTS   uint32 // source's timestamp of the newest packet, if that was dropped
 	dropping bool
 }
@@ -232,6 +235,9 @@ func (f *Forwarder) setNext(t *Tap, now int64) {
 		return
 	}
 	f.waiting = now
+	if f.seedTap(t, now) {
+		return
+	}
 	t.src.AddTap(t.layer, t)
 	f.askKeyframe(now)
 }
@@ -331,14 +337,14 @@ func (f *Forwarder) begin(t *Tap, p *rtpx.Packet) {
 	f.dropCurrent()
 	f.next = nil
 	f.state = Live
-	ts := f.startTS(t, p)
+	tsOff := f.startOffset(t, p)
 	first := f.out + 1
 	if f.begun && !f.marker && f.line.Video {
 		first++ // the frame before was cut off: let the receiver see that
 	}
 	c := &f.cur
 	c.tap, c.ssrc, c.first, c.high = t, p.SSRC, p.ExtSeq, p.ExtSeq-1
-	c.tsOff, c.dropping = p.TS-ts, false
+	c.tsOff, c.dropping, c.seed = tsOff, false, t.seed
 	c.seqs.reset(p.ExtSeq, first)
 	f.keyOut = first
 	f.out = first - 1

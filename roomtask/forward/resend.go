@@ -58,7 +58,7 @@ func (f *Forwarder) recover(out uint64) *sentPacket {
 	if p.SSRC != c.ssrc || p.ExtSeq != ext {
 		return nil
 	}
-	s := sentPacket{out: out, ext: ext, ts: p.TS - c.tsOff, marker: p.Marker, empty: len(p.Payload()) == 0}
+	s := sentPacket{out: out, ext: ext, ts: c.ts(p), marker: p.Marker, empty: len(p.Payload()) == 0}
 	if p.VP8.Len > 0 {
 		if !f.vp8.keep(&p.VP8, p.Key, f.maxTID) {
 			return nil

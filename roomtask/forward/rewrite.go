@@ -71,7 +71,7 @@ func (f *Forwarder) inOrder(p *rtpx.Packet) bool {
 
 // emit builds the packet that is sent as out, and remembers how.
 func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, []byte, bool) {
-	s := sentPacket{out: out, ext: p.ExtSeq, ts: p.TS - f.cur.tsOff, marker: p.Marker && !empty, empty: empty}
+	s := sentPacket{out: out, ext: p.ExtSeq, ts: f.cur.ts(p), marker: p.Marker && !empty, empty: empty}
 	payload, pt := p.Payload(), f.line.PT
 	switch {
 	case empty:
@@ -94,7 +94,7 @@ func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, [
 		f.out, f.marker = out, s.marker
 	}
 	if !f.begun || int32(s.ts-f.ts) > 0 {
-		f.ts, f.tsAt = s.ts, p.Arrival
+		f.ts, f.tsAt = s.ts, f.cur.arrival(p)
 	}
 	f.begun = true
 	f.sent.put(s)
@@ -120,13 +120,13 @@ func (f *Forwarder) StampTWCC(n uint16) bool {
 // startTS is the timestamp of the first packet of a stint. Within one stream it just
 // goes on; between two layers of a source both sender reports tell the distance;
 // otherwise the time that passed does.
-func (f *Forwarder) startTS(t *Tap, p *rtpx.Packet) uint32 {
+func (f *Forwarder) startTS(t *Tap, ssrc, srcTS uint32, at int64) uint32 {
 	if !f.begun {
 		return f.ts
 	}
-	elapsed := ticks(max(0, p.Arrival-f.tsAt), f.line.ClockRate)
+	elapsed := ticks(max(0, at-f.tsAt), f.line.ClockRate)
 	ahead := elapsed
-	if ts, ok := f.mappedTS(t, p); ok {
+	if ts, ok := f.mappedTS(t, ssrc, srcTS); ok {
 		// Compared near the expected value, because 32 bits are 13 h of video only.
 		d := int64(int32(ts - (f.ts + uint32(elapsed))))
 		if rate := int64(f.line.ClockRate); -rate < d && d < rate {
@@ -137,20 +137,20 @@ func (f *Forwarder) startTS(t *Tap, p *rtpx.Packet) uint32 {
 	return f.ts + uint32(ahead)
 }
 
-func (f *Forwarder) mappedTS(t *Tap, p *rtpx.Packet) (ts uint32, ok bool) {
+func (f *Forwarder) mappedTS(t *Tap, ssrc, srcTS uint32) (ts uint32, ok bool) {
 	l := &f.last
 	if l.src != t.src {
 		return 0, false
 	}
 	if l.layer == t.layer {
-		return p.TS - l.tsOff, l.ssrc == p.SSRC
+		return srcTS - l.tsOff, l.ssrc == ssrc
 	}
 	to, ok1 := t.src.SenderReport(t.layer)
 	from, ok2 := t.src.SenderReport(l.layer)
 	if !ok1 || !ok2 || f.line.ClockRate == 0 {
 		return 0, false
 	}
-	since := int64(int32(p.TS-to.RTP)) * second / int64(f.line.ClockRate)
+	since := int64(int32(srcTS-to.RTP)) * second / int64(f.line.ClockRate)
 	at := ntpNanos(to.NTP) + since
 	return from.RTP + uint32(ticks(at-ntpNanos(from.NTP), f.line.ClockRate)) - l.tsOff, true
 }

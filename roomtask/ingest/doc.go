@@ -12,7 +12,8 @@
 //
 // The path of a packet runs on Pion's read goroutine. It must not block, log,
 // allocate, or call into Pion; what there is to send is left to the Publisher's own
-// writer goroutine. Taps are called without any lock held.
+// writer goroutine. Taps are called without any lock held,
+// but when one is added with a seed.
 //
 // Read publisher.go first, then sink.go (one SSRC) and layer.go (one encoding).
 package ingest

@@ -50,6 +50,7 @@ type layer struct {
 	lastTS   uint32 // of the newest packet
 	keyTS    uint32 // of the newest keyframe
 	hasKey   bool
+	gop      gop
 	width    uint16
 	height   uint16
 	name     string // codec of the last packet
@@ -110,7 +111,7 @@ func (l *layer) deliver(p *rtpx.Packet) {
 // begin makes ssrc the feeder. Extended sequence numbers go on above the former ones.
 func (l *layer) begin(ssrc uint32) {
 	l.ssrc, l.fresh = ssrc, true
-	l.hasSR, l.hasKey = false, false
+	l.hasSR, l.hasKey, l.gop = false, false, gop{}
 	l.dd.Reset()
 	l.nacks.list = l.nacks.list[:0]
 }
@@ -154,6 +155,7 @@ func (l *layer) receive(p *Publisher, in *incoming) (pkt *rtpx.Packet, news bool
 		return nil, news
 	}
 	l.ring.Put(pkt)
+	l.gop.note(pkt)
 	woke := l.rates.add(pkt) && pkt.SID > 0
 	return pkt, news || changed || woke
 }

@@ -179,7 +179,7 @@ func (p *Publisher) Tick(now int64) {
 	for _, s := range p.sources {
 		dirty := false
 		for _, l := range s.all() {
-			l.ring.Trim(now - ringKeep)
+			l.trim(now)
 			p.nack(l, now)
 			if rate {
 				l.rates.measure(now)
