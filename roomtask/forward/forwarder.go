@@ -348,11 +348,7 @@ func (f *Forwarder) begin(t *Tap, p *rtpx.Packet) {
 	c.seqs.reset(p.ExtSeq, first)
 	f.keyOut = first
 	f.out = first - 1
-	if f.line.Video {
-		f.sent.init(sentVideo)
-	} else {
-		f.sent.init(sentAudio)
-	}
+	f.sent.init(&f.line)
 	if p.VP8.Len > 0 {
 		f.vp8.begin(&p.VP8, f.maxTID)
 	}
