@@ -55,7 +55,7 @@ func (s *Sender) decide(now int64) {
 	}
 	in.Demands = a.demands
 	if bps := s.path.now.Bps; bps > 0 {
-		in.Estimate = bps
+		in.Estimate = s.path.opened.allow(bps, &in)
 	}
 	r := a.Allocate(now, &in)
 	s.path.est.SetFloor(r.FloorBps)
@@ -149,7 +149,11 @@ func (s *Sender) demand(st *seat, now int64) alloc.Demand {
 	others := false
 	for i := range min(src.LayerCount(), maxLayers) {
 		info := src.LayerInfo(i)
-		st.layers = append(st.layers, alloc.Layer{Active: info.Active, Width: info.Width, Height: info.Height, Bps: [alloc.MaxTemporal]int64{info.Bps}})
+		layer := alloc.Layer{Active: info.Active, Width: info.Width, Height: info.Height, TIDs: info.TIDs, Bps: info.TIDBps}
+		if info.TIDs == 0 {
+			layer.Bps[0] = info.Bps
+		}
+		st.layers = append(st.layers, layer)
 		others = others || (info.Active && now >= st.video.blocked[i])
 	}
 	if l, since := st.video.f.Waiting(); l >= 0 && l < maxLayers && now-since > patience && st.video.f.State() == forward.WaitKey {

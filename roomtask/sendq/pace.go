@@ -29,14 +29,14 @@ type pacing struct {
 }
 
 // adjust follows the estimate.
-func (p *pacing) adjust(e *bwe.Snapshot, now int64) {
+func (p *pacing) adjust(e *bwe.Snapshot, granted, now int64) {
 	p.wanted = e.Bps != 0 && (e.State == bwe.Congested || e.SentBps*paceShareDen > e.Bps*paceShareNum)
 	if p.wanted && !p.on {
 		p.on = true
 		p.queue.at, p.queue.tokens = now, p.queue.burst()
 	}
 	if e.Bps != 0 {
-		p.queue.setRate(e.Bps)
+		p.queue.setRate(max(e.Bps, granted))
 	}
 }
 
@@ -58,6 +58,14 @@ func (p *pacing) await(s *Sender) {
 		p.waiting = true
 		s.cfg.Wheel.await(s)
 	}
+}
+
+// take gives out a packet that waits, whether its time has come or not.
+func (p *pacing) take() (w waiting[paced], class queueClass, ok bool) {
+	if p.queue.count == 0 {
+		return w, 0, false
+	}
+	return p.queue.pick(true)
 }
 
 // sendPaced lets new video and retransmissions wait in line, and sends what may go.

@@ -15,10 +15,12 @@ const (
 // goroutine.
 type probing struct {
 	bwe.Probe
-	left  int   // bytes that are still to leave; 0 = none is being sent
+	on    bool  // some of it is still to leave
+	done  bool  // all has left, and the estimator is to be told
 	count int   // packets that left
-	begun int64 // when the first was due
 	sent  int64 // bytes that left
+	begun int64 // when the first was due
+	last  int64 // when the newest left
 
 	roomAt    int64 // when headroom is asked for next
 	roomEvery int64
@@ -26,17 +28,35 @@ type probing struct {
 }
 
 // take counts a packet of n bytes that leaves, and returns the probe it belongs to.
-func (p *probing) take(n int) int32 {
-	if p.left <= 0 {
+func (p *probing) take(n int, now int64) int32 {
+	if !p.on {
 		return 0
 	}
-	p.left = max(0, p.left-n)
-	p.sent += int64(n)
+	p.done = p.filled() && now > p.last
+	p.on = !p.done
 	p.count++
-	if p.count < p.Packets && p.left == 0 {
-		p.left = 1 // fewer packets than it takes to tell a rate
-	}
+	p.sent += int64(n)
+	p.last = now
 	return p.ID
+}
+
+// filled says that all but the last packet have left. Packets may be smaller than the
+// probe's, and then there are more.
+func (p *probing) filled() bool {
+	return p.count >= p.Packets-1 && p.sent >= int64(p.Bytes-p.Size)
+}
+
+// due says that the next packet may leave by the probe's rate. The last leaves alone:
+// the time between the first and the last, here and at the receiver, is what tells the
+// rate, and what leaves at once does not arrive at once.
+func (p *probing) due(now int64) bool {
+	switch {
+	case !p.on:
+		return false
+	case p.filled():
+		return now > p.last && now-p.begun+int64(wheelStep)/2 >= p.sent*8*second/p.Bps
+	}
+	return p.sent < (now-p.begun+int64(wheelStep))*p.Bps/8/second
 }
 
 // nextProbe asks the estimator for a probe. There is none before the subscriber has
@@ -44,22 +64,18 @@ func (p *probing) take(n int) int32 {
 // line that can carry it.
 func (s *Sender) nextProbe(now int64) {
 	p := &s.probe
-	if p.left > 0 || !s.path.heard || s.probeLine() == nil {
-		return
-	}
 	step, want := s.alloc.step, s.alloc.want
 	if step == 0 {
 		step = s.headroom(now)
 		want = max(step, want)
 	}
-	if want == 0 {
-		return
+	if p.on || !s.path.heard || s.probeLine() == nil {
+		step = 0
 	}
-	next, ok := s.path.est.NextProbe(now, step, want)
-	if !ok {
-		return
+	// Without a step, the estimator only learns that there will be probes.
+	if next, ok := s.path.est.NextProbe(now, step, want); ok {
+		p.Probe, p.on, p.count, p.sent, p.begun, p.last = next, true, 0, 0, now, 0
 	}
-	p.Probe, p.left, p.count, p.sent, p.begun = next, max(next.Bytes, 1), 0, 0, now
 }
 
 // headroom is the rate that the estimate should be raised to when all that is wanted
@@ -89,25 +105,26 @@ func (s *Sender) headroom(now int64) int64 {
 func (s *Sender) sendProbe(now int64) {
 	p := &s.probe
 	l := s.probeLine()
-	for p.left > 0 && l != nil && p.sent <= (now-p.begun)*p.Bps/8/second {
-		before := p.sent
-		if s.pace.on {
-			if w, class, ok := s.pace.queue.pick(true); ok {
-				s.sendWaiting(&w, class, now)
-				continue
-			}
+	for l != nil && p.due(now) {
+		before := p.count
+		if w, class, ok := s.pace.take(); ok {
+			s.sendWaiting(&w, class, now)
+			continue
 		}
-		if h, payload, ok := l.f.Again(now, p.Size+p.Size/4); ok {
+		if h, payload, ok := l.f.Again(now, resendSize); ok {
 			s.write(l, h, payload, kindProbe, now)
 		} else if h, ok := l.f.Padding(); ok {
 			s.write(l, h, nil, kindPadding, now)
 		}
-		if p.sent == before {
+		if p.count == before {
 			break // nothing goes out
 		}
 	}
-	if p.left == 0 || l == nil || now-p.begun > probePatience {
-		p.left = 0
+	if p.on && (l == nil || now-p.begun > probePatience) {
+		p.on, p.done = false, true
+	}
+	if p.done {
+		p.done = false
 		s.path.est.ProbeSent(p.ID, now)
 	}
 }

@@ -162,6 +162,8 @@ type wire struct {
 	hold    chan struct{} // when set, each write takes one from it
 	entered chan struct{} // told of each write that is held
 	reports []rtcp.Packet
+	link    *bottleneck // that packets go through, if any
+	forget  bool        // packets are not kept
 }
 
 func (w *wire) WriteRTP(h *rtp.Header, payload []byte) (int, error) {
@@ -177,8 +179,14 @@ func (w *wire) WriteRTP(h *rtp.Header, payload []byte) (int, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.packets = append(w.packets, rtp.Packet{Header: h.Clone(), Payload: slices.Clone(payload)})
-	return h.MarshalSize() + len(payload), nil
+	size := h.MarshalSize() + len(payload) + int(h.PaddingSize)
+	if w.link != nil {
+		w.link.send(h, size, clock())
+	}
+	if !w.forget {
+		w.packets = append(w.packets, rtp.Packet{Header: h.Clone(), Payload: slices.Clone(payload)})
+	}
+	return size, nil
 }
 
 func (w *wire) writeRTCP(ps []rtcp.Packet) error {

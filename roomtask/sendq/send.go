@@ -129,7 +129,7 @@ func (s *Sender) write(l *line, h *rtp.Header, payload []byte, k kind, now int64
 	}
 	if stamped {
 		s.twcc++
-		s.path.est.OnSent(s.twcc, n, now, s.probe.take(n))
+		s.path.est.OnSent(s.twcc, n, now, s.probe.take(n, now))
 	} else {
 		s.path.est.OnSentPlain(n, now)
 	}

@@ -100,7 +100,8 @@ type path struct {
 	now      bwe.Snapshot // of the last tick or report
 	acks     []bwe.Ack
 	acked    lossMeter
-	heard    bool  // some report came
+	heard    bool // some report came
+	opened   opening
 	rtt      int64 // ns, smoothed; 0 = unknown
 	lossSum  float64
 	lossPkts float64
@@ -199,13 +200,13 @@ func (s *Sender) step(now int64) (more bool) {
 		s.sendResends(&s.videoRTX, now)
 		more = s.sendVideo(now)
 	}
-	if s.probe.left > 0 {
+	if s.probe.on || s.probe.done {
 		s.sendProbe(now)
 	}
 	if s.fresh {
 		s.sendReports(now)
 	}
-	if s.pace.mustWait(now) || s.probe.left > 0 {
+	if s.pace.mustWait(now) || s.probe.on {
 		s.pace.await(s)
 	}
 	s.count.publish()
@@ -226,7 +227,7 @@ func (s *Sender) onTick(now int64) {
 	s.nextProbe(now)
 	s.fresh = true
 	next := tickEvery
-	if s.pace.on || s.path.now.State != bwe.Clear || s.probe.left > 0 {
+	if s.pace.on || s.path.now.State != bwe.Clear || s.probe.on {
 		next = tickSoon
 	}
 	s.tickAt = now + next
@@ -246,7 +247,8 @@ func (s *Sender) look(now int64) {
 		s.alloc.at = now
 	}
 	s.path.now = e
-	s.pace.adjust(&e, now)
+	s.path.opened.look(&e, now)
+	s.pace.adjust(&e, s.alloc.used, now)
 }
 
 // shutdown gives everything back. Packets that were pushed before the inbox closed

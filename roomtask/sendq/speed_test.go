@@ -49,8 +49,12 @@ func newFanOut(t testing.TB, n int) *fanOut {
 	}
 	ssrc := f.pub.base()
 	f.in = f.pub.bufs[ssrc]
-	waitFor(t, func() bool { // until everybody shows it
-		f.pub.frame(0, true, 1100)
+	var last time.Time
+	waitFor(t, func() bool { // until everybody shows it; slowly, so that no inbox is ever full
+		if now := time.Now(); now.Sub(last) > time.Millisecond {
+			last = now
+			f.pub.frame(0, true, 1100)
+		}
 		for _, k := range f.sinks {
 			if k.n.Load() == 0 {
 				return false
