@@ -159,6 +159,7 @@ func (r *Room) tellEverything(p *participant) {
 	p.seatRev++
 	r.data(p, signal.TypeSeating, signal.Seating{Rev: p.seatRev, Seats: p.toldSeats})
 	r.data(p, signal.TypeSpeakers, r.spoken)
+	r.tellBudget(p)
 }
 
 // tell sends over the data channel, or the WebSocket where the client asked there.

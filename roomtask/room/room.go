@@ -83,7 +83,8 @@ type Room struct {
 	speaker *speaker.Detector
 	spoken  signal.Speakers // as last told
 	book    *usage.Book
-	dirty   bool // somebody's seats may have changed
+	budget  signal.Budget // how near a cap the room is, as last told; no level: far
+	dirty   bool          // somebody's seats may have changed
 
 	nextHeartbeat time.Time
 	lastHeartbeat time.Time
@@ -236,6 +237,7 @@ func (r *Room) linkFrame(f signal.Frame) {
 		var m signal.Ack
 		if err = decode(f, &m); err == nil {
 			r.book.Acked(m.Seq)
+			r.nearCap(m.Budget)
 		}
 	case signal.LinkEndingOK:
 		r.endingOK()

@@ -22,7 +22,7 @@ func (r *Room) planFor(p *participant) map[int]plan {
 	if p.joining {
 		seats = p.offered
 	}
-	return seat(seats, p.view, others, r.spoken.Loudest, p.seats)
+	return r.reduced(seat(seats, p.view, others, r.spoken.Loudest, p.seats))
 }
 
 // reseat brings everyone's seats up to date, and tells what changed.

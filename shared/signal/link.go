@@ -121,7 +121,8 @@ type Heartbeat struct {
 // Ack answers a heartbeat. Sessions in later reports may leave out what was
 // unchanged since the acknowledged report.
 type Ack struct {
-	Seq uint64 `json:"seq"`
+	Seq    uint64  `json:"seq"`
+	Budget *Budget `json:"budget,omitempty"` // the room comes near a cap; told with every ack from then on
 }
 
 // Ending asks to end the room. The control plane agrees only if no join was

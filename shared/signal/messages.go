@@ -51,6 +51,7 @@ const (
 	TypeSpeakers     = "speakers"     // dc
 	TypeQuality      = "quality"      // dc
 	TypePublish      = "publish"      // dc: what of an own video is wanted
+	TypeBudget       = "budget"       // dc: the room comes near a cap
 	TypeEnded        = "ended"        // dc and ws: the room or this participation is over
 	TypeError        = "error"        // ws and dc
 	TypePong         = "pong"
@@ -277,6 +278,15 @@ type SeatQuality struct {
 	Far   bool   `json:"far,omitempty"`
 }
 
+// Budget tells that the room comes near a cap. Level is near (80 %) or last (95 %);
+// at the cap the room ends. Reduce says that pictures are small until then.
+type Budget struct {
+	Level      string `json:"level"`
+	Cap        string `json:"cap"`         // duration, participant_minutes, egress_bytes or nano_usd
+	UsedPermil int    `json:"used_permil"` // of the cap
+	Reduce     bool   `json:"reduce,omitempty"`
+}
+
 // Ended is the last message: the room or this participation is over. Rejoin says
 // whether a Join with the resume secret may be tried.
 type Ended struct {
@@ -325,6 +335,9 @@ const (
 	ReasonEmpty       = "empty"
 	ReasonUnused      = "unused"
 	ReasonMaxDuration = "max_duration"
+	ReasonMaxMinutes  = "max_participant_minutes"
+	ReasonMaxEgress   = "max_egress"
+	ReasonMaxCost     = "max_cost"
 	ReasonDeleted     = "deleted"
 	ReasonTerminated  = "terminated" // SIGTERM: the task is going, the room may move
 	ReasonFailed      = "failed"
