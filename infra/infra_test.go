@@ -83,7 +83,8 @@ var samples = map[string]string{
 	"TABLE": "t", "REGION": "eu-central-1", "CLUSTER": "arn:c", "TASK_DEFINITION": "arn:t:1",
 	"SUBNETS": "subnet-1,subnet-2", "SECURITY_GROUPS": "sg-1", "CLIENT_WS_ENDPOINT": "https://c/ws",
 	"TASK_WS_ENDPOINT": "https://t/link", "CLIENT_WS_URL": "wss://c/ws", "TASK_API_ID": "t", "PUBLIC_URL": "https://p",
-	"ALLOWED_ORIGINS": "https://o", "API_KEYS": "t=" + strings.Repeat("0", 64), "MAX_ROOMS": "3", "SWEEP_FOR_S": "50",
+	"ALLOWED_ORIGINS": "https://o", "API_KEYS": "t=" + strings.Repeat("0", 64), "MAX_ROOMS": "3",
+	"CREATES_PER_S": "5", "CREATE_BURST": "20", "SPEND_PER_DAY_USD": "100", "SWEEP_FOR_S": "50",
 	"TICKET_SECRET": strings.Repeat("s", 64),
 }
 

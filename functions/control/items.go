@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"time"
 
+	"mayfly/functions/control/budget"
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
 	"mayfly/shared/signal"
@@ -17,7 +18,9 @@ import (
 //	entity     PK               SK                      TTL    written by      condition, and what it holds
 //	room       ROOM#<room>      ROOM                    -      life            one transition of shared/lifecycle per version; index DUE#<shard> / due ms until settled
 //	listed     TENANT#<tenant>  ROOM#<room>             -      life            created with the room; ids sort by time
-//	quota      TENANT#<tenant>  QUOTA                   -      life            +1 with create, −1 with the commit that makes the room final
+//	quota      TENANT#<tenant>  QUOTA#<shard>           -      life            +1 in one of 16 with create, −1 in the same with the commit that makes the room final
+//	limits     TENANT#<tenant>  LIMITS                  -      operator        quotas of this tenant, instead of the deployment's
+//	spend      TENANT#<tenant>  SPEND#<day>#<shard>     40 d   life, ledger    what the tenant's rooms have spent on a day
 //	idem       IDEM#<tenant>#<key>  IDEM                24 h   life            created with the room, never changed
 //	conn       CONN#<conn>      CONN                    3 h    life, join      which room, participant, epoch a WebSocket belongs to
 //	roomconn   ROOM#<room>      CONN#<conn>             3 h    life, join      the same, found by room: whom to push room states to
@@ -67,9 +70,6 @@ const ListedPrefix = "ROOM#"
 func ListedKey(tenant, room string) store.Key {
 	return store.Key{PK: TenantPK(tenant), SK: ListedPrefix + room}
 }
-
-// QuotaKey names a tenant's counter of rooms that are not final.
-func QuotaKey(tenant string) store.Key { return store.Key{PK: TenantPK(tenant), SK: "QUOTA"} }
 
 // IdemKey names the memory of one Idempotency-Key.
 func IdemKey(tenant, key string) store.Key {
@@ -151,7 +151,12 @@ type Room struct {
 	Tenant     string            `json:"tenant"`
 	ExternalID string            `json:"external_id,omitempty"`
 	Region     string            `json:"region"`
-	PriceBook  string            `json:"price_book,omitempty"` // fixed at create
+	PriceBook  string            `json:"price_book,omitempty"`     // fixed at create
+	Caps       budget.Amounts    `json:"caps,omitzero"`            // besides the duration, which Limits has
+	Near       budget.Level      `json:"near,omitempty"`           // the highest that was told
+	QuotaShard int               `json:"quota_shard"`              // which of the tenant's counters holds it
+	Metered    bool              `json:"metered,omitempty"`        // the tenant's spend of a day is limited
+	Spent      int64             `json:"spent_nano_usd,omitempty"` // counted against that so far
 	Limits     signal.RoomLimits `json:"limits"`
 	Metadata   json.RawMessage   `json:"metadata,omitempty"` // the product's own, given back as it is
 	Tags       map[string]string `json:"tags,omitempty"`
@@ -184,16 +189,6 @@ type Listed struct {
 func (l *Listed) Place() store.Item {
 	return store.Item{Key: ListedKey(l.Tenant, l.Room), Kind: "listed"}
 }
-
-// Quota counts a tenant's rooms that are not final.
-type Quota struct {
-	Held
-	Tenant string `json:"tenant"`
-	Rooms  int    `json:"rooms"`
-}
-
-// Place implements Doc.
-func (q *Quota) Place() store.Item { return store.Item{Key: QuotaKey(q.Tenant), Kind: "quota"} }
 
 // Idem remembers what an Idempotency-Key made. Answer is the API's own: all it
 // needs to give the same answer again.

@@ -58,7 +58,10 @@ type Config struct {
 
 	// Life holds the rules of a room's life. MAX_ROOMS is the most rooms of a tenant at
 	// once (default 50); START_ETA_MS is how long a start takes as a rule, in
-	// milliseconds, told to those who wait (default 25000, Fargate's).
+	// milliseconds, told to those who wait (default 25000, Fargate's). CREATES_PER_S
+	// (default 5, 0 is without limit) and CREATE_BURST (default 20) bound how fast a
+	// tenant creates rooms, SPEND_PER_DAY_USD what its rooms may spend in a UTC day, in
+	// whole dollars (default 0, without limit).
 	Life life.Config
 
 	// SweepFor is how long one scheduled invocation of lifecycle goes on sweeping; 0 is
@@ -114,9 +117,13 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	maxRooms, err1 := integer(getenv, "MAX_ROOMS", 0)
 	eta, err2 := integer(getenv, "START_ETA_MS", defaultStartEtaMS)
 	sweep, err3 := integer(getenv, "SWEEP_FOR_S", defaultSweepForS)
+	perSecond, err4 := integer(getenv, "CREATES_PER_S", 5)
+	burst, err5 := integer(getenv, "CREATE_BURST", 20)
+	spend, err6 := integer(getenv, "SPEND_PER_DAY_USD", 0)
+	c.Life.CreatesPerSecond, c.Life.CreateBurst, c.Life.SpendPerDay = perSecond, burst, int64(min(spend, 1_000_000_000))*1_000_000_000
 	c.Life.MaxRooms, c.Life.StartEtaMS, c.SweepFor = maxRooms, int64(eta), time.Duration(sweep)*time.Second
 	errs := []error{
-		err1, err2, err3,
+		err1, err2, err3, err4, err5, err6,
 		checkURL("CLIENT_WS_ENDPOINT", c.ClientEndpoint, "https", "http"),
 		checkURL("TASK_WS_ENDPOINT", c.TaskEndpoint, "https", "http"),
 		checkURL("CLIENT_WS_URL", c.SignallingURL, "wss", "ws"),

@@ -62,8 +62,9 @@ func (l *Local) env(name string) string {
 		"CLIENT_WS_ENDPOINT": l.url + "/" + clientAPIID, "TASK_WS_ENDPOINT": l.url + "/" + taskAPIID, "TASK_API_ID": taskAPIID,
 		"CLIENT_WS_URL": l.wsURL, "PUBLIC_URL": l.public, "ALLOWED_ORIGINS": strings.Join(l.origins(), ","),
 		"API_KEYS": api.KeyEntry(tenant, l.keys.APIKey), "TICKET_SECRET": l.keys.TicketSecret,
-		"SWEEP_FOR_S": "0", // the schedule here is fine enough
-		"MAX_ROOMS":   strconv.Itoa(l.cfg.MaxRooms), "START_ETA_MS": strconv.FormatInt((l.cfg.Cold + 200*time.Millisecond).Milliseconds(), 10),
+		"SWEEP_FOR_S":   "0", // the schedule here is fine enough
+		"CREATES_PER_S": "0", // one tenant, whose own machine is the limit
+		"MAX_ROOMS":     strconv.Itoa(l.cfg.MaxRooms), "START_ETA_MS": strconv.FormatInt((l.cfg.Cold + 200*time.Millisecond).Milliseconds(), 10),
 	}[name]
 }
 

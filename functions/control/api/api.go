@@ -214,6 +214,10 @@ func asProblem(err error) *Problem {
 		return problem(codeIdempotencyUsed, "Use a new key for a new request.")
 	case errors.Is(err, life.ErrQuota):
 		return problem(codeQuota, "Too many rooms of this tenant are in use.")
+	case errors.Is(err, life.ErrRate):
+		return problem(codeRate, "Rooms are created too fast.")
+	case errors.Is(err, life.ErrSpend):
+		return problem(codeSpend, "The tenant's rooms have spent today's limit.")
 	case errors.Is(err, store.ErrThrottled), control.LostRace(err):
 		return problem(codeUnavailable, "Repeat the request.")
 	default:

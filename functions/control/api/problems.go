@@ -20,6 +20,8 @@ const (
 	codeMediaType       = "unsupported_media_type"
 	codeIdempotencyUsed = "idempotency_key_reused"
 	codeQuota           = "quota_exceeded"
+	codeRate            = "rate_limited"
+	codeSpend           = "spend_exceeded"
 	codeInternal        = "internal"
 	codeUnavailable     = "unavailable"
 )
@@ -56,6 +58,10 @@ var Problems = []ProblemType{
 		"A key names one request for 24 hours. Use a new key for a new request."},
 	{codeQuota, http.StatusTooManyRequests, "Too many rooms at once", 10,
 		"The tenant has as many rooms as it may have at once. A room counts until it has ended."},
+	{codeRate, http.StatusTooManyRequests, "Too many rooms a second", 1,
+		"The tenant creates rooms faster than it may. Nothing was done; repeat the request after `retry_after_s` seconds, with some jitter."},
+	{codeSpend, http.StatusTooManyRequests, "The day's spend is used up", 3600,
+		"The tenant's rooms have spent what they may in a day (UTC). Rooms that are open go on; new ones are made again the next day, or when the limit is raised."},
 	{codeInternal, http.StatusInternalServerError, "Something went wrong here", 0,
 		"A fault of the service, logged under `request_id`. A request with an Idempotency-Key can be repeated safely."},
 	{codeUnavailable, http.StatusServiceUnavailable, "The service is busy", 1,

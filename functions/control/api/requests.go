@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"mayfly/functions/control/budget"
 	"mayfly/shared/signal"
 	"mayfly/shared/ticket"
 )
@@ -53,6 +54,37 @@ type createRequest struct {
 	Metadata        json.RawMessage   `json:"metadata,omitempty"`
 	Tags            map[string]string `json:"tags,omitempty"`
 	Participants    []inviteRequest   `json:"participants,omitempty"`
+	Budget          *budgetRequest    `json:"budget,omitempty"`
+}
+
+// budgetRequest caps what a room may use, besides its duration.
+type budgetRequest struct {
+	ParticipantMinutes *int   `json:"participant_minutes,omitempty"`
+	EgressBytes        *int64 `json:"egress_bytes,omitempty"`
+	NanoUSD            *int64 `json:"nano_usd,omitempty"`
+}
+
+// caps are the room's; a cap that is left out is none.
+func (v *budgetRequest) caps(f *faults) (c budget.Amounts) {
+	if v == nil {
+		return c
+	}
+	number := func(at string, n, most int64) int64 {
+		if n < 1 || n > most {
+			f.add("/budget/"+at, "must be from 1 to %d", most)
+		}
+		return n
+	}
+	if v.ParticipantMinutes != nil {
+		c.ParticipantMS = 60_000 * number("participant_minutes", int64(*v.ParticipantMinutes), 1_000_000)
+	}
+	if v.EgressBytes != nil {
+		c.EgressBytes = number("egress_bytes", *v.EgressBytes, 1<<50)
+	}
+	if v.NanoUSD != nil {
+		c.NanoUSD = number("nano_usd", *v.NanoUSD, 1_000_000_000_000_000)
+	}
+	return c
 }
 
 // ticketsRequest is the body of POST /v1/rooms/{id}/tickets.

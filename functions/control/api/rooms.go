@@ -28,7 +28,7 @@ func (a *API) createRoom(c *call) error {
 	}
 	var f faults
 	key := idempotencyKey(c.r, "rooms", &f)
-	limits := body.limits(&f)
+	limits, caps := body.limits(&f), body.Budget.caps(&f)
 	body.check(a.cfg.Region, &f)
 	if p := f.problem(); p != nil {
 		return p
@@ -47,7 +47,7 @@ func (a *API) createRoom(c *call) error {
 	}
 	made, err := a.cfg.Life.Create(ctx, life.CreateRequest{
 		Tenant: c.tenant, IdempotencyKey: key, BodyHash: hash, ExternalID: body.ExternalID, Region: a.cfg.Region,
-		Limits: limits, Metadata: body.Metadata, Tags: body.Tags, Answer: answer,
+		Limits: limits, Metadata: body.Metadata, Tags: body.Tags, Caps: caps, Answer: answer,
 	})
 	if err != nil {
 		return err

@@ -118,10 +118,14 @@ func (f *faults) shape(v any, t reflect.Type, at string) {
 		_, ok = v.(string)
 	case t.Kind() == reflect.Bool:
 		_, ok = v.(bool)
-	case t.Kind() == reflect.Int:
+	case t.Kind() == reflect.Int, t.Kind() == reflect.Int64:
 		var n json.Number
 		if n, ok = v.(json.Number); ok {
-			_, err := strconv.ParseInt(n.String(), 10, 32)
+			bits := 32
+			if t.Kind() == reflect.Int64 {
+				bits = 64
+			}
+			_, err := strconv.ParseInt(n.String(), 10, bits)
 			ok = err == nil
 		}
 	default:
@@ -160,7 +164,7 @@ func jsonName(t reflect.Type) string {
 		return "an object"
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		return "an integer"
 	default:
 		return "a string"

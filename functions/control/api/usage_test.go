@@ -287,3 +287,57 @@ func TestPriceBooks(t *testing.T) {
 		w.refused(w.do("GET", "/v1/price-books/"+id, "", as(w.acme)), codeNotFound)
 	}
 }
+
+// TestBudgetOfARoom: caps are taken, shown, part of what an Idempotency-Key stands
+// for, and refused by name when they make no sense.
+func TestBudgetOfARoom(t *testing.T) {
+	w := newWorld(t)
+	body := `{"budget":{"participant_minutes":90,"egress_bytes":5000000000,"nano_usd":2500000000}}`
+	r := w.create(body, idem("k"))
+	if r.Budget == nil || *r.Budget != (budgetView{90, 5_000_000_000, 2_500_000_000, ""}) || r.PriceBook != "aws-2026-11" {
+		t.Errorf("budget %+v, price book %s", r.Budget, r.PriceBook)
+	}
+	if again := w.create(body, idem("k")); again.ID != r.ID {
+		t.Error("a repeat made another room")
+	}
+	w.refused(w.do("POST", "/v1/rooms", `{"budget":{"participant_minutes":91}}`, as(w.acme), idem("k")), codeIdempotencyUsed)
+	if plain := w.create(`{}`); plain.Budget != nil {
+		t.Errorf("a room without caps shows %+v", plain.Budget)
+	}
+	before := w.rooms("acme")
+	for field, bad := range map[string]string{
+		"/budget/participant_minutes": `{"budget":{"participant_minutes":0}}`, "/budget/egress_bytes": `{"budget":{"egress_bytes":-1}}`,
+		"/budget/nano_usd": `{"budget":{"nano_usd":9223372036854775807}}`, "/budget": `{"budget":[]}`, "/budget/euros": `{"budget":{"euros":1}}`,
+	} {
+		p := w.refused(w.do("POST", "/v1/rooms", bad, as(w.acme)), codeInvalidRequest)
+		if len(p.Errors) != 1 || p.Errors[0].Pointer != field {
+			t.Errorf("%s: %+v", bad, p.Errors)
+		}
+	}
+	w.refused(w.do("POST", "/v1/rooms", `{"budget":{"nano_usd":92233720368547758070}}`, as(w.acme)), codeInvalidRequest)
+	w.refused(w.do("POST", "/v1/rooms", `{"budget":{"nano_usd":1.5}}`, as(w.acme)), codeInvalidRequest)
+	if w.rooms("acme") != before {
+		t.Error("a refused request made a room")
+	}
+}
+
+// TestQuotaProblems: each limit of a tenant has its own problem, and nothing is made.
+func TestQuotaProblems(t *testing.T) {
+	w := newWorld(t)
+	w.life.Config.CreatesPerSecond, w.life.Config.CreateBurst = 1, 2
+	w.create(`{}`)
+	w.create(`{}`, idem("second"))
+	w.refused(w.do("POST", "/v1/rooms", `{}`, as(w.acme)), codeRate)
+	w.create(`{}`, idem("second")) // a repeat takes no token
+	if n := w.rooms("acme"); n != 2 {
+		t.Errorf("%d rooms", n)
+	}
+	if rec := w.do("POST", "/v1/rooms", `{}`, as(w.other)); rec.Code != http.StatusCreated {
+		t.Errorf("another tenant is refused: %s", rec.Body)
+	}
+	w.life.Config.CreatesPerSecond, w.life.Config.SpendPerDay = 0, 1
+	w.bill(w.acme, `{}`, time.Minute)
+	w.refused(w.do("POST", "/v1/rooms", `{}`, as(w.acme)), codeSpend)
+	w.life.Config.SpendPerDay, w.life.Config.MaxRooms = 0, 2
+	w.refused(w.do("POST", "/v1/rooms", `{}`, as(w.acme)), codeQuota)
+}

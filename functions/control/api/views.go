@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/budget"
 	"mayfly/shared/lifecycle"
 	"mayfly/shared/signal"
 )
@@ -20,6 +21,8 @@ type roomView struct {
 	ExternalID   string            `json:"external_id,omitempty"`
 	Region       string            `json:"region"`
 	Limits       limitsView        `json:"limits"`
+	Budget       *budgetView       `json:"budget,omitempty"`
+	PriceBook    string            `json:"price_book,omitempty"`
 	Present      int               `json:"present"` // participants in the room, some seconds old at most
 	Metadata     json.RawMessage   `json:"metadata,omitempty"`
 	Tags         map[string]string `json:"tags,omitempty"`
@@ -40,6 +43,21 @@ type limitsView struct {
 	MaxDurationS    int `json:"max_duration_s"`
 }
 
+// budgetView are the room's caps, and how near it has come to one of them.
+type budgetView struct {
+	ParticipantMinutes int64  `json:"participant_minutes,omitempty"`
+	EgressBytes        int64  `json:"egress_bytes,omitempty"`
+	NanoUSD            int64  `json:"nano_usd,omitempty"`
+	Near               string `json:"near,omitempty"` // near (80 %), last (95 %) or over
+}
+
+func budgetOf(r *control.Room) *budgetView {
+	if r.Caps == (budget.Amounts{}) {
+		return nil
+	}
+	return &budgetView{r.Caps.ParticipantMS / 60_000, r.Caps.EgressBytes, r.Caps.NanoUSD, r.Near.String()}
+}
+
 // inviteView hands out one ticket.
 type inviteView struct {
 	Identity    string `json:"identity"`
@@ -53,7 +71,8 @@ type inviteView struct {
 func (a *API) view(r *control.Room) roomView {
 	return roomView{
 		ID: r.ID, State: r.State, Phase: r.Phase, PhaseSince: stamp(r.PhaseMS), Reason: r.Reason, Epoch: r.Epoch,
-		ExternalID: r.ExternalID, Region: r.Region, Limits: limitsOf(r.Limits), Present: r.Present,
+		ExternalID: r.ExternalID, Region: r.Region, Limits: limitsOf(r.Limits),
+		Budget: budgetOf(r), PriceBook: r.PriceBook, Present: r.Present,
 		Metadata: r.Metadata, Tags: r.Tags,
 		CreatedAt: stamp(r.CreatedMS), LiveAt: stamp(r.FirstLiveMS), EndedAt: stamp(r.EndedMS), EndsAt: stamp(r.EndsAtMS),
 		SignalURL: a.cfg.SignallingURL, UsageURL: a.cfg.PublicURL + "/v1/rooms/" + r.ID + "/usage",
@@ -66,6 +85,9 @@ func (a *API) createdView(r *control.Room) roomView {
 	v := a.view(r)
 	v.State, v.Phase, v.PhaseSince, v.Reason = lifecycle.Requested, lifecycle.PhaseRequested, stamp(r.CreatedMS), ""
 	v.Epoch, v.Present, v.LiveAt, v.EndedAt = 0, 0, "", ""
+	if v.Budget != nil {
+		v.Budget.Near = ""
+	}
 	return v
 }
 

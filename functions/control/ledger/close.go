@@ -179,7 +179,11 @@ func (g *Ledger) close(ctx context.Context, rec *record) error {
 		return err
 	}
 	r.Settled, r.Present = true, 0
-	writes := []store.Write{event}
+	writes, err := g.Spend(ctx, r, spent(bill))
+	if err != nil {
+		return err
+	}
+	writes = append(writes, event)
 	for _, d := range []control.Doc{l, r, &control.Bill{
 		Tenant: l.Tenant, Room: l.Room, AtMS: l.ClosedMS, ExternalID: l.ExternalID, Region: l.Region, Tags: l.Tags,
 		OpenedMS: l.OpenedMS, EndedMS: l.EndedMS, Quality: l.Quality, Totals: l.Totals, Bill: bill, Hash: l.Hash,

@@ -19,7 +19,7 @@ import (
 
 // Create makes the room with its open ledger, quota, idempotency key and event in
 // one commit, then asks for its task. Errors of the second part do not fail it:
-// the sweep tries again. Errors: ErrIdemReused, ErrQuota.
+// the sweep tries again. Errors: ErrIdemReused, ErrQuota, ErrRate, ErrSpend.
 func (l *Life) Create(ctx context.Context, r CreateRequest) (Created, error) {
 	now := l.Now()
 	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
@@ -59,7 +59,7 @@ func newRoom(id string, r CreateRequest, now time.Time) control.Room {
 	limits.EndsAtMS = ms + int64(limits.MaxDurationS)*1000
 	return control.Room{
 		Room: lifecycle.New(ms, limits.EndsAtMS), ID: id, Tenant: r.Tenant, ExternalID: r.ExternalID,
-		Region: r.Region, Limits: limits, Metadata: r.Metadata, Tags: r.Tags,
+		Region: r.Region, Limits: limits, Metadata: r.Metadata, Tags: r.Tags, Caps: r.Caps,
 	}
 }
 
@@ -75,21 +75,10 @@ func (l *Life) create(ctx context.Context, room control.Room, r CreateRequest) (
 	if own, err := l.Get(ctx, room.ID); !errors.Is(err, ErrNotFound) {
 		return Created{Room: own, Answer: r.Answer}, err
 	}
-	quota, err := control.Load[control.Quota](ctx, l.Store, control.QuotaKey(r.Tenant))
-	if errors.Is(err, store.ErrNotFound) {
-		quota, err = &control.Quota{Tenant: r.Tenant}, nil
-	}
+	quota, err := l.take(ctx, &room)
 	if err != nil {
-		return Created{}, fmt.Errorf("load quota: %w", err)
+		return Created{}, err
 	}
-	most := l.Config.MaxRooms
-	if most == 0 {
-		most = defaultMaxRooms
-	}
-	if quota.Rooms >= most {
-		return Created{}, ErrQuota
-	}
-	quota.Rooms++
 	writes, err := firstWrites(&room, quota, r, l.eventData(&room))
 	if err != nil {
 		return Created{}, err

@@ -10,7 +10,7 @@
 // that is ledger's.
 //
 // Files: life.go (types), step.go (load, step, commit, act), create.go, task.go
-// (starts, ECS's word), link.go (the task's frames), sweep.go, push.go (what
+// (starts, ECS's word), link.go (the task's frames), budget.go (caps, quotas), sweep.go, push.go (what
 // watchers are told).
 package life
 
@@ -22,6 +22,7 @@ import (
 	"log/slog"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/budget"
 	"mayfly/functions/control/ledger"
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
@@ -36,16 +37,22 @@ var (
 	ErrNotFound   = errors.New("life: no such room")
 	ErrIdemReused = errors.New("life: idempotency key was used with another request body")
 	ErrQuota      = errors.New("life: too many rooms")
+	ErrRate       = errors.New("life: too many creates a second")
+	ErrSpend      = errors.New("life: the day's spend is used up")
 	ErrNotLive    = errors.New("life: room is not live") // may become live: wait for room{live}
 	ErrEnded      = errors.New("life: room is draining or over")
 )
 
 // Config is set once, before use.
 type Config struct {
-	Rules      lifecycle.Rules // zero fields mean the defaults of lifecycle
-	MaxRooms   int             // concurrent rooms per tenant; 0 means 50
-	StartEtaMS int64           // expected milliseconds from claim to live, told to watchers; 0 tells none
-	Retry      control.Retry   // of commits that lose a race; the zero value is good
+	Rules    lifecycle.Rules // zero fields mean the defaults of lifecycle
+	MaxRooms int             // concurrent rooms per tenant; 0 means 50
+	// What a tenant may create, unless its own limits say otherwise: rooms a second
+	// and at once (0: without limit), and nano-USD a day (0: without limit).
+	CreatesPerSecond, CreateBurst int
+	SpendPerDay                   int64
+	StartEtaMS                    int64         // expected milliseconds from claim to live, told to watchers; 0 tells none
+	Retry                         control.Retry // of commits that lose a race; the zero value is good
 }
 
 const defaultMaxRooms = 50
@@ -72,6 +79,7 @@ type CreateRequest struct {
 	Limits         signal.RoomLimits // EndsAtMS is filled in
 	Metadata       json.RawMessage
 	Tags           map[string]string
+	Caps           budget.Amounts // besides the duration, which Limits has
 	// Answer is kept with the idempotency key and given back in Created: all the
 	// API needs to answer a repeat the same way.
 	Answer json.RawMessage

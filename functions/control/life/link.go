@@ -143,7 +143,11 @@ func (l *Life) Heartbeat(ctx context.Context, conn control.Conn, m signal.Heartb
 	if err != nil || reply != nil || r == nil {
 		return reply, err
 	}
-	return &Reply{Type: signal.LinkAck, Body: signal.Ack{Seq: m.Usage.Seq}}, nil
+	near, err := l.judge(ctx, r)
+	if err != nil { // the next heartbeat judges again
+		l.Log.WarnContext(ctx, "caps not judged", "room", r.ID, "err", err)
+	}
+	return &Reply{Type: signal.LinkAck, Body: signal.Ack{Seq: m.Usage.Seq, Budget: near}}, nil
 }
 
 // Ending answers a task that wants to end: ending_ok, Keep, Refused, or none.

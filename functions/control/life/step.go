@@ -102,23 +102,13 @@ func (l *Life) changes(ctx context.Context, prev, next *Room, actions []lifecycl
 	}
 	if next.State.Final() && !prev.State.Final() {
 		next.Present = 0
-		w, err := l.release(ctx, next.Tenant)
+		w, err := l.release(ctx, next)
 		if err != nil {
 			return nil, nil, err
 		}
 		writes = append(writes, w)
 	}
 	return writes, todo, nil
-}
-
-// release gives the room's place in the tenant's quota back.
-func (l *Life) release(ctx context.Context, tenant string) (store.Write, error) {
-	q, err := control.Load[control.Quota](ctx, l.Store, control.QuotaKey(tenant))
-	if err != nil {
-		return store.Write{}, fmt.Errorf("load quota: %w", err)
-	}
-	q.Rooms = max(0, q.Rooms-1)
-	return control.Put(q)
 }
 
 // StateData is the data of the room's own events.

@@ -3,7 +3,6 @@ package life
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -239,16 +238,16 @@ func (w *world) usage(room string) ledger.View {
 	return v
 }
 
-func (w *world) quota() int {
+func (w *world) quota() (rooms int) {
 	w.t.Helper()
-	q, err := control.Load[control.Quota](w.ctx, w.store, control.QuotaKey("acme"))
-	if errors.Is(err, store.ErrNotFound) {
-		return 0
-	}
+	all, err := control.LoadAll[control.Quota](w.ctx, w.store, control.TenantPK("acme"), control.QuotaPrefix)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return q.Rooms
+	for _, q := range all {
+		rooms += q.Rooms
+	}
+	return rooms
 }
 
 func equal(t *testing.T, what string, got, want any) {

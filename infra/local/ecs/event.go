@@ -36,7 +36,7 @@ type detail struct {
 	CreatedAt            string           `json:"createdAt"`
 	DesiredStatus        string           `json:"desiredStatus"`
 	EnableExecuteCommand bool             `json:"enableExecuteCommand"`
-	EphemeralStorage     map[string]int   `json:"ephemeralStorage"`
+	EphemeralStorage     map[string]int64 `json:"ephemeralStorage"`
 	ExecutionStoppedAt   string           `json:"executionStoppedAt,omitempty"`
 	Group                string           `json:"group"`
 	LaunchType           string           `json:"launchType"`
@@ -92,9 +92,9 @@ func (f *Fleet) event(r record, now time.Time) (json.RawMessage, error) {
 			ID: id, Type: "eni", Status: attachmentStatus(t.LastStatus),
 			Details: []map[string]string{{"name": "privateIPv4Address", "value": "127.0.0.1"}},
 		}},
-		AvailabilityZone: t.AZ, ClusterArn: f.clusterARN(), ConnectivityAt: stamp(r.ConnectivityMS),
+		AvailabilityZone: t.AZ, ClusterArn: f.clusterARN(), ConnectivityAt: stamp(r.Task.ConnectedMS),
 		CPU: t.CPU, Memory: t.Memory, CreatedAt: stamp(t.CreatedMS), DesiredStatus: statusRunning,
-		EphemeralStorage: map[string]int{"sizeInGiB": 20}, ExecutionStoppedAt: stamp(r.ExecStoppedMS),
+		EphemeralStorage: map[string]int64{"sizeInGiB": t.StorageGiB}, ExecutionStoppedAt: stamp(r.Task.ExecStoppedMS),
 		Group: "family:" + family, LaunchType: "FARGATE", LastStatus: t.LastStatus,
 		Overrides: map[string]any{"containerOverrides": []any{map[string]any{
 			"name": taskevent.Container,
@@ -108,14 +108,14 @@ func (f *Fleet) event(r record, now time.Time) (json.RawMessage, error) {
 		StopCode: t.StopCode, StoppedReason: t.StoppedReason, TaskArn: t.ARN,
 		TaskDefinitionArn: fmt.Sprintf("arn:aws:ecs:%s:%s:task-definition/%s:1", f.cfg.Region, identity.Account, family),
 		UpdatedAt:         stamp(now.UnixMilli()), Version: t.Version,
-		Attributes: []map[string]any{{"name": "ecs.cpu-architecture", "value": "x86_64"}},
+		Attributes: []map[string]any{{"name": taskevent.ArchAttribute, "value": t.Arch}},
 		Containers: []container{{
 			ContainerArn: strings.Replace(t.ARN, ":task/", ":container/", 1) + "/1", ExitCode: t.ExitCode,
 			LastStatus: containerStatus(t), Name: taskevent.Container, Image: family + "@" + t.ImageDigest,
 			ImageDigest: t.ImageDigest, TaskArn: t.ARN, CPU: "0", NetworkInterfaces: []any{},
 		}},
 	}
-	if r.ConnectivityMS != 0 {
+	if r.Task.ConnectedMS != 0 {
 		d.Connectivity = "CONNECTED"
 	}
 	if t.StoppingMS != 0 {

@@ -232,6 +232,7 @@ func (f *Fleet) launch(r control.StartRequest) *task {
 				ARN:       fmt.Sprintf("arn:aws:ecs:%s:%s:task/%s/%s", f.cfg.Region, identity.Account, f.cfg.Cluster, id),
 				StartedBy: fmt.Sprintf("room/%s/%d", r.Room, r.Epoch), LastStatus: statusProvisioning,
 				CPU: cpuUnits, Memory: memoryMiB, AZ: f.cfg.Region + "-a", ImageDigest: f.digest,
+				Arch: "x86_64", StorageGiB: 20,
 				CreatedMS: f.cfg.Now().UnixMilli(),
 			},
 		},

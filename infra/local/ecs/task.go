@@ -34,11 +34,9 @@ const exitKilled = 128 + 9
 
 // record is all that is known of a task, as it is in the journal.
 type record struct {
-	Request        control.StartRequest `json:"request"`
-	Token          string               `json:"token"`
-	Task           control.Task         `json:"task"`
-	ConnectivityMS int64                `json:"connectivity_ms,omitempty"`
-	ExecStoppedMS  int64                `json:"execution_stopped_ms,omitempty"`
+	Request control.StartRequest `json:"request"`
+	Token   string               `json:"token"`
+	Task    control.Task         `json:"task"`
 }
 
 // hostLost ends the record of a task whose process died with the one that ran it.
@@ -52,7 +50,7 @@ func (r *record) hostLost(atMS int64) {
 	} else {
 		t.ExitCode = &killed
 	}
-	t.StoppingMS, t.StoppedMS, r.ExecStoppedMS = atMS, atMS, atMS
+	t.StoppingMS, t.StoppedMS, t.ExecStoppedMS = atMS, atMS, atMS
 }
 
 // task is one task. Its goroutine makes every change of record but the first (launch)
@@ -136,7 +134,7 @@ func (t *task) run() {
 		return
 	}
 	t.update(func(r *record) {
-		r.ConnectivityMS = t.nowMS()
+		r.Task.ConnectedMS = t.nowMS()
 		r.Task.LastStatus = statusPending
 	})
 	reason, stopped := t.pause(delay * 7 / 12)
@@ -266,7 +264,7 @@ func (t *task) end(code, reason string, exit *int) {
 		if k.StoppingMS == 0 {
 			k.StoppingMS = at
 		}
-		r.ExecStoppedMS = at
+		r.Task.ExecStoppedMS = at
 	})
 	t.update(func(r *record) {
 		r.Task.LastStatus, r.Task.StoppedMS = statusStopped, max(t.nowMS(), at)
