@@ -35,6 +35,13 @@ func newFeed(layers int) *feed {
 	return f
 }
 
+func (f *feed) Stream(i int) int {
+	if len(f.layers) == 1 {
+		return 0
+	}
+	return i
+}
+
 func (f *feed) AddTap(i int, t ingest.Tap) { f.layers[i].taps = append(f.layers[i].taps, t) }
 
 func (f *feed) AddSeeded(i int, t ingest.Tap) (ingest.Seed, bool) {

@@ -39,6 +39,9 @@ const (
 // Source is what a forwarder needs of a published source. *ingest.Source is one;
 // tests drive another by hand. All methods may be called from any goroutine.
 type Source interface {
+	// Stream is the number of the stream that carries a layer: the other methods
+	// take that.
+	Stream(layer int) int
 	AddTap(layer int, t ingest.Tap)
 	AddSeeded(layer int, t ingest.Tap) (ingest.Seed, bool)
 	RemoveTap(layer int, t ingest.Tap)
@@ -53,7 +56,7 @@ type Sink interface {
 	Push(t *Tap, p *rtpx.Packet)
 }
 
-// Tap listens to one layer of one source on behalf of a forwarder. A forwarder
+// Tap listens to one stream of one source on behalf of a forwarder. A forwarder
 // makes a new one for each selection, so a packet that was on its way when the
 // selection changed is known by its stale tap.
 type Tap struct {
@@ -61,7 +64,7 @@ type Tap struct {
 	Lost  atomic.Bool // set by the sink when it had to throw away a packet of this tap
 	sink  Sink        // set once
 	src   Source      // set once
-	layer int         // set once
+	layer int         // set once: the stream, which with simulcast is the layer
 
 	seed    ingest.Seed // owned by the forwarder: what it was given when it was added
 	high    uint64      // owned by the forwarder: newest extended sequence number that arrived
@@ -80,8 +83,12 @@ type stint struct {
 	seqs     ranges
 	tsOff    uint32 // source's timestamp − ours
 	seed     ingest.Seed
-	dropTS   uint32 // source's timestamp of the newest packet, if that was dropped
+	newTS    uint32 // source's timestamp of the newest packet
+	dropTS   uint32 // the same, if that was dropped
 	dropping bool
+	svc      bool       // the stream carries all layers of the source
+	codec    rtpx.Codec // of all its packets
+	lim      limit      // that applies to the present picture
 }
 
 // Stats count what a forwarder did since it was made.
@@ -108,9 +115,9 @@ type Forwarder struct {
 	cur     stint // meaningful from the first stint on; cur.tap is nil while nothing is sent
 	next    *Tap  // awaited: in WaitKey and Switch
 	clock   *Clock
-	waiting int64 // since when a keyframe is awaited, ns
-	askedAt int64 // last keyframe request, ns
-	maxTID  int8
+	waiting int64     // since when a keyframe is awaited, ns
+	askedAt int64     // last keyframe request, ns
+	want    limit     // of the next picture
 	red     int       // former packets that each packet of audio carries
 	last    reference // where the last stint ended
 
@@ -123,7 +130,11 @@ type Forwarder struct {
 	rtxSeq   uint16
 	reportAt int64 // when the next sender report is due, ns; 0 = at once
 	sent     sentRing
-	vp8      vp8Munger
+	munger   munger // of the stint's codec: one of those below, or nil
+	vp8      vp8Pictures
+	vp9      vp9Munger
+	av1      av1Munger
+	types    rtpx.PayloadType // of the stint's codec
 	scratch  [rtpx.MaxPayload + 4]byte
 	stats    Stats
 }
@@ -140,12 +151,14 @@ type reference struct {
 // and ts, which should be random (RFC 3550 §5.1); seq is taken modulo 2^15, so that
 // the first wrap is far from the first packet.
 func New(line Line, sink Sink, seq uint16, ts uint32) *Forwarder {
-	f := &Forwarder{line: line, sink: sink, ts: ts, maxTID: 3}
+	f := &Forwarder{line: line, sink: sink, ts: ts, want: limit{rtpx.MaxSpatial - 1, rtpx.MaxTemporal - 1}}
 	f.out = 1<<16 + uint64(seq&0x7FFF)
 	f.sent.high = f.out
 	f.rtxSeq = seq & 0x7FFF
-	f.vp8.pid = 1<<15 + uint64(seq&0x7FFF)
+	first := 1<<15 + uint64(seq&0x7FFF)
+	f.vp8.pid, f.vp9.pid, f.av1.frame = first, first, first
 	f.head.init(&f.line)
+	f.setTypes(rtpx.CodecUnknown)
 	return f
 }
 
@@ -154,7 +167,14 @@ func New(line Line, sink Sink, seq uint16, ts uint32) *Forwarder {
 func (f *Forwarder) Rebind(line Line) {
 	f.line = line
 	f.head.init(&f.line)
+	f.setTypes(f.cur.codec)
 	f.SetRED(f.red)
+}
+
+// setTypes chooses the payload types of a codec.
+func (f *Forwarder) setTypes(c rtpx.Codec) {
+	f.types = f.line.typesOf(c)
+	f.head.rtx.PayloadType, f.head.padding.PayloadType = f.types.RTX, f.types.RTX
 }
 
 // Line returns what was negotiated.
@@ -168,15 +188,30 @@ func (f *Forwarder) Layer() int {
 	if f.cur.tap == nil {
 		return -1
 	}
-	return f.cur.tap.layer
+	if !f.cur.svc {
+		return f.cur.tap.layer
+	}
+	if f.munger == nil {
+		return 0
+	}
+	return int(min(f.munger.spatial(), f.want.sid))
 }
 
 // Waiting returns the layer whose keyframe is awaited and since when; −1 if none is.
 func (f *Forwarder) Waiting() (layer int, since int64) {
-	if f.next == nil {
-		return -1, 0
+	switch {
+	case f.next != nil && f.next.src.Stream(rtpx.MaxSpatial-1) != f.next.layer:
+		return f.next.layer, f.waiting
+	case f.next != nil || f.climbs():
+		return int(f.want.sid), f.waiting
 	}
-	return f.next.layer, f.waiting
+	return -1, 0
+}
+
+// climbs says that a higher spatial layer of the stream that is sent is wanted, which
+// takes a keyframe.
+func (f *Forwarder) climbs() bool {
+	return f.cur.tap != nil && f.cur.svc && f.munger != nil && f.munger.spatial() < f.want.sid
 }
 
 // Stats returns the counts.
@@ -184,11 +219,12 @@ func (f *Forwarder) Stats() Stats { return f.stats }
 
 // SetMaxTID limits the temporal layers. Down takes effect at the next picture, up
 // at the next keyframe or layer-sync picture.
-func (f *Forwarder) SetMaxTID(tid int8) { f.maxTID = tid }
+func (f *Forwarder) SetMaxTID(tid int8) { f.want.tid = tid }
 
 // Select chooses what is to be sent. A nil src or a negative layer turns the line
 // off. The same choice again does nothing. Another layer of the same source is
-// switched to at its keyframe, and the current one is sent until then; another
+// switched to at its keyframe, and the current one is sent until then; where one
+// stream has all layers, a lower one is switched to with the next picture. Another
 // source silences the current one at once, because the viewer has been told that
 // somebody else sits here.
 func (f *Forwarder) Select(src Source, layer int, clock *Clock, now int64) {
@@ -197,23 +233,41 @@ func (f *Forwarder) Select(src Source, layer int, clock *Clock, now int64) {
 		return
 	}
 	f.clock = clock
-	if f.cur.tap != nil && f.cur.tap.src == src {
-		if f.cur.tap.layer == layer {
-			f.setNext(nil, now)
-			f.state = Live
-			return
-		}
-		if f.next == nil || f.next.layer != layer {
-			f.setNext(f.tap(src, layer), now)
-		}
-		f.state = Switch
+	stream := src.Stream(layer)
+	same := f.cur.tap != nil && f.cur.tap.src == src
+	if same && f.cur.tap.layer == stream {
+		f.setNext(nil, now)
+		f.setSpatial(src, layer, now)
 		return
 	}
-	f.dropCurrent()
-	if f.next == nil || f.next.src != src || f.next.layer != layer {
-		f.setNext(f.tap(src, layer), now)
+	f.setSpatial(src, layer, now)
+	if !same {
+		f.dropCurrent()
 	}
-	f.state = WaitKey
+	if f.next == nil || f.next.src != src || f.next.layer != stream {
+		f.setNext(f.tap(src, stream), now)
+	}
+	if f.state = WaitKey; same {
+		f.state = Switch
+	}
+}
+
+// setSpatial limits the spatial layers within the stream, where that carries all of
+// the source, and sets the state of one that is being sent.
+func (f *Forwarder) setSpatial(src Source, layer int, now int64) {
+	sid := int8(rtpx.MaxSpatial - 1)
+	if src.Stream(rtpx.MaxSpatial-1) == 0 { // of simulcast, the streams are the layers
+		sid = int8(min(layer, rtpx.MaxSpatial-1))
+	}
+	higher := sid > f.want.sid
+	f.want.sid = sid
+	if f.state = Live; f.climbs() {
+		f.state = Switch
+		if higher {
+			f.waiting = now
+			f.askKeyframe(f.cur.tap, now)
+		}
+	}
 }
 
 // Selected says whether src is what is sent or waited for.
@@ -239,13 +293,13 @@ func (f *Forwarder) setNext(t *Tap, now int64) {
 		return
 	}
 	t.src.AddTap(t.layer, t)
-	f.askKeyframe(now)
+	f.askKeyframe(t, now)
 }
 
-func (f *Forwarder) askKeyframe(now int64) {
+func (f *Forwarder) askKeyframe(t *Tap, now int64) {
 	f.askedAt = now
 	if f.line.Video {
-		f.next.src.RequestKeyframe(f.next.layer)
+		t.src.RequestKeyframe(t.layer)
 	}
 }
 
@@ -280,13 +334,17 @@ func (f *Forwarder) Resync(now int64) {
 	}
 	t.started = false
 	f.next, f.waiting = t, now
-	f.askKeyframe(now)
+	f.askKeyframe(t, now)
 }
 
 // Tick repeats the request for an awaited keyframe.
 func (f *Forwarder) Tick(now int64) {
-	if f.next != nil && now-f.askedAt >= keyframeEvery {
-		f.askKeyframe(now)
+	t := f.next
+	if t == nil && f.climbs() {
+		t = f.cur.tap
+	}
+	if t != nil && now-f.askedAt >= keyframeEvery {
+		f.askKeyframe(t, now)
 	}
 }
 
@@ -314,7 +372,8 @@ func (f *Forwarder) Rewrite(t *Tap, p *rtpx.Packet, now int64) (h *rtp.Header, p
 		f.Resync(now)
 	}
 	late := t.started && p.ExtSeq <= t.high
-	jump := t.started && !late && (p.ExtSeq-t.high > maxGap || (t == f.cur.tap && p.SSRC != f.cur.ssrc))
+	jump := t.started && !late && (p.ExtSeq-t.high > maxGap ||
+		(t == f.cur.tap && (p.SSRC != f.cur.ssrc || p.Codec != f.cur.codec && len(p.Payload()) > 0)))
 	t.high, t.started = max(t.high, p.ExtSeq), true
 	if jump && t == f.cur.tap {
 		f.Resync(now)
@@ -344,13 +403,15 @@ func (f *Forwarder) begin(t *Tap, p *rtpx.Packet) {
 	}
 	c := &f.cur
 	c.tap, c.ssrc, c.first, c.high = t, p.SSRC, p.ExtSeq, p.ExtSeq-1
-	c.tsOff, c.dropping, c.seed = tsOff, false, t.seed
+	c.tsOff, c.dropping, c.newTS, c.seed = tsOff, false, p.TS, t.seed
+	c.codec, c.svc, c.lim = p.Codec, t.src.Stream(rtpx.MaxSpatial-1) == 0, f.want
+	f.setTypes(p.Codec)
 	c.seqs.reset(p.ExtSeq, first)
 	f.keyOut = first
 	f.out = first - 1
 	f.sent.init(&f.line)
-	if p.VP8.Len > 0 {
-		f.vp8.begin(&p.VP8, f.maxTID)
+	if f.munger = f.mungerFor(p); f.munger != nil {
+		f.munger.begin(p, c.lim)
 	}
 	f.last = reference{src: t.src, layer: t.layer, ssrc: p.SSRC, tsOff: c.tsOff}
 	f.reportAt = 0

@@ -1,22 +1,37 @@
 package forward
 
-import "github.com/pion/rtp"
+import (
+	"github.com/pion/rtp"
+
+	"mayfly/roomtask/rtpx"
+)
 
 // Line is what was negotiated for one m-line of a seat. An extension id of 0 means
 // that the extension was not negotiated; so does one above 14, which does not fit
-// the one-byte form (RFC 8285 §4.2) that is used throughout. A Mid of more than 16
-// bytes is not sent either.
+// the one-byte form (RFC 8285 §4.2). The two-byte form is used for the packets alone
+// whose dependency descriptor is longer than 16 bytes. A Mid of more than 16 bytes is
+// not sent at all.
 type Line struct {
 	Video         bool
-	SSRC, RTXSSRC uint32 // RTXSSRC 0: nothing is ever sent again
-	PT, RTXPT     uint8
-	REDPT         uint8 // of Opus with redundancy (RFC 2198); 0: the receiver has none
+	SSRC, RTXSSRC uint32            // RTXSSRC 0: nothing is ever sent again
+	PT, RTXPT     uint8             // where Types has none
+	Types         rtpx.PayloadTypes // of the codecs that the receiver takes
+	REDPT         uint8             // of Opus with redundancy (RFC 2198); 0: the receiver has none
 	ClockRate     uint32
 	Mid           string
 	MidExt        uint8
 	TWCCExt       uint8
 	AudioLevelExt uint8
+	DDExt         uint8 // dependency descriptor, of AV1
 	CNAME         string
+}
+
+// typesOf are the payload types of a codec.
+func (l *Line) typesOf(c rtpx.Codec) rtpx.PayloadType {
+	if l.Types.None() {
+		return rtpx.PayloadType{PT: l.PT, RTX: l.RTXPT}
+	}
+	return l.Types[c]
 }
 
 // headers are the reused RTP headers of one line. Their extensions point into
@@ -29,7 +44,9 @@ type headers struct {
 	level      [1]byte
 	sets       [2][2][]rtp.Extension // [with level][with mid]
 	rtxSets    [2][]rtp.Extension    // [with mid]
-	noMid      bool                  // the receiver is known to have learnt the mid
+	dd         [rtpx.MaxDD]byte
+	withDD     [2][]rtp.Extension // of media and RTX; reused
+	noMid      bool               // the receiver is known to have learnt the mid
 }
 
 // init builds the variants for l. h must not be copied afterwards.
@@ -79,6 +96,7 @@ func (h *headers) forMedia(hasLevel bool, level uint8, voice bool) *rtp.Header {
 	if !h.noMid {
 		m = 1
 	}
+	h.media.ExtensionProfile = rtp.ExtensionProfileOneByte
 	h.media.Extensions = h.sets[l][m]
 	h.media.Extension = len(h.media.Extensions) > 0
 	return &h.media
@@ -90,6 +108,7 @@ func (h *headers) forRTX() *rtp.Header {
 	if !h.noMid {
 		m = 1
 	}
+	h.rtx.ExtensionProfile = rtp.ExtensionProfileOneByte
 	h.rtx.Extensions = h.rtxSets[m]
 	h.rtx.Extension = len(h.rtx.Extensions) > 0
 	return &h.rtx
@@ -100,4 +119,31 @@ func (h *headers) forPadding() *rtp.Header {
 	h.padding.Extensions = h.forRTX().Extensions
 	h.padding.Extension = h.rtx.Extension
 	return &h.padding
+}
+
+// describe adds p's dependency descriptor with the numbers n to hdr, which forMedia or
+// forRTX returned.
+func (h *headers) describe(hdr *rtp.Header, l *Line, p *rtpx.Packet, n *numbers) {
+	if p.DD.Len == 0 || l.DDExt == 0 || l.DDExt > 14 {
+		return
+	}
+	size := rtpx.RewriteDD(h.dd[:], p.RawDD(), &p.DD, n.pid, n.mask)
+	if size == 0 { // the mask would make it too long; a receiver can do without
+		size = rtpx.RewriteDD(h.dd[:], p.RawDD(), &p.DD, n.pid, 0)
+	}
+	if size == 0 {
+		return
+	}
+	set := &h.withDD[0]
+	if hdr == &h.rtx {
+		set = &h.withDD[1]
+	}
+	hdr.ExtensionProfile, hdr.Extension = rtp.ExtensionProfileOneByte, true
+	if size > 16 {
+		hdr.ExtensionProfile = rtp.ExtensionProfileTwoByte
+	}
+	hdr.Extensions = append((*set)[:0], hdr.Extensions...)
+	if hdr.SetExtension(l.DDExt, h.dd[:size]) == nil {
+		*set = hdr.Extensions
+	}
 }

@@ -15,7 +15,7 @@ func (f *Forwarder) Fresh() bool { return f.reportAt == 0 && f.cur.tap != nil }
 // asked for, to probe the path with something that may be of use. The results are as
 // for Resend.
 func (f *Forwarder) Again(now int64, size int) (h *rtp.Header, payload []byte, ok bool) {
-	if f.line.RTXSSRC == 0 || f.cur.tap == nil || !f.begun || f.sent.slots == nil {
+	if f.line.RTXSSRC == 0 || f.types.RTX == 0 || f.cur.tap == nil || !f.begun || f.sent.slots == nil {
 		return nil, nil, false
 	}
 	for out := f.sent.high; out+againDepth > f.sent.high && out >= f.keyOut; out-- {
@@ -45,7 +45,7 @@ func (f *Forwarder) size(s *sentPacket) int {
 // Padding builds a packet of padding alone on the RTX SSRC, in that stream's own
 // sequence. A receiver throws it away, but reports its arrival.
 func (f *Forwarder) Padding() (h *rtp.Header, ok bool) {
-	if f.line.RTXSSRC == 0 || !f.begun {
+	if f.line.RTXSSRC == 0 || f.types.RTX == 0 || !f.begun {
 		return nil, false
 	}
 	f.rtxSeq++

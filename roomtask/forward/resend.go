@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 
 	"github.com/pion/rtp"
-
-	"mayfly/roomtask/rtpx"
 )
 
 // minResendGap is the time within which one packet is not sent a second time, where
@@ -17,7 +15,7 @@ const minResendGap = 20 * second / 1000
 // was asked for within a round trip, what lies before the newest keyframe, which
 // the decoder does not need any more, and what is not to be had.
 func (f *Forwarder) CanResend(seq uint16, now, rtt int64) (out uint64, ok bool) {
-	if f.line.RTXSSRC == 0 || f.cur.tap == nil || !f.begun {
+	if f.line.RTXSSRC == 0 || f.types.RTX == 0 || f.cur.tap == nil || !f.begun {
 		return 0, false
 	}
 	out = f.sent.unwrap(seq)
@@ -59,13 +57,14 @@ func (f *Forwarder) recover(out uint64) *sentPacket {
 		return nil
 	}
 	s := sentPacket{out: out, ext: ext, ts: c.ts(p), marker: p.Marker, empty: len(p.Payload()) == 0}
-	if p.VP8.Len > 0 {
-		if !f.vp8.keep(&p.VP8, p.Key, f.maxTID) {
+	if m := f.munger; m != nil && !s.empty {
+		if !m.keep(p, c.lim) {
 			return nil
 		}
-		if s.vp8, ok = f.vp8.numbers(&p.VP8); !ok {
+		if s.nums, ok = m.numbers(p); !ok {
 			return nil
 		}
+		s.marker = s.marker || m.ends(p)
 	}
 	f.sent.put(s)
 	return f.sent.find(out)
@@ -81,10 +80,11 @@ func (f *Forwarder) Resend(out uint64) (h *rtp.Header, payload []byte, ok bool) 
 	if s == nil || f.cur.tap == nil || out < f.keyOut {
 		return nil, nil, false
 	}
+	h = f.head.forRTX()
 	binary.BigEndian.PutUint16(f.scratch[:], uint16(out))
 	n := 2
 	if !s.empty {
-		size, ok := f.reread(s, f.scratch[2:])
+		size, ok := f.reread(s, h, f.scratch[2:])
 		if !ok {
 			f.stats.Unrepaired++
 			return nil, nil, false
@@ -93,13 +93,13 @@ func (f *Forwarder) Resend(out uint64) (h *rtp.Header, payload []byte, ok bool) 
 	}
 	f.rtxSeq++
 	f.stats.Resent++
-	h = f.head.forRTX()
 	h.SequenceNumber, h.Timestamp, h.Marker = f.rtxSeq, s.ts, s.marker
 	return h, f.scratch[:n], true
 }
 
-// reread writes the payload of s as it was sent to dst.
-func (f *Forwarder) reread(s *sentPacket, dst []byte) (n int, ok bool) {
+// reread writes the payload of s as it was sent to dst, and to h what the header had
+// of it.
+func (f *Forwarder) reread(s *sentPacket, h *rtp.Header, dst []byte) (n int, ok bool) {
 	t := f.cur.tap
 	p := t.src.Lookup(t.layer, s.ext)
 	if p == nil {
@@ -109,9 +109,10 @@ func (f *Forwarder) reread(s *sentPacket, dst []byte) (n int, ok bool) {
 	if p.SSRC != f.cur.ssrc || p.ExtSeq != s.ext {
 		return 0, false
 	}
-	if p.VP8.Len > 0 {
-		n = rtpx.RewriteVP8(dst, p.Payload(), p.VP8, s.vp8.pid, s.vp8.tl0, s.vp8.key)
-		return n, n > 0
+	f.head.describe(h, &f.line, p, &s.nums)
+	if f.munger == nil {
+		return copy(dst, p.Payload()), true
 	}
-	return copy(dst, p.Payload()), true
+	b := f.munger.write(dst, p, s.nums)
+	return copy(dst, b), len(b) > 0
 }

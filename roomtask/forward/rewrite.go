@@ -20,6 +20,9 @@ func (f *Forwarder) forward(p *rtpx.Packet) (*rtp.Header, []byte, bool) {
 			f.stats.Swallowed++
 			return nil, nil, false
 		}
+		if f.state == Switch && f.next == nil && !f.climbs() {
+			f.state = Live
+		}
 		out, _ := c.seqs.get(p.ExtSeq)
 		return f.emit(p, out, len(p.Payload()) == 0)
 	}
@@ -34,7 +37,7 @@ func (f *Forwarder) forward(p *rtpx.Packet) (*rtp.Header, []byte, bool) {
 	}
 	// A hole was left for this number, so something must fill it, even when there is
 	// nothing to show: the receiver would ask for it again and again.
-	empty := len(p.Payload()) == 0 || (p.VP8.Len > 0 && !f.vp8.keep(&p.VP8, p.Key, f.maxTID))
+	empty := len(p.Payload()) == 0 || (f.munger != nil && !f.munger.keep(p, c.lim))
 	return f.emit(p, out, empty)
 }
 
@@ -48,11 +51,14 @@ func (f *Forwarder) inOrder(p *rtpx.Packet) bool {
 		c.seqs.drop(p.ExtSeq, p.ExtSeq)
 		return false
 	}
-	if p.VP8.Len > 0 {
-		if p.Key && p.Start && p.ExtSeq != c.first && f.vp8.jumped(&p.VP8) {
-			f.vp8.begin(&p.VP8, f.maxTID)
+	if p.TS != c.newTS {
+		c.newTS, c.lim = p.TS, f.want
+	}
+	if m := f.munger; m != nil {
+		if p.Key && p.Start && p.ExtSeq != c.first && m.jumped(p) {
+			m.begin(p, c.lim)
 		}
-		if !f.vp8.keep(&p.VP8, p.Key, f.maxTID) {
+		if !m.keep(p, c.lim) {
 			lo := p.ExtSeq
 			if c.dropping && c.dropTS == p.TS {
 				lo = prev + 1 // a hole within a dropped picture is dropped with it
@@ -72,19 +78,18 @@ func (f *Forwarder) inOrder(p *rtpx.Packet) bool {
 // emit builds the packet that is sent as out, and remembers how.
 func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, []byte, bool) {
 	s := sentPacket{out: out, ext: p.ExtSeq, ts: f.cur.ts(p), marker: p.Marker && !empty, empty: empty}
-	payload, pt := p.Payload(), f.line.PT
+	payload, pt := p.Payload(), f.types.PT
 	switch {
 	case empty:
 		payload = nil
-	case p.VP8.Len > 0:
-		n, ok := f.vp8.numbers(&p.VP8)
+	case f.munger != nil:
+		n, ok := f.munger.numbers(p)
 		if !ok {
 			f.stats.Stale++
 			return nil, nil, false
 		}
-		s.vp8 = n
-		size := rtpx.RewriteVP8(f.scratch[:], payload, p.VP8, n.pid, n.tl0, n.key)
-		payload = f.scratch[:size]
+		s.nums, s.marker = n, s.marker || f.munger.ends(p)
+		payload = f.munger.write(f.scratch[:], p, n)
 	case f.red > 0 && out > f.out: // what comes late was carried by its successors
 		if size := f.protect(p); size > 0 {
 			payload, pt = f.scratch[:size], f.line.REDPT
@@ -103,6 +108,9 @@ func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, [
 
 	h := f.head.forMedia(!f.line.Video && p.HasLevel, p.Level, p.Voice)
 	h.SequenceNumber, h.Timestamp, h.Marker, h.PayloadType = uint16(out), s.ts, s.marker, pt
+	if !empty {
+		f.head.describe(h, &f.line, p, &s.nums)
+	}
 	return h, payload, true
 }
 

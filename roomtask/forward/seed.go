@@ -17,7 +17,7 @@ func (f *Forwarder) seedTap(t *Tap, now int64) bool {
 	}
 	seed, ok := t.src.AddSeeded(t.layer, t)
 	if !ok {
-		f.askKeyframe(now)
+		f.askKeyframe(t, now)
 		return true
 	}
 	t.seed, f.askedAt = seed, now

@@ -17,7 +17,7 @@ type sentPacket struct {
 	ext      uint64 // the source's
 	resentAt int64  // ns, 0 = never
 	ts       uint32
-	vp8      vp8Numbers
+	nums     numbers
 	marker   bool
 	empty    bool // fills the place of a packet whose payload is not sent
 	tries    uint8
