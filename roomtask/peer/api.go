@@ -80,20 +80,13 @@ func (p *Peer) newConnection() (*webrtc.PeerConnection, error) {
 // mediaEngine knows the room's codecs and no more: Pion's cost per m-line grows with
 // the list. Pion uses the payload types of the offer instead of these.
 func mediaEngine() (*webrtc.MediaEngine, error) {
-	const vp8, rtx, opus, red = 96, 97, 111, 63
+	const opus, red = 111, 63
 	twcc := webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}
 	me := &webrtc.MediaEngine{}
 	for _, c := range []struct {
 		webrtc.RTPCodecParameters
 		kind webrtc.RTPCodecType
 	}{
-		{webrtc.RTPCodecParameters{PayloadType: vp8, RTPCodecCapability: webrtc.RTPCodecCapability{
-			MimeType: webrtc.MimeTypeVP8, ClockRate: videoClock,
-			RTCPFeedback: []webrtc.RTCPFeedback{twcc, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"}},
-		}}, webrtc.RTPCodecTypeVideo},
-		{webrtc.RTPCodecParameters{PayloadType: rtx, RTPCodecCapability: webrtc.RTPCodecCapability{
-			MimeType: webrtc.MimeTypeRTX, ClockRate: videoClock, SDPFmtpLine: fmt.Sprintf("apt=%d", vp8),
-		}}, webrtc.RTPCodecTypeVideo},
 		// No nack for Opus: without an rtx stream a resend would repeat an SRTP nonce.
 		{webrtc.RTPCodecParameters{PayloadType: opus, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeOpus, ClockRate: opusClock, Channels: 2, RTCPFeedback: []webrtc.RTCPFeedback{twcc},
@@ -106,6 +99,9 @@ func mediaEngine() (*webrtc.MediaEngine, error) {
 		if err := me.RegisterCodec(c.RTPCodecParameters, c.kind); err != nil {
 			return nil, fmt.Errorf("register %s: %w", c.MimeType, err)
 		}
+	}
+	if err := registerVideo(me); err != nil {
+		return nil, err
 	}
 	for _, uri := range extensions {
 		for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {

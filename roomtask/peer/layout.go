@@ -2,6 +2,7 @@ package peer
 
 import (
 	"mayfly/roomtask/ingest"
+	"mayfly/roomtask/rtpx"
 	"mayfly/shared/signal"
 )
 
@@ -25,11 +26,13 @@ func (r role) media() string {
 type line struct {
 	mid string
 	role
-	codec, rtx uint8            // payload types; rtx 0 if not offered
-	red        uint8            // of Opus with redundancy (RFC 2198), 0 if not offered
-	redFirst   bool             // the client prefers it to plain Opus
-	ext        map[string]uint8 // of the extensions in extensions
-	rids       []string         // lowest layer first
+	codec, rtx uint8             // payload types, of video the first of order; rtx 0 if not offered
+	types      rtpx.PayloadTypes // of video
+	order      []rtpx.Codec      // of video, as the client likes them
+	red        uint8             // of Opus with redundancy (RFC 2198), 0 if not offered
+	redFirst   bool              // the client prefers it to plain Opus
+	ext        map[string]uint8  // of the extensions in extensions
+	rids       []string          // lowest layer first
 	ssrcs      []uint32
 	groups     []ingest.Group
 }
@@ -72,16 +75,18 @@ func (l *layout) published() []ingest.Line {
 		if !ok || ln.isSeat() {
 			continue
 		}
-		codec := ingest.Codec{PT: ln.codec, Name: "opus", ClockRate: opusClock}
-		if ln.video {
-			codec.Name, codec.ClockRate = "VP8", videoClock
+		var codecs []ingest.Codec
+		if !ln.video {
+			codecs = append(codecs, ingest.Codec{PT: ln.codec, Name: "opus", ClockRate: opusClock})
 		}
-		codecs := []ingest.Codec{codec}
-		if ln.rtx != 0 {
-			codecs = append(codecs, ingest.Codec{PT: ln.rtx, Name: "rtx", ClockRate: codec.ClockRate, RTXOf: ln.codec})
+		for _, c := range ln.order {
+			codecs = append(codecs, ingest.Codec{PT: ln.types[c].PT, Name: c.String(), ClockRate: videoClock})
+			if rtx := ln.types[c].RTX; rtx != 0 {
+				codecs = append(codecs, ingest.Codec{PT: rtx, Name: "rtx", ClockRate: videoClock, RTXOf: ln.types[c].PT})
+			}
 		}
 		if ln.red != 0 {
-			codecs = append(codecs, ingest.Codec{PT: ln.red, Name: "red", ClockRate: codec.ClockRate})
+			codecs = append(codecs, ingest.Codec{PT: ln.red, Name: "red", ClockRate: opusClock})
 		}
 		out = append(out, ingest.Line{
 			Mid: mid, Kind: ln.kind, Rids: ln.rids, Codecs: codecs, Ext: ln.ext, SSRCs: ln.ssrcs, Groups: ln.groups,

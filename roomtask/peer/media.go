@@ -8,6 +8,7 @@ import (
 	"github.com/pion/sdp/v3"
 
 	"mayfly/roomtask/ingest"
+	"mayfly/roomtask/rtpx"
 	"mayfly/shared/signal"
 )
 
@@ -74,9 +75,9 @@ func (ln *line) readSSRCs(m *sdp.MediaDescription) *signal.Error {
 
 // rewrite leaves of the m-line what the room supports.
 func (ln *line) rewrite(m *sdp.MediaDescription, direction string) {
-	types := []string{strconv.Itoa(int(ln.codec))}
-	if ln.rtx != 0 {
-		types = append(types, strconv.Itoa(int(ln.rtx)))
+	types := ln.formats()
+	if !ln.video {
+		types = []string{strconv.Itoa(int(ln.codec))}
 	}
 	if ln.red != 0 {
 		types = ln.withRED(types)
@@ -95,7 +96,8 @@ func (ln *line) rewrite(m *sdp.MediaDescription, direction string) {
 		}
 		pt, _, _ := strings.Cut(a.Value, " ")
 		// The fmtp of VP8 only says what the client would like to receive at most.
-		if pt == types[0] && (a.Key != "fmtp" || !ln.video) || pt == "*" || (len(types) > 1 && pt == types[1]) {
+		ofVP8 := a.Key == "fmtp" && ln.types[rtpx.CodecVP8].PT != 0 && pt == strconv.Itoa(int(ln.types[rtpx.CodecVP8].PT))
+		if (slices.Contains(types, pt) || pt == "*") && !ofVP8 {
 			attrs = append(attrs, a)
 		}
 	}

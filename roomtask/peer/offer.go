@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +24,7 @@ const (
 
 // extensions are the header extensions that we negotiate, the same ones for every
 // line; anything else in an offer is left out of what Pion sees.
-var extensions = []string{ingest.ExtMid, ingest.ExtRid, ingest.ExtRepairedRid, ingest.ExtTransportSeq, ingest.ExtAudioLevel}
+var extensions = []string{ingest.ExtMid, ingest.ExtRid, ingest.ExtRepairedRid, ingest.ExtTransportSeq, ingest.ExtAudioLevel, ingest.ExtDD}
 
 // checked is an offer that Pion will accept.
 type checked struct {
@@ -39,8 +38,9 @@ type checked struct {
 // it has begun to apply, so all that it might choke on is refused here.
 //
 // The rewritten SDP holds no candidates: the task answers checks and never starts
-// one towards an address that a client wrote down. It holds VP8 with its rtx, Opus
-// with its red, and our header extensions only, and the transport's parameters once.
+// one towards an address that a client wrote down. It holds the codecs of
+// videoCodecs with their rtx, Opus with its red, and our header extensions only, and the
+// transport's parameters once.
 func checkOffer(o signal.Offer, known *layout) (*checked, *signal.Error) {
 	if len(o.SDP) > signal.MaxDataBytes || strings.Count(o.SDP, "\n") > signal.MaxSDPLines {
 		return nil, signal.Fault(signal.CodeTooLarge, "SDP over %d bytes or %d lines", signal.MaxDataBytes, signal.MaxSDPLines)
@@ -141,11 +141,13 @@ func (c *checked) addData(m *sdp.MediaDescription, mid string) *signal.Error {
 
 // read takes codec, extensions, simulcast and SSRCs from an m-line.
 func (ln *line) read(m *sdp.MediaDescription) *signal.Error {
-	if ln.codec, ln.rtx = codecs(m, ln.video); ln.codec == 0 {
-		return refuse("m-line %s offers neither VP8 nor Opus as it should", ln.mid)
-	}
-	if !ln.video {
+	if ln.video {
+		ln.readVideo(m)
+	} else if ln.codec = opus(m); ln.codec != 0 {
 		ln.red, ln.redFirst = redundant(m, ln.codec)
+	}
+	if ln.codec == 0 {
+		return refuse("m-line %s offers no codec that the room forwards", ln.mid)
 	}
 	var fault *signal.Error
 	if ln.ext, fault = extmaps(m, ln.mid); fault != nil {
@@ -198,7 +200,7 @@ func (c *checked) consistent(known *layout) *signal.Error {
 	if known.fingerprint != "" && (known.fingerprint != c.layout.fingerprint || known.data != c.layout.data) {
 		return refuse("the offer comes from another PeerConnection: join again")
 	}
-	all := tables{types: map[uint8]string{}, ids: map[uint8]string{}, uris: map[string]uint8{}}
+	all := tables{types: map[uint8]string{}, names: map[string]uint8{}, ids: map[uint8]string{}, uris: map[string]uint8{}}
 	ssrcs := map[uint32]bool{}
 	for _, mid := range c.layout.mids {
 		ln, ok := c.layout.lines[mid]
@@ -209,7 +211,7 @@ func (c *checked) consistent(known *layout) *signal.Error {
 		switch {
 		case ok && old.role != ln.role:
 			return refuse("m-line %s has changed its meaning", mid)
-		case ok && (old.codec != ln.codec || old.rtx != ln.rtx || old.red != ln.red):
+		case ok && (old.codec != ln.codec || old.types != ln.types || old.red != ln.red):
 			return refuse("m-line %s has changed its payload types", mid)
 		case !all.add(ln):
 			return refuse("m-line %s uses a payload type or extension id otherwise than another m-line", mid)
@@ -231,26 +233,28 @@ type tables struct {
 	types map[uint8]string // payload type → what it is
 	ids   map[uint8]string // extension id → URI
 	uris  map[string]uint8
-	names [2][3]uint8 // the types in use, per audio/video: codec, rtx, red
+	names map[string]uint8
 }
 
 func (t *tables) add(ln line) bool {
-	i := 0
-	if ln.video {
-		i = 1
+	meanings := map[string]uint8{}
+	if !ln.video {
+		meanings["opus"], meanings["red"] = ln.codec, ln.red
 	}
-	for j, pt := range []uint8{ln.codec, ln.rtx, ln.red} {
+	for _, c := range ln.order {
+		meanings[c.String()], meanings[c.String()+" rtx"] = ln.types[c].PT, ln.types[c].RTX
+	}
+	for name, pt := range meanings {
 		if pt == 0 {
 			continue
 		}
-		name := fmt.Sprint(i, j)
 		if old, ok := t.types[pt]; ok && old != name {
 			return false
 		}
-		if old := t.names[i][j]; old != 0 && old != pt {
+		if old, ok := t.names[name]; ok && old != pt {
 			return false
 		}
-		t.types[pt], t.names[i][j] = name, pt
+		t.types[pt], t.names[name] = name, pt
 	}
 	for uri, id := range ln.ext {
 		if old, ok := t.ids[id]; ok && old != uri {
@@ -264,38 +268,19 @@ func (t *tables) add(ln line) bool {
 	return true
 }
 
-// codecs finds the payload type of VP8 or Opus that the client likes best, and of
-// its rtx; 0 if there is none.
-func codecs(m *sdp.MediaDescription, video bool) (codec, rtx uint8) {
-	want := "opus/48000/2"
-	if video {
-		want = "vp8/90000"
-	}
-	names, fmtps := map[string]string{}, map[string]string{}
-	for _, a := range m.Attributes {
+// opus finds the payload type of Opus that the client likes best; 0 if there is none.
+func opus(m *sdp.MediaDescription) uint8 {
+	names := map[string]string{}
+	for _, a := range keep(m.Attributes, "rtpmap") {
 		pt, rest, _ := strings.Cut(a.Value, " ")
-		switch a.Key {
-		case "rtpmap":
-			names[pt] = strings.ToLower(strings.TrimSpace(rest))
-		case "fmtp":
-			fmtps[pt] = strings.TrimSpace(rest)
-		}
+		names[pt] = strings.ToLower(strings.TrimSpace(rest))
 	}
 	for _, f := range m.MediaName.Formats {
-		if names[f] == want {
-			codec = payloadType(f)
-			break
+		if names[f] == "opus/48000/2" {
+			return payloadType(f)
 		}
 	}
-	if codec == 0 || !video {
-		return codec, 0
-	}
-	for _, f := range m.MediaName.Formats {
-		if names[f] == "rtx/90000" && fmtps[f] == "apt="+strconv.Itoa(int(codec)) && payloadType(f) != codec {
-			return codec, payloadType(f)
-		}
-	}
-	return codec, 0
+	return 0
 }
 
 // payloadType reads a dynamic payload type; 0 if it is not one. 64–95 would be

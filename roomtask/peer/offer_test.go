@@ -30,7 +30,7 @@ func mline(kind, mid, direction string, extra ...string) string {
 			"a=extmap:3 " + ingest.ExtTransportSeq, "a=extmap:4 " + ingest.ExtMid, "a=rtcp-mux", "a=" + direction}
 	case "video":
 		head = "m=video 9 UDP/TLS/RTP/SAVPF 98 99 96 97 120\r\nc=IN IP4 0.0.0.0\r\nb=AS:2000\r\n"
-		body = []string{"a=rtpmap:98 VP9/90000", "a=rtpmap:99 rtx/90000", "a=fmtp:99 apt=98",
+		body = []string{"a=rtpmap:98 VP9/90000", "a=rtpmap:99 rtx/90000", "a=fmtp:99 apt=98", "a=fmtp:98 profile-id=2",
 			"a=rtpmap:96 VP8/90000", "a=rtcp-fb:96 nack", "a=rtcp-fb:96 nack pli", "a=rtcp-fb:96 goog-remb",
 			"a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96", "a=fmtp:96 max-fs=12288;max-fr=60",
 			"a=rtpmap:120 ulpfec/90000", "a=extmap:3 " + ingest.ExtTransportSeq, "a=extmap:4 " + ingest.ExtMid,
@@ -349,8 +349,15 @@ func TestCheckOfferOfBrowsers(t *testing.T) {
 					}
 				}
 			}
-			if len(camera.Codecs) != 2 || camera.Codecs[1].RTXOf != camera.Codecs[0].PT {
-				t.Errorf("codecs of the camera: %+v", camera.Codecs)
+			var names []string
+			for i, codec := range camera.Codecs {
+				if names = append(names, codec.Name); codec.RTXOf != 0 && codec.RTXOf != camera.Codecs[i-1].PT {
+					t.Errorf("codecs of the camera: %+v", camera.Codecs)
+				}
+			}
+			want := map[string]string{"chromium": "VP8 rtx H264 rtx AV1 rtx VP9 rtx", "firefox": "VP8 rtx VP9 rtx AV1 rtx"}[browser]
+			if got := strings.Join(names, " "); got != want {
+				t.Errorf("codecs of the camera: %s, want %s", got, want)
 			}
 		})
 	}
@@ -388,7 +395,7 @@ func FuzzCheckOffer(f *testing.F) {
 				t.Fatalf("rewritten SDP: %v", err)
 			}
 			for _, m := range again.MediaDescriptions {
-				if _, ok := m.Attribute("candidate"); ok || len(m.MediaName.Formats) > 2 {
+				if _, ok := m.Attribute("candidate"); ok || len(m.MediaName.Formats) > 2*len(videoCodecs) {
 					t.Fatalf("rewritten m-line: %+v", m)
 				}
 			}

@@ -3,11 +3,12 @@ package peer
 import (
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/pion/webrtc/v4"
 
 	"mayfly/roomtask/ingest"
+	"mayfly/roomtask/rtpx"
 	"mayfly/roomtask/sendq"
 )
 
@@ -36,12 +37,8 @@ func (t *seatTrack) Kind() webrtc.RTPCodecType {
 
 // Bind is called by Pion while the answer is applied.
 func (t *seatTrack) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
-	mime := webrtc.MimeTypeOpus
-	if t.line.video {
-		mime = webrtc.MimeTypeVP8
-	}
 	for _, codec := range ctx.CodecParameters() {
-		if !strings.EqualFold(codec.MimeType, mime) || uint8(codec.PayloadType) != t.line.codec {
+		if uint8(codec.PayloadType) != t.line.codec {
 			continue
 		}
 		t.out = &sendq.Out{
@@ -53,10 +50,15 @@ func (t *seatTrack) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameter
 		if t.line.rtx != 0 {
 			t.out.RTXSSRC, t.out.RTXPT = uint32(ctx.SSRCRetransmission()), t.line.rtx
 		}
-		t.out.W = t.direct.writer(ctx.WriteStream(), t.out.SSRC, t.out.RTXSSRC)
-		if !t.line.video {
+		if t.line.video {
+			t.out.Types, t.out.DDExt = t.line.types, t.line.ext[ingest.ExtDD]
+			if slices.ContainsFunc(t.line.types[:], func(p rtpx.PayloadType) bool { return p.RTX != 0 }) {
+				t.out.RTXSSRC = uint32(ctx.SSRCRetransmission())
+			}
+		} else {
 			t.out.AudioLevelExt, t.out.REDPT = t.line.ext[ingest.ExtAudioLevel], t.line.red
 		}
+		t.out.W = t.direct.writer(ctx.WriteStream(), t.out.SSRC, t.out.RTXSSRC)
 		return codec, nil
 	}
 	return webrtc.RTPCodecParameters{}, errors.New("peer: codec of the m-line was not negotiated")

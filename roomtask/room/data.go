@@ -108,20 +108,36 @@ func (r *Room) describe(p *participant) signal.Participant {
 	d := signal.Participant{ID: p.id, Identity: p.identity, Name: p.name, Sources: []signal.Source{}}
 	for _, kind := range []string{signal.KindMic, signal.KindCamera, signal.KindScreen, signal.KindScreenAudio} {
 		if muted, ok := p.kinds[kind]; ok {
-			d.Sources = append(d.Sources, signal.Source{ID: p.id + "/" + kind, Kind: kind, Codec: codecOf[kind], Muted: muted})
+			d.Sources = append(d.Sources, signal.Source{ID: p.id + "/" + kind, Kind: kind, Codec: p.codecOf(kind), Muted: muted})
 		}
 	}
 	return d
 }
 
-// codecOf is what a room carries: one codec for each kind of media.
-var codecOf = map[string]string{
-	signal.KindMic: "opus", signal.KindScreenAudio: "opus", signal.KindCamera: "VP8", signal.KindScreen: "VP8",
+// codecOf names the codec of a source: that of audio is the room's own choice.
+func (p *participant) codecOf(kind string) string {
+	if kind == signal.KindMic || kind == signal.KindScreenAudio {
+		return "opus"
+	}
+	return p.media.Codec(kind)
+}
+
+// retell tells the others of a participant whose browser sends another codec than it
+// was described with.
+func (r *Room) retell(p *participant) {
+	if !p.joining && p.videoCodecs() != p.codecs {
+		r.announce(p)
+	}
+}
+
+func (p *participant) videoCodecs() [2]string {
+	return [2]string{p.codecOf(signal.KindCamera), p.codecOf(signal.KindScreen)}
 }
 
 // announce tells the others that a participant came or changed.
 func (r *Room) announce(p *participant) {
 	d := r.describe(p)
+	p.codecs = p.videoCodecs()
 	for _, o := range r.order {
 		if o != p && o.dataOpen {
 			o.peopleRev++

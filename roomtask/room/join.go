@@ -35,6 +35,7 @@ type participant struct {
 	toldSeats          []signal.Seat
 	seatRev, peopleRev uint64
 	toldPeople         map[string]bool // whom Joined listed
+	codecs             [2]string       // of camera and screen, as the others know them
 	dataOpen           bool
 	lostAt             time.Time
 	bucket             bucket
@@ -222,6 +223,7 @@ func (r *Room) mediaEvent(p *participant, ev Event) {
 		r.dataFrame(p, ev.Data)
 	case EventMediaChanged:
 		r.dirty = true
+		r.retell(p)
 	}
 }
 

@@ -20,6 +20,9 @@ type Media interface {
 	Usage() (in, out usage.Bytes, transport string)
 	// Layers are those of an own video source, the lowest first; none if it is not published.
 	Layers(kind string) []Layer
+	// Codec is the codec of one of the participant's videos, as in SDP; "" while it is
+	// not known.
+	Codec(kind string) string
 	// Level is the microphone's level: -dBov, 127 = silence (RFC 6464), and the voice flag.
 	Level() (level uint8, voice bool)
 	// Paused says why the video of a seat is not sent, "" if it is.

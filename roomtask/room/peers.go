@@ -224,6 +224,14 @@ func (m *peerMedia) Layers(kind string) []Layer {
 	return layers
 }
 
+// Codec implements Media.
+func (m *peerMedia) Codec(kind string) string {
+	if s := m.Publisher().Source(kind); s != nil {
+		return s.Codec()
+	}
+	return ""
+}
+
 // Level implements Media.
 func (m *peerMedia) Level() (level uint8, voice bool) {
 	s := m.Publisher().Source(signal.KindMic)

@@ -30,6 +30,7 @@ type fakeMedia struct {
 	in, out usage.Bytes
 	level   uint8
 	health  Health
+	codec   string // of its videos
 	pulses  int
 }
 
@@ -85,6 +86,11 @@ func (m *fakeMedia) Layers(kind string) []Layer {
 		return []Layer{{Width: 1920, Height: 1080}}
 	}
 	return nil
+}
+func (m *fakeMedia) Codec(string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.codec
 }
 func (m *fakeMedia) Paused(int) string       { return "" }
 func (m *fakeMedia) Health() Health          { m.mu.Lock(); defer m.mu.Unlock(); return m.health }

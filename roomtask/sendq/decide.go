@@ -26,7 +26,7 @@ const (
 
 // Reasons why a seat's video is not sent, beside those of alloc.
 const (
-	ReasonCodec      = "codec"       // what is published cannot be forwarded
+	ReasonCodec      = "codec"       // the receiver's browser cannot decode what is published
 	ReasonNoKeyframe = "no_keyframe" // asked for and not received yet
 )
 
@@ -80,7 +80,7 @@ func (s *Sender) wants(st *seat) bool {
 		}
 		return false
 	}
-	if !playable(st.a.Video) {
+	if !st.video.out.playable(st.a.Video) {
 		st.reason, st.want = ReasonCodec, alloc.None
 		st.video.f.Close()
 		return false

@@ -9,6 +9,7 @@ import (
 	"mayfly/roomtask/alloc"
 	"mayfly/roomtask/forward"
 	"mayfly/roomtask/ingest"
+	"mayfly/roomtask/rtpx"
 )
 
 const (
@@ -114,7 +115,7 @@ func (s *Sender) applyAudio(st *seat, now int64) {
 	if st.audio == nil {
 		return
 	}
-	if src := st.a.Audio; src == nil || st.unheard || !playable(src) {
+	if src := st.a.Audio; src == nil || st.unheard || !st.audio.out.playable(src) {
 		st.audio.f.Close()
 	} else {
 		st.audio.f.Select(src, 0, st.audioClock, now)
@@ -153,12 +154,18 @@ func (s *Sender) forgetClocks() {
 	maps.DeleteFunc(s.clocks, func(publisher string, _ *forward.Clock) bool { return !seated[publisher] })
 }
 
-// playable says whether the codec is one that the seats negotiate. An unknown one
-// passes: it is known with the first packet.
-func playable(src *ingest.Source) bool {
-	c := src.Codec()
-	if src.Video() {
-		return c == "" || strings.EqualFold(c, "VP8")
+// playable says whether the receiver takes the codec of src. An unknown one passes: it
+// is known with the first packet.
+func (o *lineOut) playable(src *ingest.Source) bool {
+	name := src.Codec()
+	c := rtpx.CodecOf(name)
+	switch {
+	case name == "":
+		return true
+	case !o.video:
+		return c == rtpx.CodecOpus || strings.EqualFold(name, "red")
+	case o.Types.None():
+		return c == rtpx.CodecVP8
 	}
-	return c == "" || strings.EqualFold(c, "opus") || strings.EqualFold(c, "red")
+	return o.Types[c].PT != 0
 }

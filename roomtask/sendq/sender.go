@@ -25,12 +25,14 @@ type Out struct {
 	W             Writer
 	SSRC, RTXSSRC uint32 // RTXSSRC 0: no retransmission was negotiated
 	PT, RTXPT     uint8
-	REDPT         uint8 // of Opus with redundancy; 0 = not negotiated
+	Types         rtpx.PayloadTypes // of video, by codec; none = PT and RTXPT are VP8's
+	REDPT         uint8             // of Opus with redundancy; 0 = not negotiated
 	ClockRate     uint32
 	Mid           string
 	MidExt        uint8 // ids of header extensions, 1 to 14; 0 = not negotiated
 	TWCCExt       uint8
 	AudioLevelExt uint8
+	DDExt         uint8
 	CNAME         string
 }
 
@@ -314,6 +316,6 @@ func (o *lineOut) line() forward.Line {
 	return forward.Line{
 		Video: o.video, SSRC: o.SSRC, RTXSSRC: o.RTXSSRC, PT: o.PT, RTXPT: o.RTXPT, REDPT: o.REDPT,
 		ClockRate: o.ClockRate, Mid: o.Mid, MidExt: o.MidExt, TWCCExt: o.TWCCExt,
-		AudioLevelExt: o.AudioLevelExt, CNAME: o.CNAME,
+		AudioLevelExt: o.AudioLevelExt, DDExt: o.DDExt, Types: o.Types, CNAME: o.CNAME,
 	}
 }
