@@ -139,11 +139,12 @@ func (e *Estimator) cutForDelay(now int64) {
 	}
 	e.noteCapacity(arrived)
 	keep := arrived * keepNum / keepDen
-	if e.idle {
+	idle := e.idle && !e.fewer(now)
+	if idle {
 		keep = max(keep, e.bps*7/10) // it is hardly our traffic that fills the queue
 	}
 	low := min(keep, e.drainRate(arrived))
-	if e.idle {
+	if idle {
 		low = keep
 	}
 	if !e.pressed(now) {
@@ -161,8 +162,16 @@ func (e *Estimator) cutForDelay(now int64) {
 // pressed says that late packets are proof enough to go below the floor: fewer arrive
 // than are sent, some are lost, or it has lasted.
 func (e *Estimator) pressed(now int64) bool {
-	fewer := e.acked.bps(now) < e.sent.bps(now)*pressNum/pressDen
-	return fewer || e.losses.excess() > lossHold || (e.lateFor != 0 && now-e.lateFor > pressTime)
+	return e.fewer(now) || e.losses.excess() > lossHold || (e.lateFor != 0 && now-e.lateFor > pressTime)
+}
+
+// fewer says that less arrives than is sent, and not because the receiver paused: the
+// path has become narrower than that.
+func (e *Estimator) fewer(now int64) bool {
+	if e.arrived.paused() {
+		return false
+	}
+	return e.remeasure || e.acked.bps(now) < e.sent.bps(now)*pressNum/pressDen
 }
 
 // drainLeast is the time in which a queue at a bottleneck cannot empty: half of what it
@@ -210,7 +219,7 @@ func (e *Estimator) drain(now int64) {
 		at, resume, grows := e.drainAt, e.resume, e.delay.over
 		e.cutForDelay(now)
 		e.drainAt = at
-		if !grows && !e.remeasure {
+		if !grows && !e.remeasure && e.delay.queue < queueLimit+e.delay.jitter() {
 			e.resume = resume // less arrived because less was sent
 		}
 	}

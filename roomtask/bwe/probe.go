@@ -23,8 +23,9 @@ const (
 )
 
 // Probe is a run of packets to send at rate Bps, one after the other: media as far as
-// there is any, else retransmissions or padding, of Size bytes or less, until Packets of
-// them have left. Bytes is their sum if all have that size. Each is told to OnSent with ID.
+// there is any, else retransmissions or padding, of Size bytes or less, until at least
+// Packets of them, and Bytes in all, have left. Each is told to OnSent with ID, and the
+// end to ProbeSent.
 type Probe struct {
 	ID      int32 // never 0
 	Bps     int64
@@ -41,7 +42,6 @@ type prober struct {
 	any     bool  // there was one that told something
 	twice   bool  // the next is to confirm the last
 	target  int64
-	packets int // still to send
 	askedAt int64
 
 	sent, first, last, lastSize     int64
@@ -83,7 +83,7 @@ func (e *Estimator) NextProbe(now, step, want int64) (Probe, bool) {
 		id++
 	}
 	*p = prober{
-		id: id, sending: true, target: target, packets: n, askedAt: now, any: p.any, twice: p.twice,
+		id: id, sending: true, target: target, askedAt: now, any: p.any, twice: p.twice,
 		nextAt: p.nextAt, pause: p.pause, vague: p.vague, giveUps: p.giveUps,
 	}
 	return Probe{ID: id, Bps: target, Packets: n, Size: size, Bytes: n * size}, true
@@ -128,9 +128,6 @@ func (p *prober) onSent(size, now int64) {
 	p.count++
 	p.sent += size
 	p.last, p.lastSize = now, size
-	if p.packets--; p.packets <= 0 {
-		p.sending, p.waiting, p.giveUps = false, true, 0
-	}
 }
 
 func (p *prober) onArrival(size, at int64) {

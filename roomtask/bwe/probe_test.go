@@ -49,6 +49,7 @@ func (f *feeder) probe(p Probe, slow float64) {
 		f.now += int64(p.Size) * 8 * second / p.Bps
 	}
 	f.id = 0
+	f.e.ProbeSent(p.ID, f.now)
 	f.report()
 }
 
@@ -106,11 +107,15 @@ func TestProbeThatIsLostTellsNothing(t *testing.T) {
 	f.probe(p, 1)
 	g := newFeeder()
 	q, _ := g.e.NextProbe(g.now, 10_000_000, 10_000_000)
+	g.id = q.ID
+	g.acks = g.acks[:0]
 	for i := range q.Packets {
 		g.send(q.Size, g.now)
 		g.acks[i].Received = i == 0
 		g.now += 3 * ms
 	}
+	g.id = 0
+	g.e.ProbeSent(q.ID, g.now)
 	g.report()
 	g.run(400_000, 2*second)
 	if got := g.e.Snapshot(g.now).Bps; got > initialBps*12/10 {

@@ -43,6 +43,7 @@ const (
 	// A packet of 1200 bytes takes 100 ms at 96 kbit/s; a longer time without any is the
 	// receiver's, or the path is broken.
 	pauseMin    = 150 * ms
+	pauseForget = second
 	pauseRead   = 50 * ms
 	arrivalWarm = arrivalShort // steps before a rate means something
 )
@@ -62,6 +63,9 @@ type arrivals struct {
 // afterPause says that nothing arrived for a while, and that what waited meanwhile may
 // not have been read yet: no rate and no delay means anything now.
 func (a *arrivals) afterPause() bool { return a.pauseEnd != 0 && a.last-a.pauseEnd < pauseRead }
+
+// paused says that such a pause ended not long ago, and rates are not what they seem.
+func (a *arrivals) paused() bool { return a.pauseEnd != 0 && a.last-a.pauseEnd < pauseForget }
 
 func (a *arrivals) add(at, bytes int64) {
 	step := at / arrivalStep

@@ -47,7 +47,7 @@ func (r *rig) call(b *bottleneck) (steps []func()) {
 	names := []string{"ann", "bob", "cat", "dan"}
 	for i, name := range names {
 		p := newShow(r.publisher(name), 375, 1250) // 150 and 500 kbit/s
-		r.s.SetSeat(i, r.wire.audioOut(i), r.wire.videoOut(i))
+		r.s.SetSeat(i, r.wire.audioOut(i), r.wire.numberedOut(i))
 		if i == 0 {
 			r.s.Assign(0, Assignment{Audio: p.mic(), Video: p.screen(), Width: 1280, Height: 720})
 			steps = append(steps, func() { p.screenFrame(p.key(p.base() + 9)); p.speak(); p.n++ })

@@ -10,6 +10,8 @@ type Estimator interface {
 	// NextProbe returns the probe that is to be sent now, if any. want is what the
 	// flow could make use of.
 	NextProbe(now, want int64) (p Probe, ok bool)
+	// ProbeSent says that all of a probe has left.
+	ProbeSent(id int32, now int64)
 }
 
 // Arrival is one packet in a receiver's report. At is on its own clock.
@@ -157,6 +159,7 @@ func (f *Flow) tick() {
 func (f *Flow) probe(p Probe, left int) {
 	if left == 0 {
 		f.probing, f.probeID = false, 0
+		f.est.ProbeSent(p.ID, f.net.now)
 		return
 	}
 	size := p.Size

@@ -99,6 +99,7 @@ func (f *fixed) Bps(int64) int64                         { return f.bps }
 func (f *fixed) OnSent(uint16, int, int64, int32)        {}
 func (f *fixed) OnFeedback(_ int64, r []Arrival)         { f.reports = append(f.reports, r) }
 func (f *fixed) Tick(int64)                              {}
+func (f *fixed) ProbeSent(int32, int64)                  {}
 func (f *fixed) NextProbe(_, _ int64) (p Probe, ok bool) { return }
 func demand(bps int64) (c FlowConfig)                    { c.Demand = func(int64) int64 { return bps }; return }
 func play(seed uint64, p Path, bps int64) (*Flow, *fixed) {
