@@ -238,16 +238,8 @@ func (j *Join) rows(ctx context.Context, who *identified, epoch int) ([]store.Wr
 	if who.row != nil { // its time is being counted
 		return writes, nil
 	}
-	wire, err := control.Load[control.Wire](ctx, j.Store, (&control.Wire{Room: who.room, Conn: who.conn}).Place().Key)
-	if errors.Is(err, store.ErrNotFound) {
-		wire, err = &control.Wire{Room: who.room, Conn: who.conn, Kind: control.ConnClient, OpenedMS: now}, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("load wire: %w", err)
-	}
-	wire.ClosedMS = 0
-	w3, err := control.Put(wire)
-	return append(writes, w3), err
+	opened, err := j.Life.OpenWire(ctx, who.room, who.conn, control.ConnClient)
+	return append(writes, opened...), err
 }
 
 // unprintable is what no shown name may hold: control characters, and invisible

@@ -137,18 +137,11 @@ func (j *Join) forget(ctx context.Context, row *control.Connection) error {
 	case !errors.Is(err, store.ErrNotFound):
 		return fmt.Errorf("load room connection: %w", err)
 	}
-	wire, err := control.Load[control.Wire](ctx, j.Store, (&control.Wire{Room: row.Room, Conn: row.ID}).Place().Key)
-	switch {
-	case err == nil && wire.ClosedMS == 0:
-		wire.ClosedMS = j.Now().UnixMilli()
-		w, err := control.Put(wire)
-		if err != nil {
-			return err
-		}
-		writes = append(writes, w)
-	case err != nil && !errors.Is(err, store.ErrNotFound):
-		return fmt.Errorf("load wire: %w", err)
+	closed, err := j.Life.CloseWire(ctx, row.Room, row.ID)
+	if err != nil {
+		return err
 	}
+	writes = append(writes, closed...)
 	if err := j.commitLoose(ctx, writes...); err != nil {
 		return fmt.Errorf("forget connection: %w", err)
 	}

@@ -94,7 +94,7 @@ func (l *Life) registration(ctx context.Context, conn control.Conn, m signal.Reg
 	if err != nil {
 		return nil, err
 	}
-	wire, err := l.wire(ctx, conn.ID, m.Room)
+	wire, err := l.OpenWire(ctx, m.Room, conn.ID, control.ConnTask)
 	if err != nil {
 		return nil, err
 	}
@@ -113,18 +113,15 @@ func (l *Life) registration(ctx context.Context, conn control.Conn, m signal.Reg
 	return writes, nil
 }
 
-// wire opens the record of how long the link is up; a repeated registration finds it.
-func (l *Life) wire(ctx context.Context, conn, room string) ([]store.Write, error) {
-	d := &control.Wire{Room: room, Conn: conn, Kind: control.ConnTask, OpenedMS: l.nowMS()}
-	_, err := control.Load[control.Wire](ctx, l.Store, d.Place().Key)
-	if err == nil {
-		return nil, nil
-	}
-	if !errors.Is(err, store.ErrNotFound) {
-		return nil, err
-	}
-	w, err := control.Put(d)
-	return []store.Write{w}, err
+// OpenWire is the write that begins to count a connection of the room, and CloseWire
+// the one that ends it.
+func (l *Life) OpenWire(ctx context.Context, room, conn, kind string) ([]store.Write, error) {
+	return l.ledger().OpenWire(ctx, room, conn, kind)
+}
+
+// CloseWire is OpenWire's other end.
+func (l *Life) CloseWire(ctx context.Context, room, conn string) ([]store.Write, error) {
+	return l.ledger().CloseWire(ctx, room, conn)
 }
 
 // answerRefusal is the frame for a refusal of the step. A frame that overtook its

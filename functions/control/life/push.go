@@ -85,6 +85,11 @@ func (l *Life) push(ctx context.Context, c *control.RoomConn, data []byte) error
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
+	closed, err := l.ledger().CloseWire(ctx, c.Room, c.Conn)
+	if err != nil {
+		return err
+	}
+	writes = append(writes, closed...)
 	if err := l.Store.Commit(ctx, writes...); err != nil && !control.LostRace(err) {
 		return fmt.Errorf("forget connection: %w", err)
 	}

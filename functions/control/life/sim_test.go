@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/controltest"
+	"mayfly/functions/control/ledger"
 	"mayfly/functions/control/outbox"
+	"mayfly/functions/control/price"
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
 	"mayfly/shared/signal"
@@ -250,14 +253,18 @@ func (s *sim) answered(t *simTask, r *Reply, err error) {
 // leaves; then the room is empty.
 func (s *sim) client(t *simTask) {
 	if !t.clientIn {
-		seq, _, err := s.life.AdmitJoin(s.ctx, t.room)
+		id := fmt.Sprintf("s-%s-%d", t.arn[len(t.arn)-4:], s.tick)
+		w, err := control.Put(ledger.OpenSession(&Room{ID: t.room, Tenant: "acme"},
+			&control.Participant{ID: "p1", Identity: "alice", Session: id, Epoch: t.epoch}, s.clock.MS()))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		seq, _, err := s.life.AdmitJoin(s.ctx, t.room, w)
 		if err != nil {
 			return
 		}
 		t.clientIn, t.joinSeq = true, seq
-		t.sessions = append(t.sessions, usage.Session{
-			ID: fmt.Sprintf("s%d", seq), Participant: "p1", JoinedMS: s.clock.MS(),
-		})
+		t.sessions = append(t.sessions, usage.Session{ID: id, Participant: "p1", JoinedMS: s.clock.MS()})
 		return
 	}
 	if t.served++; t.served >= 6 {
@@ -422,7 +429,51 @@ func (s *sim) checkUsage(r Room) {
 	if sessionMS != participantMS {
 		s.t.Errorf("sessions sum to %d ms, totals say %d", sessionMS, participantMS)
 	}
+	s.checkBill(r, v)
 	if !s.lossy[r.ID] && participantMS != truth {
 		s.t.Errorf("ledger counts %d participant ms, the tasks counted %d", participantMS, truth)
+	}
+}
+
+// checkBill computes the bill again: each line from its quantity, the task's share
+// from ECS's own times, and the tenant's copies from the record.
+func (s *sim) checkBill(r Room, v ledger.View) {
+	s.t.Helper()
+	var sum, seconds int64
+	for _, l := range v.Bill.Cost {
+		if l.NanoUSD != price.Amount(l.Quantity, l.RateNanoUSD, l.RatePer) {
+			s.t.Errorf("room %s: line %+v does not follow from its quantity", r.ID, l)
+		}
+		sum += l.NanoUSD
+		if l.SKU == "ipv4.public" {
+			seconds = l.Quantity
+		}
+	}
+	var want int64
+	for _, t := range s.fleet.Tasks() {
+		if room, _, _ := parseStartedBy(t.StartedBy); room == r.ID && t.PullStartedMS > 0 && t.StoppedMS > t.PullStartedMS {
+			want += max(60, (t.StoppedMS-t.PullStartedMS+999)/1000)
+		}
+	}
+	if sum != v.Bill.CostNanoUSD || seconds != want || seconds != v.Totals.TaskSBillable {
+		s.t.Errorf("room %s: cost %d of lines %d, %d s billed of %d", r.ID, v.Bill.CostNanoUSD, sum, seconds, want)
+	}
+	copies := 0
+	for day := s.clock.Now().Add(-24 * time.Hour); !day.After(s.clock.Now()); day = day.Add(24 * time.Hour) {
+		bills, err := control.LoadAll[control.Bill](s.ctx, s.store, control.BillsPK("acme", control.Day(day.UnixMilli())), control.BillPrefix)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, b := range bills {
+			if b.Room == r.ID && b.N == 0 {
+				copies++
+				if b.Hash != v.Hash || b.Totals != v.Totals {
+					s.t.Errorf("room %s: the tenant's copy differs", r.ID)
+				}
+			}
+		}
+	}
+	if copies != 1 {
+		s.t.Errorf("room %s has %d bills", r.ID, copies)
 	}
 }
