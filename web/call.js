@@ -12,7 +12,7 @@ import { seatsFor } from "./layout.js";
 import { forget, keep, kept, readLink } from "./link.js";
 import { $, Prejoin, toggle } from "./prejoin.js";
 import { Stage } from "./stage.js";
-import { connectionLine, deviceProblem, weak, whyOver } from "./words.js";
+import { connectionLine, deviceProblem, nearTheEnd, weak, whyOver } from "./words.js";
 
 /** @import { CallErrorInfo, Quality, Stats } from "./types.js" */
 
@@ -165,6 +165,11 @@ function listen() {
   });
   call.on("chat", (c) => chat.add(c, c.from === call.participant));
   call.on("quality", (q) => (quality = q.participant === call.participant ? q : quality));
+  call.on("budget", (b) => {
+    banner(nearTheEnd(b));
+    announce(nearTheEnd(b));
+    bannerTimer = setTimeout(() => banner(""), 15_000);
+  });
   call.on("local", showLocal);
   call.on("error", (err) => console.warn("mayfly:", err.code));
   call.on("ended", ({ reason, error }) => {

@@ -371,7 +371,7 @@ export class Call {
         return this.#ended(body, from);
       case "error":
         return this.#error(new CallError(body.code, body.message, body.retryable), from);
-      case "speakers": case "chat": case "quality":
+      case "speakers": case "chat": case "quality": case "budget":
         return this.#events.emit(type, body);
     }
   }

@@ -100,6 +100,14 @@ export interface Chat {
   name?: string;
   at_ms?: number;
 }
+/** The room comes near a cap; at the cap it ends. */
+export interface Budget {
+  level: "near" | "last";
+  cap: "duration" | "participant_minutes" | "egress_bytes" | "nano_usd";
+  used_permil: number;
+  /** Pictures are small from here on. */
+  reduce?: boolean;
+}
 export type Level = "excellent" | "good" | "poor" | "lost";
 export interface Quality {
   participant: string;
@@ -229,6 +237,7 @@ export interface CallEvents {
   speakers: Speakers;
   chat: Chat;
   quality: Quality;
+  budget: Budget;
   /** Whether the WebSocket and the media connection are up. */
   connection: { signalling: boolean; media: boolean };
   /** An own source started or stopped to be sent. */

@@ -1,6 +1,6 @@
 // What the page says. Pure: codes and states in, sentences out.
 
-/** @import { Quality, Room, Stats } from "./types.js" */
+/** @import { Budget, Quality, Room, Stats } from "./types.js" */
 
 /** @type {Record<string, string>} */
 const PHASES = {
@@ -42,6 +42,9 @@ const OVER = {
   empty: ["The call is over", "Everyone has left."],
   unused: ["The room was closed", "Nobody joined in time. Ask for a new link."],
   max_duration: ["The call is over", "It reached its longest allowed time."],
+  max_participant_minutes: ["The call is over", "It reached its longest allowed time together."],
+  max_egress: ["The call is over", "It used up the data that it was given."],
+  max_cost: ["The call is over", "It used up the budget that it was given."],
   deleted: ["The call is over", "Whoever runs this call ended it."],
   terminated: ["The call was interrupted", "The server is going away. Join again in a moment."],
   failed: ["The room could not be kept running", "Ask for a new link."],
@@ -105,6 +108,12 @@ export function initials(name) {
   const first = [...(words[0] ?? "?")][0] ?? "?";
   const last = words.length > 1 ? ([...(words.at(-1) ?? "")][0] ?? "") : "";
   return (first + last).toUpperCase();
+}
+
+/** What to tell when the room comes near a cap. @param {Budget} b */
+export function nearTheEnd(b) {
+  const text = b.level === "last" ? "This call will end very soon" : "This call will end soon";
+  return b.reduce ? `${text}. Pictures are smaller until then.` : `${text}.`;
 }
 
 /** What to do when a device does not open. @param {unknown} err */

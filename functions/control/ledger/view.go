@@ -149,7 +149,7 @@ func (g *Ledger) View(ctx context.Context, room string, with Include) (View, err
 			return View{}, err
 		}
 	} else {
-		bill := price.Bill{}
+		var bill price.Bill
 		if v.Totals, v.Quality, bill, err = g.bill(ctx, r); err != nil {
 			return View{}, err
 		}
