@@ -17,6 +17,9 @@ const (
 	// when there is another one to show.
 	patience   = 2 * second
 	blockedFor = 5 * second
+	// downTime is how long a layer that is too large may go on until the smaller one
+	// has a keyframe; then nothing is sent until it has.
+	downTime = second
 
 	// minAudioBps is kept free for each audio line even while it is silent.
 	minAudioBps = 40_000
@@ -185,9 +188,9 @@ func (s *Sender) grant(st *seat, g alloc.Grant, now int64) {
 	st.reason, st.want = g.Reason, g.Want
 	switch {
 	case g.Layer >= 0:
-		if tid := int8(g.TID); tid != st.video.tid {
-			st.video.tid = tid
-			s.setTID(st.video)
+		s.limitTID(st.video, g)
+		if f.State() == forward.Switch && f.Layer() > g.Layer && s.path.now.Bps != 0 && now-switching(f) > downTime {
+			f.Close() // too much for the path for too long
 		}
 		f.Select(src, g.Layer, st.videoClock, now)
 	case g.Reason == alloc.ReasonMuted:
@@ -202,4 +205,23 @@ func (s *Sender) grant(st *seat, g alloc.Grant, now int64) {
 	if _, since := f.Waiting(); g.Layer >= 0 && f.State() == forward.WaitKey && now-since > patience {
 		st.reason = ReasonNoKeyframe
 	}
+}
+
+// limitTID carries out the temporal part of a grant. Down to a smaller layer it takes
+// until that has a keyframe; until then the base of the larger one must do.
+func (s *Sender) limitTID(l *line, g alloc.Grant) {
+	tid := int8(g.TID)
+	if l.f.Layer() > g.Layer && s.path.now.Bps != 0 {
+		tid = 0
+	}
+	if tid != l.tid {
+		l.tid = tid
+		s.setTID(l)
+	}
+}
+
+// switching is since when a forwarder waits for the keyframe of another layer.
+func switching(f *forward.Forwarder) int64 {
+	_, since := f.Waiting()
+	return since
 }

@@ -77,6 +77,7 @@ func (s *Sender) sendPaced(now int64) {
 	for ; s.next < len(q.slots); s.next++ {
 		s.enqueue(&q.slots[s.next])
 		q.slots[s.next] = entry{}
+		s.thinOut()
 	}
 	q.slots, s.next = q.slots[:0], 0
 	for i, r := range s.videoRTX {
@@ -84,13 +85,13 @@ func (s *Sender) sendPaced(now int64) {
 		s.videoRTX[i] = resend{}
 	}
 	s.videoRTX = s.videoRTX[:0]
-	s.thinOut()
 	for {
 		w, class, ok := s.pace.queue.next(now)
 		if !ok {
 			return
 		}
 		s.sendWaiting(&w, class, now)
+		s.thinOut()
 	}
 }
 
@@ -121,7 +122,11 @@ func (s *Sender) enqueue(e *entry) {
 		l.class = class
 	}
 	l.queued++
-	s.pace.queue.push(class, paced{entry: *e}, len(e.p.Payload())+headerRoom, l.num, e.p.TS)
+	size := len(e.p.Payload()) + headerRoom
+	if l.thin && e.p.TID > 0 {
+		size = 0 // it must pass the forwarder, which closes the gap, and is not sent
+	}
+	s.pace.queue.push(class, paced{entry: *e}, size, l.num, e.p.TS)
 }
 
 // dropped is told of what the pacer gave up. A stream that lost a packet starts again
@@ -160,6 +165,9 @@ func (s *Sender) thinOut() {
 		if thin := p.thin && l.queued > 0 && l.class == least; thin != l.thin {
 			l.thin = thin
 			s.setTID(l)
+			if thin {
+				p.queue.lighten(l.num, func(w paced) bool { return w.p != nil && w.p.TID > 0 })
+			}
 		}
 	}
 }

@@ -19,16 +19,17 @@ const (
 )
 
 const (
-	paceNum, paceDen = 5, 2 // of the estimate: a frame leaves in 13 of its 33 ms
-	paceBurstTime    = 5 * ms
+	paceNum, paceDen = 5, 2    // of the estimate: a frame leaves in 13 of its 33 ms
+	paceBurstTime    = 10 * ms // two turns of the wheel
 	paceBurstMin     = 1500
 	paceBurstMax     = 10 * 1200
 	paceMinBps       = 100_000
 	// Video that waits longer than this at the estimate's rate comes too late to be
 	// worth its place; a keyframe of some size must fit at any rate.
-	paceRoomTime = 400 * ms
-	paceRoomMin  = 64 << 10
-	paceResume   = 4 // what was shed comes back when this part of the room is left in use
+	paceRoomTime  = 400 * ms
+	paceRoomMin   = 64 << 10
+	paceRoomCount = 2 * videoRoom // packets of all sizes
+	paceResume    = 4             // what was shed comes back when this part of the room is left in use
 )
 
 // waiting is one packet of T in a pacer. Packets of one line and frame are dropped
@@ -107,7 +108,21 @@ func (p *pacer[T]) setRate(bps int64) {
 }
 
 func (p *pacer[T]) fit() {
-	for p.videoBytes() > p.room() && p.shed() {
+	for (p.videoBytes() > p.room() || p.count > paceRoomCount) && p.shed() {
+	}
+}
+
+// lighten makes those packets of a line that light picks weigh nothing, because they
+// will be left out when their turn comes.
+func (p *pacer[T]) lighten(line int, light func(T) bool) {
+	for c := queueScreenKey; c < numQueues; c++ {
+		q := &p.queues[c]
+		for i := q.first; i < len(q.slots); i++ {
+			if w := &q.slots[i]; w.line == line && light(w.item) {
+				q.bytes -= int64(w.size)
+				w.size = 0
+			}
+		}
 	}
 }
 

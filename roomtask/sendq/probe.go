@@ -27,6 +27,10 @@ type probing struct {
 	roomFor   int64 // the rate for which it was asked
 }
 
+func (p *probing) begin(next bwe.Probe, now int64) {
+	p.Probe, p.on, p.count, p.sent, p.begun, p.last = next, true, 0, 0, now, 0
+}
+
 // take counts a packet of n bytes that leaves, and returns the probe it belongs to.
 func (p *probing) take(n int, now int64) int32 {
 	if !p.on {
@@ -74,7 +78,7 @@ func (s *Sender) nextProbe(now int64) {
 	}
 	// Without a step, the estimator only learns that there will be probes.
 	if next, ok := s.path.est.NextProbe(now, step, want); ok {
-		p.Probe, p.on, p.count, p.sent, p.begun, p.last = next, true, 0, 0, now, 0
+		p.begin(next, now)
 	}
 }
 

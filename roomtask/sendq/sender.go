@@ -59,7 +59,7 @@ type Config struct {
 // is short, tickSoon while something is. Packets that come wake the sender anyway, so
 // the room's ticks do so only when it was quiet for tickQuiet.
 const (
-	tickEvery = 80 * ms
+	tickEvery = 100 * ms
 	tickSoon  = 20 * ms
 	tickQuiet = 40 * ms
 )
@@ -227,6 +227,7 @@ func (s *Sender) onTick(now int64) {
 		s.decide(now)
 	}
 	s.nextProbe(now)
+	s.show()
 	s.fresh = true
 	next := tickEvery
 	if s.pace.on || s.path.now.State != bwe.Clear || s.probe.on {
