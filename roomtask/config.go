@@ -16,6 +16,8 @@ type config struct {
 	LinkURL     string     // MAYFLY_LINK_URL: ws(s):// URL of the task WebSocket API
 	Region      string     // MAYFLY_REGION: for the link's signature
 	MetadataURI string     // ECS_CONTAINER_METADATA_URI_V4, set by ECS
+	MetricsAddr string     // MAYFLY_METRICS_ADDR: loopback host:port of GET /metrics; unset: none
+	Profile     bool       // MAYFLY_PPROF=1: profiles beside the metrics
 	MediaIP     netip.Addr // MAYFLY_MEDIA_IP: address to bind; unset: found from the interfaces
 	UDPPort     int        // MAYFLY_UDP_PORT: of media, 0 = any free one (default 0)
 	TCPPort     int        // MAYFLY_TCP_PORT: of media over TCP, 0 = any free one, -1 = none (default 0)
@@ -26,6 +28,7 @@ func configFromEnv(getenv func(string) string) (config, error) {
 	c := config{
 		Room: getenv("MAYFLY_ROOM"), LinkURL: getenv("MAYFLY_LINK_URL"), Region: getenv("MAYFLY_REGION"),
 		MetadataURI: getenv("ECS_CONTAINER_METADATA_URI_V4"),
+		MetricsAddr: getenv("MAYFLY_METRICS_ADDR"), Profile: getenv("MAYFLY_PPROF") == "1",
 	}
 	var faults []error
 	need := func(ok bool, format string, args ...any) {

@@ -14,6 +14,7 @@ import (
 	_ "golang.org/x/crypto/x509roots/fallback" // the image holds no certificate store
 
 	"mayfly/roomtask/link"
+	"mayfly/roomtask/metrics"
 	"mayfly/roomtask/room"
 	msg "mayfly/shared/signal"
 )
@@ -46,12 +47,23 @@ func run(cfg config, started time.Time, log *slog.Logger) room.Exit {
 		log.Error("configuration", "err", err)
 		return room.Exit{Code: msg.ExitConfig, Reason: "metadata"}
 	}
-	media := &room.Peers{UDPPort: cfg.UDPPort, TCPPort: cfg.TCPPort, IP: cfg.MediaIP, Log: log}
+	figures := room.NewMetrics()
+	media := &room.Peers{UDPPort: cfg.UDPPort, TCPPort: cfg.TCPPort, IP: cfg.MediaIP, Log: log, Metrics: figures}
 	defer media.Close()
+	stopMetrics, err := serveMetrics(cfg, log, func(w *metrics.Writer) {
+		figures.Collect(w)
+		media.Collect(w)
+		metrics.Process(w, started)
+	})
+	if err != nil {
+		log.Error("configuration", "err", err)
+		return room.Exit{Code: msg.ExitConfig, Reason: "metrics"}
+	}
+	defer stopMetrics()
 
 	var l *link.Link
 	r := room.New(room.Config{
-		ID: cfg.Room, Epoch: cfg.Epoch, Log: log, Started: started,
+		ID: cfg.Room, Epoch: cfg.Epoch, Log: log, Started: started, Metrics: figures,
 		NewMedia: media.New, Opened: media.Open,
 		Send:     func(typ string, body any) { l.Send(typ, body) },
 		Messages: func() (in, out int64) { return l.Messages() },
@@ -80,4 +92,21 @@ func run(cfg config, started time.Time, log *slog.Logger) room.Exit {
 	cancel()
 	<-linked
 	return exit
+}
+
+// serveMetrics serves GET /metrics if the configuration says where.
+func serveMetrics(cfg config, log *slog.Logger, collect func(*metrics.Writer)) (stop func(), err error) {
+	if cfg.MetricsAddr == "" {
+		return func() {}, nil
+	}
+	s, err := metrics.Listen(cfg.MetricsAddr, cfg.Profile, collect)
+	if err != nil {
+		return nil, err
+	}
+	log.Info("metrics", "url", "http://"+s.Addr().String()+"/metrics")
+	return func() {
+		if err := s.Close(); err != nil {
+			log.Debug("metrics", "err", err)
+		}
+	}, nil
 }

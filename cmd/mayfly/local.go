@@ -43,7 +43,7 @@ type localOptions struct {
 }
 
 // passed are variables of this process that a task may want to see.
-var passed = []string{"MAYFLY_UDP_PORT", "MAYFLY_TCP_PORT", "MAYFLY_LOG", "GOCOVERDIR", "GODEBUG", "GOTRACEBACK", "GORACE"}
+var passed = []string{"MAYFLY_UDP_PORT", "MAYFLY_TCP_PORT", "MAYFLY_LOG", "MAYFLY_PPROF", "GOCOVERDIR", "GODEBUG", "GOTRACEBACK", "GORACE"}
 
 func (a app) localOptions(args []string) (localOptions, error) {
 	var o localOptions

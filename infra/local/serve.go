@@ -87,6 +87,7 @@ func (l *Local) taskEnv(id, metadata string, addr *net.TCPAddr, media netip.Addr
 	base := "http://" + metadata + "/_ecs/" + id
 	return append([]string{
 		"MAYFLY_LINK_URL=ws://" + host + "/link",
+		"MAYFLY_METRICS_ADDR=127.0.0.1:0", // its log says which port
 		"MAYFLY_REGION=" + Region, "AWS_REGION=" + Region,
 		"MAYFLY_MEDIA_IP=" + media.String(),
 		"ECS_CONTAINER_METADATA_URI_V4=" + base + "/v4",

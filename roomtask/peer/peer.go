@@ -39,6 +39,9 @@ type Config struct {
 	// Post takes events, from any goroutine and in their order; it must not block.
 	Post func(Event)
 	Log  *slog.Logger
+	// Forwarded is told how long some of the packets took through the task; nil = nobody
+	// asks. See sendq.Config.
+	Forwarded func(ns int64)
 }
 
 // Peer is one participant's PeerConnection.
@@ -91,7 +94,7 @@ func New(cfg Config) (*Peer, error) {
 	}
 	p.data = newDataChannel(p)
 	p.direct.net = cfg.Net
-	p.sender = sendq.New(sendq.Config{Now: cfg.Now, WriteRTCP: p.writeRTCP, Wheel: cfg.Wheel, Log: cfg.Log})
+	p.sender = sendq.New(sendq.Config{Now: cfg.Now, WriteRTCP: p.writeRTCP, Wheel: cfg.Wheel, Log: cfg.Log, Forwarded: cfg.Forwarded})
 	p.publisher = ingest.NewPublisher(ingest.Config{
 		Participant: cfg.ID, Pool: cfg.Pool, WriteRTCP: p.writeRTCP, Now: cfg.Now, Log: cfg.Log,
 		Feedback: p.sender.Feedback, TransportFeedback: p.sender.TransportFeedback,

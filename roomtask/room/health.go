@@ -60,6 +60,8 @@ type vitals struct {
 type stream struct {
 	meter              quality.Meter
 	expected, received int64
+	packets            int64   // expected in the last interval
+	loss               float64 // of them
 }
 
 // seatStream is one seat: what sits there may change, and is judged anew then.
@@ -85,7 +87,9 @@ func (r *Room) judge(now time.Time) {
 		v.at, v.heard, v.last = now, h.Heard, h
 		r.judgeUp(p, took)
 		r.judgeDown(p, took, heard)
+		r.metrics.health(&h, v)
 	}
+	r.publishFigures()
 }
 
 func (r *Room) judgeUp(p *participant, took time.Duration) {
@@ -109,6 +113,7 @@ func (r *Room) judgeUp(p *participant, took time.Duration) {
 		if expected > 0 {
 			w.Loss = max(0, 1-float64(received)/float64(expected))
 		}
+		s.packets, s.loss = w.Packets, w.Loss
 		s.meter.Add(w)
 	}
 }
@@ -142,10 +147,8 @@ func (r *Room) judgeSound(s *seatStream, d DownHealth, path float64, w quality.W
 	w.Packets, s.audio.expected = max(0, d.Audio-s.audio.expected), d.Audio
 	w.Loss = max(d.AudioLoss, path)
 	w.Muted = s.of.audio == "" || r.muted(s.of.participant, s.of.audio)
-	s.concealed = 0
-	if !w.Muted && w.Packets > 0 {
-		s.concealed = quality.Concealed(w.Loss, d.RED, false)
-	}
+	s.concealed = concealment(&w, &d)
+	s.audio.packets, s.audio.loss = w.Packets, w.Loss
 	s.audio.meter.Add(w)
 }
 

@@ -38,6 +38,9 @@ type participant struct {
 	codecs             [2]string       // of camera and screen, as the others know them
 	dataOpen           bool
 	lostAt             time.Time
+	joinAt             time.Time     // when the join came
+	answerTook         time.Duration // from there to the answer
+	connected          bool          // has been
 	bucket             bucket
 }
 
@@ -130,9 +133,12 @@ func (r *Room) join(c signal.Client, now time.Time) {
 	}
 	p := &participant{
 		id: c.Participant, identity: c.Session.Identity, name: c.Session.Name, grants: c.Session.Grants,
-		admitted: c.Session.ID, resume: c.Session.Resume, conn: c.Conn, joining: true, view: m.View,
+		admitted: c.Session.ID, resume: c.Session.Resume, conn: c.Conn, joining: true, view: m.View, joinAt: now,
 		kinds: map[string]bool{}, seats: map[int]plan{}, outlets: map[string]*outlet{},
 		vitals: newVitals(now), bucket: newBucket(now),
+	}
+	if c.Session.Resumed {
+		r.metrics.reconnects[reconnectRejoin].Add(1)
 	}
 	media, err := r.cfg.NewMedia(p.id, func(ev Event) { r.post(eventMsg{p, ev}) })
 	if err != nil {
@@ -206,6 +212,7 @@ func (r *Room) mediaEvent(p *participant, ev Event) {
 	case EventRefused:
 		r.refuse(p, ev.Generation, signal.Fault(ev.Code, "%s", ev.Text))
 	case EventConnected:
+		r.connected(p)
 		p.lostAt = time.Time{}
 		r.dirty = true
 		r.tellQuality(r.cfg.Now())
@@ -217,6 +224,9 @@ func (r *Room) mediaEvent(p *participant, ev Event) {
 	case EventFailed:
 		r.remove(p, signal.ReasonLost)
 	case EventDataOpen:
+		if _, _, transport := p.media.Usage(); !p.dataOpen {
+			r.metrics.joined(stepData, r.cfg.Now().Sub(p.joinAt), transport)
+		}
 		p.dataOpen = true
 		r.tellEverything(p)
 	case EventData:
@@ -224,6 +234,19 @@ func (r *Room) mediaEvent(p *participant, ev Event) {
 	case EventMediaChanged:
 		r.dirty = true
 		r.retell(p)
+	}
+}
+
+// connected notes that the path is there, for the first time or again.
+func (r *Room) connected(p *participant) {
+	switch {
+	case !p.connected:
+		p.connected = true
+		_, _, transport := p.media.Usage()
+		r.metrics.joined(stepAnswer, p.answerTook, transport)
+		r.metrics.joined(stepMedia, r.cfg.Now().Sub(p.joinAt), transport)
+	case lost(p):
+		r.metrics.reconnects[reconnectPath].Add(1)
 	}
 }
 
@@ -237,7 +260,7 @@ func (r *Room) answered(p *participant, ev Event) {
 		return
 	}
 	now := r.cfg.Now()
-	p.joining, p.session = false, r.book.Stay(p.admitted)
+	p.joining, p.session, p.answerTook = false, r.book.Stay(p.admitted), now.Sub(p.joinAt)
 	r.book.Begin(p.session, p.id, now.UnixMilli())
 	r.emptySince = time.Time{}
 	p.seats = r.planFor(p)
@@ -311,6 +334,7 @@ func (r *Room) drop(p *participant) {
 		}
 	}
 	r.speaker.Remove(p.id)
+	r.gone.add(p.media.Counts())
 	p.media.Close()
 	r.leaving = append(r.leaving, p.media)
 	r.dirty = true

@@ -27,6 +27,8 @@ type Media interface {
 	Level() (level uint8, voice bool)
 	// Paused says why the video of a seat is not sent, "" if it is.
 	Paused(seat int) string
+	// Counts are for statistics.
+	Counts() Counts
 	// Health tells how the connection does.
 	Health() Health
 	// Pulse does periodic work; it is called every 20 ms, by one goroutine other than the room's.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pion/webrtc/v4"
 
+	"mayfly/roomtask/metrics"
 	"mayfly/roomtask/peer"
 	"mayfly/roomtask/rtpx"
 	"mayfly/roomtask/sendq"
@@ -35,11 +36,14 @@ type Peers struct {
 	IP               netip.Addr // to bind; invalid: found by itself
 	UDPPort, TCPPort int
 	Log              *slog.Logger
+	Metrics          *Metrics // may be nil
 
 	net   *transport.Transport // set once, by Open
 	cert  *webrtc.Certificate
 	pool  *rtpx.Pool
 	wheel *sendq.Wheel
+
+	opened atomic.Pointer[transport.Transport] // net, for Collect
 }
 
 // Open binds the sockets, as soon as the control plane has told the public address.
@@ -70,6 +74,7 @@ func (f *Peers) Open(m signal.Registered) error {
 	if err != nil {
 		return err
 	}
+	f.opened.Store(f.net)
 	f.Log.Info("media open", "udp_port", f.net.UDPAddr().Port(), "tcp_port", f.net.TCPAddr().Port())
 	return nil
 }
@@ -88,7 +93,7 @@ func (f *Peers) Counters() transport.Counters { return f.net.Counters() }
 func (f *Peers) New(id string, post func(Event)) (Media, error) {
 	m := &peerMedia{post: post, closed: make(chan struct{})}
 	p, err := peer.New(peer.Config{
-		ID: id, Cert: *f.cert, Net: f.net, Pool: f.pool, Wheel: f.wheel, Log: f.Log, Post: m.event,
+		ID: id, Cert: *f.cert, Net: f.net, Pool: f.pool, Wheel: f.wheel, Log: f.Log, Post: m.event, Forwarded: f.forwarded(),
 		Now: func() int64 { return time.Now().UnixNano() },
 	})
 	if err != nil {
@@ -97,6 +102,33 @@ func (f *Peers) New(id string, post func(Event)) (Media, error) {
 	m.Peer = p
 	m.assigned = map[int]sendq.Assignment{}
 	return m, nil
+}
+
+func (f *Peers) forwarded() func(ns int64) {
+	if f.Metrics == nil {
+		return nil
+	}
+	return f.Metrics.Forwarded
+}
+
+// Collect writes what the sockets have counted. It may be called from any goroutine.
+func (f *Peers) Collect(w *metrics.Writer) {
+	net := f.opened.Load()
+	if net == nil {
+		return
+	}
+	c := net.Counters()
+	w.Family("transport_bytes_total", metrics.Counter, "Payload bytes of the sockets, STUN included.")
+	w.Sample(float64(c.UDPBytesIn), "dir", "in", "transport", "udp").Sample(float64(c.UDPBytesOut), "dir", "out", "transport", "udp")
+	w.Sample(float64(c.TCPBytesIn), "dir", "in", "transport", "tcp").Sample(float64(c.TCPBytesOut), "dir", "out", "transport", "tcp")
+	w.Family("transport_packets_total", metrics.Counter, "UDP datagrams.")
+	w.Sample(float64(c.UDPPacketsIn), "dir", "in").Sample(float64(c.UDPPacketsOut), "dir", "out")
+	w.Family("transport_faults_total", metrics.Counter, "What the sockets met with.")
+	w.Sample(float64(c.UDPReadErrors), "kind", "read_error").Sample(float64(c.UDPWriteErrors), "kind", "write_error")
+	w.Sample(float64(c.UDPDropped), "kind", "dropped").Sample(float64(c.UDPFallbacks), "kind", "fallback").Sample(float64(c.UDPWaits), "kind", "wait")
+	w.Family("transport_runs_total", metrics.Counter, "Sends of several datagrams as one.").Sample(float64(c.UDPRuns))
+	w.Family("transport_run_packets_total", metrics.Counter, "Datagrams in them.").Sample(float64(c.UDPSegments))
+	w.Family("transport_tcp_connections", metrics.Gauge, "Open TCP connections.").Sample(float64(c.TCPOpen))
 }
 
 // peerMedia is a peer.Peer as Media. Its methods are the room loop's, but for Pulse.
@@ -179,6 +211,21 @@ func (m *peerMedia) Usage() (in, out usage.Bytes, transport string) {
 	snap := m.Sender().Snapshot()
 	out.Audio, out.Video, out.RTX = snap.AudioBytes, snap.VideoBytes, snap.RTXBytes
 	return in, out, m.Transport()
+}
+
+// Counts implements Media.
+func (m *peerMedia) Counts() Counts {
+	in, out, _ := m.Usage()
+	pub, snap := m.Publisher().Stats(), m.Sender().Snapshot()
+	c := Counts{In: in, Out: out, NACKs: pub.NACKs, PLIs: pub.PLIs, Resent: uint64(snap.RTXPackets), Switches: snap.Switches}
+	d := snap.Drops
+	for reason, n := range map[drop]int64{
+		dropVideoOverflow: d.VideoOverflow, dropAudioOverflow: d.AudioOverflow, dropPaced: d.Paced, dropFeedback: d.Feedback,
+		dropResendBudget: d.ResendBudget, dropNotConnected: d.NotConnected, dropWriteError: d.WriteErrors, dropNoBuffer: int64(pub.NoBuffer),
+	} {
+		c.Drops[reason] = uint64(n)
+	}
+	return c
 }
 
 // Health implements Media.

@@ -36,6 +36,7 @@ type Config struct {
 	// Started is when the process began, for the log line that tells how long the
 	// room took to open. Zero is the start of Run.
 	Started time.Time
+	Metrics *Metrics // own ones if nil
 	Log     *slog.Logger
 }
 
@@ -85,6 +86,8 @@ type Room struct {
 	book    *usage.Book
 	budget  signal.Budget // how near a cap the room is, as last told; no level: far
 	dirty   bool          // somebody's seats may have changed
+	gone    Counts        // of those who left
+	metrics *Metrics
 
 	nextHeartbeat time.Time
 	lastHeartbeat time.Time
@@ -115,8 +118,11 @@ func New(cfg Config) *Room {
 	}
 	book := usage.NewBook()
 	book.Messages = cfg.Messages
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics()
+	}
 	return &Room{
-		cfg: cfg, mailbox: make(chan any, mailboxSize),
+		cfg: cfg, metrics: cfg.Metrics, mailbox: make(chan any, mailboxSize),
 		people: map[string]*participant{}, conns: map[string]*clientConn{}, taken: map[string]uint64{},
 		speaker: newDetector(), book: book,
 	}

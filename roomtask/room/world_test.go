@@ -31,6 +31,7 @@ type fakeMedia struct {
 	level   uint8
 	health  Health
 	codec   string // of its videos
+	counts  Counts
 	pulses  int
 }
 
@@ -93,6 +94,7 @@ func (m *fakeMedia) Codec(string) string {
 	return m.codec
 }
 func (m *fakeMedia) Paused(int) string       { return "" }
+func (m *fakeMedia) Counts() Counts          { m.mu.Lock(); defer m.mu.Unlock(); return m.counts }
 func (m *fakeMedia) Health() Health          { m.mu.Lock(); defer m.mu.Unlock(); return m.health }
 func (m *fakeMedia) Pulse(int64)             { m.mu.Lock(); defer m.mu.Unlock(); m.pulses++ }
 func (m *fakeMedia) Close()                  { close(m.closed) }

@@ -2,6 +2,8 @@ package sendq
 
 import (
 	"github.com/pion/rtp"
+
+	"mayfly/roomtask/rtpx"
 )
 
 const (
@@ -72,6 +74,7 @@ func (s *Sender) send(e *entry, k kind, now int64) (n int) {
 	f := e.line.f
 	if h, payload, ok := f.Rewrite(e.tap, e.p, now); ok {
 		n = s.write(e.line, h, payload, k, now)
+		s.timed(e.p)
 		if n == 0 && k == kindVideo {
 			f.Resync(now) // the receiver could not decode what follows
 		}
@@ -80,6 +83,16 @@ func (s *Sender) send(e *entry, k kind, now int64) (n int) {
 	e.p.Release()
 	*e = entry{}
 	return n
+}
+
+// timedEvery is how many packets there are to one whose time through the task is told:
+// reading a clock for each would be felt.
+const timedEvery = 16
+
+func (s *Sender) timed(p *rtpx.Packet) {
+	if s.timing++; s.timing%timedEvery == 0 && s.cfg.Forwarded != nil {
+		s.cfg.Forwarded(s.cfg.Now() - p.Arrival)
+	}
 }
 
 // sendResends answers NACKs, video only within its budget; what does not fit is

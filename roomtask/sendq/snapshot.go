@@ -108,6 +108,7 @@ type Snapshot struct {
 	Paced     bool  // video waits for its time
 	PaceQueue int64 // how long the newest of what waits will wait, at the estimate's rate, ns
 	Drops     Drops
+	Switches  uint64      // pictures that began, changed their layer or their occupant
 	Seats     []SeatState // in ascending order; the caller's own
 }
 
@@ -155,6 +156,9 @@ func (s *Sender) show() {
 	var weight float64
 	for _, l := range s.all {
 		f := l.f.Stats()
+		if l.out.video {
+			snap.Switches += f.Switches
+		}
 		snap.Drops.Stale += int64(f.Stale)
 		snap.Drops.Duplicate += int64(f.Duplicate)
 		snap.Drops.Swallowed += int64(f.Swallowed)

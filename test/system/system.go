@@ -125,6 +125,9 @@ func (s *System) run(addr string) {
 	})
 }
 
+// Dir is where the programs put their files.
+func (s *System) Dir() string { return s.dir }
+
 // Output is what the programs have printed so far.
 func (s *System) Output() string { return s.out.String() }
 
