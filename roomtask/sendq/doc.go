@@ -9,6 +9,8 @@
 // it. The Sender must not know Pion's objects beyond the Writer, choose who sits
 // where, or keep packets longer than until they are written.
 //
+// Its goroutine is a worker's (worker.go), which serves many Senders in turn.
+//
 // Read sender.go first, then inbox.go, send.go (what goes out, in which order),
 // feedback.go (what comes back) and seat.go (which layer is wanted).
 package sendq

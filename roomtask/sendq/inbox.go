@@ -68,7 +68,7 @@ func (q *fifo) straighten() {
 // inbox is where other goroutines leave things for the sender's. One wake announces
 // any number of them.
 type inbox struct {
-	wake chan struct{} // capacity 1, set once
+	owner *Sender // set once
 
 	mu       sync.Mutex
 	awake    bool // the sender was woken, and has not found the inbox empty since
@@ -90,8 +90,6 @@ const (
 	nudgeWheel
 )
 
-func (b *inbox) init() { b.wake = make(chan struct{}, 1) }
-
 // unlock ends a change that the sender must hear of, and wakes it unless it is awake.
 // It finds all that was left before it sleeps again.
 func (b *inbox) unlock() {
@@ -99,7 +97,7 @@ func (b *inbox) unlock() {
 	b.awake = true
 	b.mu.Unlock()
 	if wake {
-		b.wake <- struct{}{} // never waits: there is one only while it sleeps
+		b.owner.worker.add(b.owner)
 	}
 }
 

@@ -71,16 +71,18 @@ const (
 // Sender is one subscriber's. Its exported methods may be called from any goroutine,
 // and never wait, except Close.
 type Sender struct {
-	cfg  Config // set once
-	in   inbox
-	done chan struct{} // closed when the goroutine has ended
-	due  atomic.Int64  // when a Tick is worth waking the goroutine, set by it
+	cfg    Config  // set once
+	worker *worker // set once: the goroutine
+	in     inbox
+	done   chan struct{} // closed when the goroutine has ended
+	due    atomic.Int64  // when a Tick is worth waking the goroutine, set by it
 
 	count counters
 	shown shown
 
 	// owned by the goroutine
 	work      batch
+	more      bool             // some of work is left
 	next      int              // of work.video, the first that is not sent yet
 	seats     []*seat          // by number, ascending
 	lines     map[uint32]*line // by media SSRC and by RTX SSRC
@@ -131,8 +133,8 @@ func New(cfg Config) *Sender {
 		twcc:   uint16(rand.Uint32()),
 	}
 	s.pace.queue.drop = s.dropped
-	s.in.init()
-	go s.run()
+	s.in.owner = s
+	s.worker = cfg.Wheel.join()
 	return s
 }
 
@@ -167,21 +169,6 @@ func (s *Sender) Tick(now int64) {
 func (s *Sender) Close() {
 	s.in.close()
 	<-s.done
-}
-
-// run is the goroutine. What is urgent is looked for again after every few packets of
-// video, so that audio never waits for more than those.
-func (s *Sender) run() {
-	defer close(s.done)
-	for range s.in.wake {
-		for more := false; s.in.take(&s.work, more); {
-			if s.work.closed {
-				s.shutdown()
-				return
-			}
-			more = s.step(s.cfg.Now())
-		}
-	}
 }
 
 // step does all that was taken, up to videoRun packets of video, and returns whether

@@ -9,9 +9,12 @@ import (
 // of its stream takes 13 ms, so it is spread over a few of them.
 const wheelStep = 5 * time.Millisecond
 
-// Wheel wakes the senders that have packets waiting for their time. All senders of a
-// room share one: it has the only timer, which runs only while somebody waits.
+// Wheel drives the senders of a room, which share one. It has the goroutines that do
+// their work, one for each processor (worker.go), and the only timer, which wakes those
+// that have packets waiting for their time and runs only while somebody waits.
 type Wheel struct {
+	workers []*worker // set once
+
 	mu    sync.Mutex
 	due   []*Sender // to be woken at the next turn
 	spare []*Sender // due's other half, empty
@@ -20,7 +23,7 @@ type Wheel struct {
 }
 
 // NewWheel makes a wheel that stands still.
-func NewWheel() *Wheel { return &Wheel{} }
+func NewWheel() *Wheel { return &Wheel{workers: newWorkers()} }
 
 // await lets s be woken at the next turn. s must not be waiting already.
 func (w *Wheel) await(s *Sender) {

@@ -30,7 +30,7 @@ type host struct {
 }
 
 func newHost() (*host, error) {
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()}))
 	h := &host{waiting: map[string]chan signal.Frame{}}
 	h.peers = &room.Peers{IP: netip.MustParseAddr("127.0.0.1"), TCPPort: -1, Log: log}
 	opened := make(chan error, 1)
@@ -129,4 +129,12 @@ func (h *host) join(req joinRequest) (reply joinReply, err error) {
 func (h *host) stats() serverStats {
 	c := h.peers.Counters()
 	return serverStats{Runs: c.UDPRuns, Segments: c.UDPSegments, Dropped: c.UDPDropped + c.UDPWriteErrors}
+}
+
+// logLevel is that of MAYFLY_LOG, as the room task's.
+func logLevel() (l slog.Level) {
+	if l.UnmarshalText([]byte(os.Getenv("MAYFLY_LOG"))) != nil {
+		return slog.LevelWarn
+	}
+	return l
 }

@@ -1,0 +1,134 @@
+package sendq
+
+import (
+	"runtime"
+	"sync"
+)
+
+// turnSteps is how many steps one sender may take before the others have their turn.
+const turnSteps = 8
+
+// worker is a goroutine that does the work of many senders, one after the other. A
+// packet that is published wakes it once, and not each of a hundred subscribers: the
+// switches between that many goroutines cost more than the packets do. What its
+// senders write in one round leaves in the longest runs that the socket can make.
+type worker struct {
+	wake chan struct{} // holds 1; sent to by who finds the worker asleep
+
+	mu      sync.Mutex
+	ready   []*Sender // have something in their inbox; each is here at most once
+	spare   []*Sender // ready's other half, empty
+	asleep  bool
+	running bool // its goroutine exists: while it has senders
+	senders int
+}
+
+// workers are as many as can run at the same time.
+func newWorkers() []*worker {
+	all := make([]*worker, runtime.GOMAXPROCS(0))
+	for i := range all {
+		all[i] = &worker{wake: make(chan struct{}, 1)}
+	}
+	return all
+}
+
+// join gives a sender to the worker that has the fewest.
+func (w *Wheel) join() *worker {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	least, load := w.workers[0], w.workers[0].load()
+	for _, k := range w.workers[1:] {
+		if n := k.load(); n < load {
+			least, load = k, n
+		}
+	}
+	least.hire()
+	return least
+}
+
+func (k *worker) load() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.senders
+}
+
+// hire starts the goroutine with the first sender.
+func (k *worker) hire() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.senders++
+	if !k.running {
+		k.running = true
+		go k.run()
+	}
+}
+
+// leave is called by the goroutine itself, in the sender's last turn.
+func (k *worker) leave() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.senders--
+}
+
+// add gives the sender a turn. It must not have one coming.
+func (k *worker) add(s *Sender) {
+	k.mu.Lock()
+	k.ready = append(k.ready, s)
+	wake := k.asleep
+	k.asleep = false
+	k.mu.Unlock()
+	if wake {
+		k.wake <- struct{}{} // never waits: there is one only while it sleeps
+	}
+}
+
+// run ends when the last sender has left.
+func (k *worker) run() {
+	for {
+		k.mu.Lock()
+		round := k.ready
+		switch {
+		case len(round) > 0:
+			k.ready, k.spare = k.spare[:0], nil
+		case k.senders == 0:
+			k.running = false
+			k.mu.Unlock()
+			return
+		default:
+			k.asleep = true
+		}
+		k.mu.Unlock()
+		if len(round) == 0 {
+			<-k.wake
+			continue
+		}
+		for i, s := range round {
+			round[i] = nil
+			if s.turn() {
+				k.add(s)
+			}
+		}
+		k.mu.Lock()
+		k.spare = round[:0]
+		k.mu.Unlock()
+	}
+}
+
+// turn does what lies in the inbox, and returns true if there is still more. What is
+// urgent is looked for again after every few packets of video, so that audio never
+// waits for more than those.
+func (s *Sender) turn() (again bool) {
+	for range turnSteps {
+		if !s.in.take(&s.work, s.more) {
+			return false
+		}
+		if s.work.closed {
+			s.shutdown()
+			s.worker.leave()
+			close(s.done)
+			return false
+		}
+		s.more = s.step(s.cfg.Now())
+	}
+	return true
+}
