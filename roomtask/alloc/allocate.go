@@ -177,6 +177,10 @@ func (a *Allocator) Allocate(now int64, in *Input) Result {
 	case f.next > 0:
 		r.StepBps = max(estimateFor(f.next), a.patience.worth(now))
 	}
+	if r.StepBps > 0 && r.StepBps <= in.Estimate {
+		// It has room, and waits only for its time: meanwhile, is there room for more?
+		r.StepBps = max(r.StepBps, min(r.WantBps, in.Estimate*ampleNum/ampleDen))
+	}
 	return r
 }
 

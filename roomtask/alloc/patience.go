@@ -43,11 +43,15 @@ func (p *patience) may(now, total, budget int64) bool {
 	if now < p.until && budget < p.failed*widerNum/widerDen {
 		return false
 	}
-	wait := roomTime
+	return now-max(p.roomSince, p.upAt) >= roomFor(total, budget)
+}
+
+// roomFor is how long a step that costs total must have had headroom.
+func roomFor(total, budget int64) int64 {
 	if total*ampleNum/ampleDen <= budget {
-		wait = ampleTime
+		return ampleTime
 	}
-	return now-max(p.roomSince, p.upAt) >= wait
+	return roomTime
 }
 
 // took notes that a step was taken.
@@ -83,12 +87,14 @@ func (s *audioState) choose(now, budget int64, a *Audio) AudioMode {
 		s.mode++
 		s.roomSince = 0
 	}
-	switch {
-	case s.mode == AudioFull || a.bps(s.mode-1)*headroomNum/headroomDen > budget:
+	if s.mode == AudioFull || a.bps(s.mode-1)*headroomNum/headroomDen > budget {
 		s.roomSince = 0
-	case s.roomSince == 0:
+		return s.mode
+	}
+	if s.roomSince == 0 {
 		s.roomSince = now
-	case now-s.roomSince >= roomTime:
+	}
+	if now-s.roomSince >= roomFor(a.bps(s.mode-1), budget) {
 		s.mode--
 		s.roomSince = 0
 	}

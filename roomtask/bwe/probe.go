@@ -11,7 +11,7 @@ const (
 	probeWait    = 500 * ms
 	probeSettle  = 2 * second // in which congestion is blamed on the probe
 	probePause   = 3 * second // after a failure, and doubling
-	probeMax     = 5 * second
+	probeMax     = 4 * second
 	probeTail    = 200 * ms    // after it was judged
 	probeDoubt   = 30 * second // after a cut, in which one probe is not enough
 	probeCalm    = second      // after a cut, before the next
@@ -199,7 +199,7 @@ func (e *Estimator) onProbe(now, newest int64) {
 	if full := e.capacity * keepNum / keepDen; full > 0 && rate > full {
 		// Here the path was full before, perhaps with what others sent, of which a probe
 		// sees little. One step beyond, and wait.
-		rate = min(rate, max(full, e.bps*5/4))
+		rate = min(rate, max(full, e.bps*4/3))
 		p.nextAt = max(p.nextAt, now+2*e.response()+500*ms)
 	}
 	if rate > e.bps {

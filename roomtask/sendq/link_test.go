@@ -18,6 +18,10 @@ type bottleneck struct {
 	delay  int64 // ns, each way
 	loss   float64
 	rng    *rand.Rand
+	pause  func(at int64) int64 // the end of the receiver's pause, in which it reads nothing; nil = there is none
+	readAt int64                // when it reads the last packet that waits
+	bad    float64              // chance of a burst of losses to begin, which ends with each tenth packet
+	burst  bool
 	free   int64 // when the link is free again
 	flying []flight
 	sum    map[uint32]*passed // by SSRC
@@ -63,11 +67,18 @@ func (b *bottleneck) send(h *rtp.Header, size int, now int64) {
 		f.seq = binary.BigEndian.Uint16(e)
 	}
 	start := max(b.free, now)
-	if start-now > b.queue || b.rng.Float64() < b.loss {
+	if b.bad > 0 {
+		b.burst = b.rng.Float64() < b.bad || (b.burst && b.rng.Float64() < 0.9)
+	}
+	if start-now > b.queue || b.rng.Float64() < b.loss || b.burst {
 		of.lost++
 	} else {
 		b.free = start + int64(size)*8*second/b.bps
 		f.arrival = b.free + b.delay
+		if b.pause != nil {
+			b.readAt = max(b.pause(f.arrival), b.readAt+ms/10)
+			f.arrival = b.readAt
+		}
 		f.known = f.arrival
 		of.got++
 		of.bytes += int64(size)
@@ -92,6 +103,9 @@ func (b *bottleneck) take() map[uint32]*passed {
 func (b *bottleneck) report(now int64) []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.pause != nil && b.pause(now-b.delay) > now-b.delay {
+		return nil // it does not report either
+	}
 	n := 0
 	for n < len(b.flying) && b.flying[n].known <= now-b.delay {
 		n++
