@@ -161,7 +161,7 @@ func (a *API) participant(ctx context.Context, room *control.Room, p *control.Pa
 		ID: p.ID, Identity: p.Identity, Name: p.Name, State: "joined", JoinedAt: stamp(p.JoinedMS),
 		Grants: p.Grants, Attributes: p.Attributes,
 	}
-	s, err := control.Load[control.Session](ctx, a.cfg.Store, control.SessionKey(room.ID, p.Epoch, p.Session))
+	s, err := a.ledger().Stay(ctx, room.ID, p.Epoch, p.Session)
 	switch {
 	case errors.Is(err, store.ErrNotFound): // not reported yet, or the task never took it
 		if room.State.Final() {

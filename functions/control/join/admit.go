@@ -197,14 +197,11 @@ func (j *Join) over(ctx context.Context, who *identified) (bool, error) {
 	if who.part == nil || who.part.Session == "" {
 		return false, nil
 	}
-	s, err := control.Load[control.Session](ctx, j.Store, control.SessionKey(who.room, who.part.Epoch, who.part.Session))
+	s, err := (&ledger.Ledger{Store: j.Store}).Stay(ctx, who.room, who.part.Epoch, who.part.Session)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("load session: %w", err)
-	}
-	return s.LeftMS != 0, nil
+	return err == nil && s.LeftMS != 0, err
 }
 
 // rows are the writes that bind the connection to its room: as a watcher, or as a

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"mayfly/functions/control"
 	"mayfly/functions/control/outbox"
 	"mayfly/functions/control/price"
+	"mayfly/functions/store"
 	"mayfly/shared/usage"
 )
 
@@ -292,6 +294,47 @@ func (b *books) checkAgainst(seed uint64, last usage.Report) {
 			b.t.Errorf("seed %d: line %+v does not follow from its quantity", seed, l)
 		}
 	}
+}
+
+// TestStay: whoever came back by the same join is there, whatever its first stay says.
+func TestStay(t *testing.T) {
+	b := newBooks(t)
+	at := b.clock.MS()
+	stay := func(id string, joined, left int64) usage.Session {
+		return usage.Session{ID: id, Participant: "p", JoinedMS: at + joined, LeftMS: left, ParticipantMS: 1}
+	}
+	b.must(b.report(1, stay("s1", 0, at+10), stay("s1.2", 20, at+30), stay("s1.3", 40, 0), stay("s12", 0, 0), stay("s2", 0, at+5)))
+	for session, want := range map[string]string{"s1": "s1.3", "s2": "s2", "s12": "s12"} {
+		s, err := b.Stay(b.ctx, roomID, 1, session)
+		b.must(err)
+		equal(t, session, s.ID, want)
+	}
+	b.must(b.report(2, stay("s1.3", 40, at+50)))
+	s, err := b.Stay(b.ctx, roomID, 1, "s1")
+	b.must(err)
+	equal(t, "the last to end", [2]any{s.ID, s.LeftMS}, [2]any{"s1.3", at + 50})
+	if _, err := b.Stay(b.ctx, roomID, 1, "s"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a session that is not: %v", err)
+	}
+}
+
+// TestUnattributed: a task is killed before every session's part of its totals was
+// told. The room is billed for all of it, and parts still sum to totals.
+func TestUnattributed(t *testing.T) {
+	b := newBooks(t)
+	at := b.clock.MS()
+	s := usage.Session{ID: "s1", JoinedMS: at, LeftMS: at + 4000, ParticipantMS: 4000, Transport: "tcp", BytesOut: usage.Bytes{Total: 100, Audio: 60}}
+	b.must(b.Report(b.ctx, roomID, 1, taskID, usage.Report{Seq: 1, AtMS: at + 5000, Sessions: []usage.Session{s}, Totals: usage.Totals{
+		ParticipantMS: 9000, Sessions: 2, PeakParticipants: 2, BytesOut: usage.Bytes{Total: 250, Audio: 60, Video: 90},
+	}}))
+	b.stopTask()
+	b.endRoom()
+	_, err := b.Settle(b.ctx, roomID)
+	b.must(err)
+	v := b.view()
+	equal(t, "unattributed", v.Epochs[0].Unattributed, Unattributed{ParticipantMS: 5000, BytesOut: usage.Bytes{Total: 150, Video: 90}})
+	equal(t, "totals", fmt.Sprint(v.Totals.ParticipantMS, v.Totals.Sessions, v.Totals.BytesOut, v.Totals.Egress.TCP, v.Totals.Egress.Unknown, v.Quality),
+		"9000 2 {250 60 90 0} 100 150bounded")
 }
 
 func TestBooks(t *testing.T) {
