@@ -152,7 +152,10 @@ func run(r row, w work) (got []sample, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := pinned(0, server.Start); err != nil {
+	if _, err := server.StdinPipe(); err != nil { // it ends when this process does
+		return nil, err
+	}
+	if err := startPinned(server, 0); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -191,7 +194,7 @@ func generated(me string, w work) (got []outcome, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := pinned(1, gen.Start); err != nil {
+	if err := startPinned(gen, 1); err != nil {
 		return nil, err
 	}
 	late := time.AfterFunc(runLimit, func() { _ = gen.Process.Kill() })

@@ -90,6 +90,7 @@ func generate(in io.Reader, out io.Writer) error {
 	if err := json.NewDecoder(in).Decode(&g.work); err != nil {
 		return err
 	}
+	go endWith(in)
 	if err := g.setUp(); err != nil {
 		return err
 	}

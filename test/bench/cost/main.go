@@ -15,6 +15,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
 )
 
@@ -33,6 +34,7 @@ func main() {
 	var err error
 	switch *role {
 	case "server":
+		go endWith(os.Stdin)
 		err = serve(*kind)
 	case "generate":
 		err = generate(os.Stdin, os.Stdout)
@@ -45,4 +47,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "cost:", err)
 		os.Exit(1)
 	}
+}
+
+// endWith ends the process when the conductor, who holds the other end, is gone.
+func endWith(in io.Reader) {
+	_, _ = io.Copy(io.Discard, in)
+	os.Exit(1)
 }

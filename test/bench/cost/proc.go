@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"math/bits"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,11 +65,16 @@ func memory(pid int) (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// pinned runs start with the calling thread on one processor and ahead of what else
-// the machine does, both of which a process started there inherits. On a machine with
-// one processor, or without the right to be ahead, it goes without.
-func pinned(cpu int, start func() error) error {
-	runtime.LockOSThread()
+// ahead is the nice value of what is measured, so that little else on the machine
+// comes between.
+const ahead = -15
+
+// startPinned starts a process on one processor and ahead of what else the machine
+// does. It is a session of its own, since Linux shares the processor among sessions
+// first (sched(7), autogroup), and ends with this one. On a machine with one processor,
+// or without the right to be ahead, it goes without.
+func startPinned(cmd *exec.Cmd, cpu int) error {
+	runtime.LockOSThread() // the process inherits from this thread
 	defer runtime.UnlockOSThread()
 	var before, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &before); err == nil && before.Count() > 1 {
@@ -77,10 +84,13 @@ func pinned(cpu int, start func() error) error {
 		}
 		defer func() { _ = unix.SchedSetaffinity(0, &before) }()
 	}
-	if unix.Setpriority(unix.PRIO_PROCESS, 0, -15) == nil {
-		defer func() { _ = unix.Setpriority(unix.PRIO_PROCESS, 0, 0) }()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return err
 	}
-	return start()
+	_ = unix.Setpriority(unix.PRIO_PROCESS, cmd.Process.Pid, ahead)
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", cmd.Process.Pid), []byte(strconv.Itoa(ahead)), 0)
+	return nil
 }
 
 // nth is the number of the n-th processor of a set.
