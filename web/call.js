@@ -164,7 +164,11 @@ function listen() {
     stage.update();
   });
   call.on("chat", (c) => chat.add(c, c.from === call.participant));
-  call.on("quality", (q) => (quality = q.participant === call.participant ? q : quality));
+  call.on("quality", (q) => {
+    stage.quality = quality = q;
+    stage.describe();
+    showConnection();
+  });
   call.on("budget", (b) => {
     banner(nearTheEnd(b));
     announce(nearTheEnd(b));
@@ -289,7 +293,8 @@ async function tick() {
 }
 
 function showConnection() {
-  $("connection").textContent = connectionLine(stats, signalling);
+  const paused = call.seating.filter((s) => s.paused === "bandwidth").length;
+  $("connection").textContent = connectionLine(stats, signalling, quality, paused);
   $("connection").classList.toggle("weak", weak(stats, quality));
 }
 

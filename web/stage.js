@@ -2,9 +2,9 @@
 // pictures and the sizes of the pictures into a view.
 
 import { grid, pickMain, wantsOf } from "./layout.js";
-import { initials, whyPaused } from "./words.js";
+import { initials, signalOf, whyPaused } from "./words.js";
 
-/** @import { Kind, Participant, SeatView, Speakers, Want } from "./types.js" */
+/** @import { Kind, Level, Participant, Quality, SeatView, Speakers, Want } from "./types.js" */
 /** @import { TileInfo } from "./layout.js" */
 
 /** @param {string} tag @param {string} [name] class @param {string} [text] */
@@ -49,7 +49,10 @@ class Tile {
     placeholder.append(this.avatar, this.reason);
     this.name = make("span");
     const plate = make("div", "plate");
-    plate.append(icon("i-mic-off"), this.name);
+    this.signal = make("span", "signal"); // three bars, unless all is well
+    this.signal.setAttribute("aria-hidden", "true"); // the tile's label says it
+    this.signal.append(make("i"), make("i"), make("i"));
+    plate.append(icon("i-mic-off"), this.signal, this.name);
     this.pin = /** @type {HTMLButtonElement} */ (make("button", "pin"));
     this.pin.type = "button";
     this.pin.append(icon("i-pin"));
@@ -58,7 +61,7 @@ class Tile {
     this.el.append(placeholder, this.video, this.audio, plate, this.pin); // the first frame covers the placeholder
   }
 
-  /** @param {{name: string, muted: boolean, blank: boolean, reason: string, pinned: boolean, speaking: boolean}} s */
+  /** @param {{name: string, muted: boolean, blank: boolean, reason: string, pinned: boolean, speaking: boolean, level: Level, far: boolean}} s */
   show(s) {
     const label = this.info.screen ? `${s.name}: screen` : this.info.self ? (s.name ? `${s.name} (you)` : "You") : s.name;
     if (this.name.textContent !== label) {
@@ -69,7 +72,11 @@ class Tile {
     this.el.classList.toggle("blank", s.blank);
     this.el.classList.toggle("muted", s.muted && !this.info.screen);
     this.el.classList.toggle("speaking", s.speaking);
-    this.el.setAttribute("aria-label", [label, s.muted && !this.info.screen && "muted", s.blank && s.reason, s.speaking && "speaking"].filter(Boolean).join(", "));
+    const { bars, text } = signalOf(s.level, s.far);
+    this.signal.hidden = text === "";
+    this.signal.dataset.bars = String(bars);
+    this.signal.title = text;
+    this.el.setAttribute("aria-label", [label, s.muted && !this.info.screen && "muted", s.blank && s.reason, s.speaking && "speaking", text.toLowerCase()].filter(Boolean).join(", "));
     this.pin.setAttribute("aria-pressed", String(s.pinned));
     this.pin.setAttribute("aria-label", `${s.pinned ? "Unpin" : "Pin"} ${label}`);
   }
@@ -97,6 +104,7 @@ export class Stage {
   /** @type {Map<string, Participant>} */ people = new Map();
   /** @type {SeatView[]} */ seating = [];
   /** @type {Speakers} */ speakers = { active: "" };
+  /** @type {Quality | null} */ quality = null;
   /** Device pixels by key, of the tiles in sight. @type {Map<string, {width: number, height: number}>} */ sizes = new Map();
 
   /** @type {Map<string, Tile>} */ #tiles = new Map();
@@ -164,7 +172,8 @@ export class Stage {
     const speaking = this.speakers.active === info.participant && info.participant !== "" && !info.screen;
     if (info.self) {
       const off = !this.self.camera;
-      return tile.show({ name: this.self.name, muted: this.self.muted, blank: off, reason: off ? "Camera off" : "", pinned: false, speaking });
+      const level = this.quality?.level ?? "excellent";
+      return tile.show({ name: this.self.name, muted: this.self.muted, blank: off, reason: off ? "Camera off" : "", pinned: false, speaking, level, far: false });
     }
     const person = this.people.get(info.participant);
     /** @param {Kind} kind */
@@ -174,10 +183,11 @@ export class Stage {
     const off = !video || video.muted;
     const blank = off || !seat?.video || Boolean(seat.paused);
     const reason = off ? "Camera off" : seat?.video ? whyPaused(seat.paused, info.screen) : "";
+    const way = this.quality?.seats.find((s) => s.seat === seat?.seat);
     tile.show({
       name: person?.name || person?.identity || "Guest",
       muted: source("mic")?.muted ?? true,
-      blank, reason, pinned: info.key === this.pinned, speaking,
+      blank, reason, pinned: info.key === this.pinned, speaking, level: way?.level ?? "excellent", far: way?.far ?? false,
     });
   }
 
@@ -185,6 +195,14 @@ export class Stage {
   #seatOf(info) {
     const own = this.seating.filter((s) => s.participant === info.participant);
     return own.find((s) => s.video === info.key) ?? own.find((s) => !s.video && Boolean(s.audio?.endsWith("/screen-audio")) === info.screen);
+  }
+
+  /** Says anew what is known of everyone; nothing moves. */
+  describe() {
+    for (const info of this.#infos) {
+      const tile = this.#tiles.get(info.key);
+      if (tile) this.#describe(info, tile);
+    }
   }
 
   /** Gives every tile the stream of its seat. */

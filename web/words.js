@@ -1,6 +1,6 @@
 // What the page says. Pure: codes and states in, sentences out.
 
-/** @import { Budget, Quality, Room, Stats } from "./types.js" */
+/** @import { Budget, Level, Quality, Room, Stats } from "./types.js" */
 
 /** @type {Record<string, string>} */
 const PHASES = {
@@ -72,7 +72,7 @@ export function whyOver(code) {
 const PAUSED = {
   muted: "Camera off",
   hidden: "",
-  bandwidth: "Paused: weak connection",
+  bandwidth: "Paused: your connection is too slow",
   codec: "This browser cannot show this video",
   no_keyframe: "Starting…",
 };
@@ -83,15 +83,35 @@ export function whyPaused(paused, screen) {
   return paused === "muted" && screen ? "Sharing ended" : (PAUSED[paused] ?? "Paused");
 }
 
-/** The connection line. @param {Stats | null} stats @param {boolean} signalling */
-export function connectionLine(stats, signalling) {
+/** @type {Record<Level, string>} */
+const LEVELS = { excellent: "Excellent connection", good: "Good connection", poor: "Weak connection", lost: "Connection lost" };
+
+/**
+ * What a tile says about the way of its sound and picture: how many of three bars, and a
+ * sentence, "" while there is nothing to say.
+ * @param {Level} level @param {boolean} far whether the other end is the worse one
+ */
+export function signalOf(level, far) {
+  const bars = { excellent: 3, good: 2, poor: 1, lost: 0 }[level] ?? 3;
+  const whose = far ? "Their" : "Your";
+  const text = { excellent: "", good: `${whose} connection is fair`, poor: `${whose} connection is weak`, lost: `${whose} connection is lost` }[level] ?? "";
+  return { bars, text };
+}
+
+/**
+ * The connection line: how it is in a word, then the figures, then what is missing for it.
+ * @param {Stats | null} stats @param {boolean} signalling @param {Quality | null} [quality] @param {number} [paused] pictures paused for want of bandwidth
+ */
+export function connectionLine(stats, signalling, quality = null, paused = 0) {
   if (!stats || !stats.transport) return "Connecting…";
-  const parts = [stats.transport.toUpperCase()];
+  const parts = [...(quality ? [LEVELS[quality.level] ?? LEVELS.good] : []), stats.transport.toUpperCase()];
   if (stats.rttMs !== null) parts.push(`${stats.rttMs} ms`);
   parts.push(`${(100 * Math.max(stats.lossIn, stats.lossOut)).toFixed(1)} % loss`);
   parts.push(`↓ ${megabits(stats.bpsIn)} ↑ ${megabits(stats.bpsOut)} Mbit/s`);
+  if (quality?.bandwidth_kbps) parts.push(`room for ↓ ${megabits(quality.bandwidth_kbps * 1000)} Mbit/s`);
+  if (paused > 0) parts.push(paused === 1 ? "one picture paused, too slow" : `${paused} pictures paused, too slow`);
   if (!signalling) parts.push("service reconnecting");
-  return parts.join(" · ");
+  return parts.map((p) => p.replaceAll(" ", "\u00a0")).join(" · "); // lines break between parts only
 }
 
 /** @param {number} bps */

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"mayfly/roomtask/alloc"
+	"mayfly/roomtask/sendq"
 	"mayfly/shared/signal"
 )
 
@@ -89,9 +91,11 @@ func (r *Room) whyPaused(p *participant, n int, s plan) string {
 		return "muted"
 	case s.width == 0 || s.height == 0:
 		return "hidden"
-	default:
-		return p.media.Paused(n)
 	}
+	if why := p.media.Paused(n); why != alloc.ReasonMuted {
+		return why
+	}
+	return sendq.ReasonNoKeyframe // nothing comes of it, although it is on: it is being woken, or about to begin
 }
 
 // listen finds out who speaks.

@@ -4,8 +4,11 @@ import { test } from "node:test";
 import { grid, pickMain, seatsFor, wantsOf } from "../layout.js";
 import { keep, readLink, readTicket } from "../link.js";
 import { summarize } from "../stats.js";
-import { connectionLine, deviceProblem, initials, roomStatus, weak, whyOver, whyPaused } from "../words.js";
+import { connectionLine as line, deviceProblem, initials, roomStatus, signalOf, weak, whyOver, whyPaused } from "../words.js";
 import { golden } from "./client.js";
+
+/** The line with plain spaces. @param {Parameters<typeof line>} args */
+const connectionLine = (...args) => line(...args).replaceAll("\u00a0", " ");
 
 test("grid: tiles fit, keep their shape and use the space", () => {
   for (const [w, h] of [[1280, 720], [390, 650], [2560, 1300]]) {
@@ -113,7 +116,7 @@ test("words: every end and every pause has some, even an unknown one", () => {
   }
   assert.equal(whyPaused("muted", false), "Camera off");
   assert.equal(whyPaused("muted", true), "Sharing ended");
-  assert.equal(whyPaused("bandwidth", false), "Paused: weak connection");
+  assert.equal(whyPaused("bandwidth", false), "Paused: your connection is too slow");
   assert.equal(whyPaused("never heard of", false), "Paused");
   assert.equal(whyPaused(undefined, false), "");
   assert.match(deviceProblem(new DOMException("", "NotAllowedError")), /Allow/);
@@ -149,6 +152,17 @@ test("stats: one summary of both browsers' reports", () => {
   assert.equal(summarize([], seatOf, null, 0).stats.transport, "");
   assert.equal(connectionLine(later, true), "TCP · 12 ms · 10.0 % loss · ↓ 0.0 ↑ 0.0 Mbit/s");
   assert.match(connectionLine(later, false), /service reconnecting$/);
+  const good = golden("quality");
+  assert.equal(connectionLine(later, true, good, 0), "Good connection · TCP · 12 ms · 10.0 % loss · ↓ 0.0 ↑ 0.0 Mbit/s · room for ↓ 1.3 Mbit/s");
+  assert.match(connectionLine(later, true, { ...good, level: "poor", bandwidth_kbps: undefined }, 2), /^Weak connection · .*Mbit\/s · 2 pictures paused, too slow$/);
   assert.equal(connectionLine(null, true), "Connecting…");
   assert.ok(weak(later, null) && !weak(firefox.stats, null) && weak(null, { ...golden("quality"), score: 10, level: "poor" }));
+});
+
+test("words: a tile says whose connection is the worse one, or nothing", () => {
+  assert.deepEqual(signalOf("excellent", true), { bars: 3, text: "" });
+  assert.deepEqual(signalOf("good", false), { bars: 2, text: "Your connection is fair" });
+  assert.deepEqual(signalOf("poor", true), { bars: 1, text: "Their connection is weak" });
+  assert.deepEqual(signalOf("lost", true), { bars: 0, text: "Their connection is lost" });
+  assert.deepEqual(signalOf(/** @type {any} */ ("splendid"), true), { bars: 3, text: "" }, "a word of a later room");
 });
