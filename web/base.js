@@ -12,6 +12,7 @@ export function browserEnv() {
     WebSocket: g.WebSocket,
     RTCPeerConnection: g.RTCPeerConnection,
     MediaStream: g.MediaStream,
+    sendable: (kind) => g.RTCRtpSender?.getCapabilities?.(kind) ?? null,
     capabilities: (kind) => g.RTCRtpReceiver?.getCapabilities?.(kind) ?? null,
     now: () => Date.now(),
     setTimeout: (fn, ms) => setTimeout(fn, ms),

@@ -75,6 +75,7 @@ function start() {
       ws: link.ws,
       ...(link.resume ? { resume: link.resume } : { ticket: link.ticket }),
       publish: link.publish,
+      ...(link.codec && { codec: link.codec }),
       sdk: "mayfly-web/0.1.0",
       browser: navigator.userAgent.slice(0, 120),
     });

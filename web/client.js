@@ -229,7 +229,7 @@ export class Call {
       generation: () => ++this.#generation, frame: (f) => this.#frame(f, peer),
       open: () => peer === this.#peer && this.#opened(), lost: () => peer === this.#peer && this.#lost(),
       media: (up) => peer === this.#peer && this.#setMedia(up),
-    }));
+    }, this.options.codec));
     this.#offer = null;
     this.#preparedAt = this.#env.now();
     try {

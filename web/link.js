@@ -2,9 +2,10 @@
 // back. The ticket leaves the address bar at once: it must not be bookmarked,
 // shared on a screen or sent as a referrer. Pure but for the storage it is given.
 
+import { VIDEO } from "./codecs.js";
 import { KINDS } from "./peer.js";
 
-/** @import { Kind } from "./types.js" */
+/** @import { Kind, VideoCodec } from "./types.js" */
 
 /**
  * @typedef {object} Link
@@ -16,6 +17,7 @@ import { KINDS } from "./peer.js";
  * @property {boolean} fixedName the ticket says the name
  * @property {Kind[]} publish what the ticket allows
  * @property {boolean} autojoin
+ * @property {VideoCodec} [codec] to send own videos with, from ?codec=
  */
 
 /** What is kept in the tab, by room. @typedef {{ws?: string, ticket?: string, resume?: string, name?: string, joined?: boolean, muted?: boolean, cameraOff?: boolean}} Kept */
@@ -78,10 +80,13 @@ export function readLink(location, storage) {
   const resume = anew ? "" : (old.resume ?? "");
   if (room) keep(storage, room, { ws, ticket, resume, ...(anew && { joined: false }) });
   const { name, publish } = readTicket(ticket);
+  const query = new URLSearchParams(location.search);
+  const codec = VIDEO.find((c) => c === query.get("codec"));
   return {
     room, ws, resume, ticket: resume ? "" : ticket,
     name: name || old.name || "", fixedName: name !== "", publish,
-    autojoin: new URLSearchParams(location.search).get("autojoin") === "1" || (resume !== "" && !anew && old.joined === true),
+    ...(codec && { codec }),
+    autojoin: query.get("autojoin") === "1" || (resume !== "" && !anew && old.joined === true),
     address: room ? `#${new URLSearchParams({ room, ws })}` : "",
   };
 }

@@ -2,6 +2,7 @@
 // over, and the data channel. A lost connection is not repaired but replaced by a
 // new Peer over the same local tracks; client.js decides when.
 
+import { VIDEO, encodings, preferred, sendable, trim } from "./codecs.js";
 import { tune } from "./dynacast.js";
 import { summarize } from "./stats.js";
 import {
@@ -9,22 +10,15 @@ import {
 } from "./wire.js";
 
 /** @import { Marks } from "./stats.js" */
-/** @import { Answer, Env, Frame, Kind, Local, Offer, Publish } from "./types.js" */
+/** @import { Answer, Env, Frame, Kind, Local, Offer, Publish, VideoCodec } from "./types.js" */
 
 /** @type {Kind[]} In the order of the first offer's m-lines. */
 export const KINDS = ["mic", "camera", "screen", "screen-audio"];
 
-/** Simulcast layers, lowest first. @type {RTCRtpEncodingParameters[]} */
-export const LAYERS = [
-  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
-  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500_000 },
-  { rid: "f", scaleResolutionDownBy: 1, maxBitrate: 1_500_000 },
-];
-
 /** @type {Record<Kind, RTCRtpEncodingParameters[]>} */
 const ENCODINGS = {
   mic: [{ maxBitrate: 40_000 }],
-  camera: LAYERS,
+  camera: [], // by its codec
   screen: [{ maxBitrate: 2_500_000 }],
   "screen-audio": [{ maxBitrate: 96_000 }],
 };
@@ -66,8 +60,9 @@ export class Peer {
    * @param {Kind[]} kinds that may be published
    * @param {number} seats
    * @param {PeerEvents} on
+   * @param {VideoCodec} codec of the own videos, where the browser has it
    */
-  constructor(env, local, kinds, seats, on) {
+  constructor(env, local, kinds, seats, on, codec = "vp8") {
     this.env = env;
     this.on = on;
     this.pc = new env.RTCPeerConnection({ bundlePolicy: "max-bundle" });
@@ -75,10 +70,11 @@ export class Peer {
     this.#channel.onopen = () => this.closed || on.open();
     this.#channel.onmessage = (e) => this.#receive(e.data);
     this.pc.onconnectionstatechange = () => this.#changed();
+    const own = sendable((env.sendable ?? env.capabilities)("video")?.codecs ?? [], codec);
     for (const kind of KINDS.filter((k) => kinds.includes(k))) {
       const media = kind === "mic" || kind === "screen-audio" ? "audio" : "video";
-      const transceiver = this.pc.addTransceiver(media, { direction: "sendonly", sendEncodings: ENCODINGS[kind] });
-      this.#prefer(transceiver, media);
+      const transceiver = this.pc.addTransceiver(media, { direction: "sendonly", sendEncodings: kind === "camera" ? encodings(own) : ENCODINGS[kind] });
+      this.#prefer(transceiver, media, [own]);
       this.#senders.set(kind, transceiver);
       this.attach(kind, local[kind]);
     }
@@ -90,31 +86,26 @@ export class Peer {
     for (let seat = this.seats.size; seat < n; seat++) {
       const audio = this.pc.addTransceiver("audio", { direction: "recvonly" });
       const video = this.pc.addTransceiver("video", { direction: "recvonly" });
-      this.#prefer(audio, "audio");
-      this.#prefer(video, "video");
+      this.#prefer(audio, "audio", VIDEO);
+      this.#prefer(video, "video", VIDEO);
       const stream = new this.env.MediaStream([audio.receiver.track, video.receiver.track]);
       this.seats.set(seat, { audio, video, stream });
     }
   }
 
   /**
-   * VP8 with its retransmission, and Opus with its redundancy (RFC 2198), which Firefox
-   * lacks: a quarter of the SDP. A browser without the call offers all it has, which the
-   * room accepts. An own source is sent with the first.
-   * @param {RTCRtpTransceiver} transceiver @param {"audio" | "video"} media
+   * Offers what the room forwards, of video the given codecs. An own source is sent with
+   * the first. A browser without the call offers all it has, which the room accepts.
+   * @param {RTCRtpTransceiver} transceiver @param {"audio" | "video"} media @param {VideoCodec[]} video
    */
-  #prefer(transceiver, media) {
+  #prefer(transceiver, media, video) {
     if (typeof transceiver.setCodecPreferences !== "function") return;
-    const wanted = media === "audio" ? ["audio/red", "audio/opus"] : ["video/vp8", "video/rtx"];
-    const place = (/** @type {RTCRtpCodec} */ c) => wanted.indexOf(c.mimeType.toLowerCase());
-    const codecs = (this.env.capabilities(media)?.codecs ?? []).filter((c) => place(c) >= 0).sort((a, b) => place(a) - place(b));
-    const main = media === "audio" ? "audio/opus" : "video/vp8";
-    if (codecs.some((c) => c.mimeType.toLowerCase() === main)) transceiver.setCodecPreferences(codecs);
+    const codecs = preferred(this.env.capabilities(media)?.codecs ?? [], media, video);
+    if (codecs.length > 0) transceiver.setCodecPreferences(codecs);
   }
 
   /**
-   * Makes the next offer. Candidates are left out: the room ignores them, and they
-   * would tell it addresses of the local network.
+   * Makes the next offer, without what the room leaves out of it.
    * @param {Record<Kind, Local>} local @param {number} [seats] grow to this many
    * @returns {Promise<Offer>}
    */
@@ -122,9 +113,7 @@ export class Peer {
     this.#addSeats(seats);
     await Promise.all(this.#swaps.values());
     await this.pc.setLocalDescription(await this.pc.createOffer());
-    const sdp = (this.pc.localDescription?.sdp ?? "")
-      .replace(/^a=(candidate:|end-of-candidates).*\r\n/gm, "")
-      .replace(/^a=simulcast:.*$/gm, (line) => line.replaceAll("~", "")); // layers that rest now must stay agreed upon
+    const sdp = trim(this.pc.localDescription?.sdp ?? "");
     return {
       generation: (this.generation = this.on.generation()),
       sdp,

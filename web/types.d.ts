@@ -155,6 +155,8 @@ export interface Env {
   MediaStream: new (tracks?: MediaStreamTrack[]) => MediaStream;
   /** Codecs this browser can receive, or null if it cannot tell. */
   capabilities(kind: "audio" | "video"): RTCRtpCapabilities | null;
+  /** Codecs this browser can send; absent: those it can receive. */
+  sendable?(kind: "audio" | "video"): RTCRtpCapabilities | null;
   now(): number;
   setTimeout(fn: () => void, ms: number): any;
   clearTimeout(id: any): void;
@@ -162,6 +164,8 @@ export interface Env {
   /** A secret of at least 16 random bytes, base64url. */
   secret(): string;
 }
+
+export type VideoCodec = "vp8" | "h264" | "vp9" | "av1";
 
 export interface CallOptions {
   /** URL of the client WebSocket. */
@@ -175,6 +179,8 @@ export interface CallOptions {
   seats?: number;
   /** What the ticket allows to publish; the room refuses an offer that holds more. Default all. */
   publish?: Kind[];
+  /** With which codec own videos are sent, if the browser has it. Default "vp8", which every browser decodes. */
+  codec?: VideoCodec;
   /** For operators: what software joins. */
   sdk?: string;
   browser?: string;

@@ -132,15 +132,17 @@ func (l *layer) inspectAV1(pkt *rtpx.Packet, raw []byte, newest, begins bool) (k
 	return a.Key || d.HasStructure, changed, nil
 }
 
-// structure takes in how many spatial layers the stream has, and their sizes.
+// structure takes in how many spatial layers the stream has, and their sizes. Layers
+// that the publisher leaves out for a while rest, and keep their sizes: they are still
+// to be had.
 func (l *layer) structure(count int, width, height []uint16) (changed bool) {
 	count = min(max(count, 1), rtpx.MaxSpatial)
-	if int32(count) != l.spatial.Load() {
+	if int32(count) > l.spatial.Load() {
 		l.spatial.Store(int32(count))
 		changed = true
 	}
 	for i := range count {
-		if size := (size{width[i], height[i]}); size != l.sizes[i] {
+		if size := (size{width[i], height[i]}); size != l.sizes[i] && size.width != 0 {
 			l.sizes[i], changed = size, true
 		}
 	}

@@ -113,6 +113,8 @@ func (l *layer) begin(ssrc uint32) {
 	l.ssrc, l.fresh = ssrc, true
 	l.hasSR, l.hasKey, l.gop = false, false, gop{}
 	l.dd.Reset()
+	l.spatial.Store(1)
+	l.sizes = [rtpx.MaxSpatial]size{}
 	l.nacks.list = l.nacks.list[:0]
 }
 

@@ -40,12 +40,12 @@ test("waits while the room starts, joins when it is live, in one round trip", as
   assert.deepEqual(of("seating").at(-1)[0].stream.tracks.map((/** @type {any} */ t) => t.kind), ["audio", "video"]);
 });
 
-test("the first offer: fixed lines, simulcast, only VP8 and Opus", async () => {
+test("the first offer: fixed lines, simulcast in VP8, seats for all codecs", async () => {
   const { pc } = await inRoom();
   const lines = pc.transceivers.map((/** @type {any} */ t) => [t.kind, t.init.direction, t.codecs.map((/** @type {any} */ c) => c.mimeType).join()]);
   assert.deepEqual(lines.slice(0, 6), [
     ["audio", "sendonly", "audio/red,audio/opus"], ["video", "sendonly", "video/VP8,video/rtx"], ["video", "sendonly", "video/VP8,video/rtx"],
-    ["audio", "sendonly", "audio/red,audio/opus"], ["audio", "recvonly", "audio/red,audio/opus"], ["video", "recvonly", "video/VP8,video/rtx"],
+    ["audio", "sendonly", "audio/red,audio/opus"], ["audio", "recvonly", "audio/red,audio/opus"], ["video", "recvonly", "video/VP8,video/H264,video/rtx"],
   ]);
   assert.deepEqual(pc.transceivers[1].init.sendEncodings.map((/** @type {any} */ e) => [e.rid, e.scaleResolutionDownBy]), [["q", 4], ["h", 2], ["f", 1]]);
 });

@@ -9,10 +9,13 @@ export const linkOf = (room, name) => urlOf(room, name).replace('#', '?autojoin=
 export const joined = (page, ms = 20_000) =>
   until(`${page.name} has joined (${page.kind})`, ms, () => page.evaluate(() => window.mayfly?.call.state === 'joined'))
 
-/** enter opens the call page and waits until it has joined; since is when the answer came, not when it was noticed. */
-export async function enter(page, room, name) {
+/**
+ * enter opens the call page and waits until it has joined; since is when the answer
+ * came, not when it was noticed. codec is what own videos are sent with.
+ */
+export async function enter(page, room, name, { codec = '' } = {}) {
   page.name = name
-  await page.goto(linkOf(room, name))
+  await page.goto(linkOf(room, name).replace('#', codec ? `&codec=${codec}#` : '#'))
   await joined(page)
   page.since = await page.evaluate(() => window.joinedAt)
 }
