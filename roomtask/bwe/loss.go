@@ -6,6 +6,7 @@ const (
 	lossSevere = 0.50 // nothing to wait for
 	lossMin    = 8    // packets in the window; a few of few prove nothing
 	lossSure   = 20   // the same for severe loss
+	lossSpread = 4    // tenths of the last second: a queue that overflows does so again and again, one burst not
 	lossFor    = 700 * ms
 	lossOwnMax = 0.30 // more is never taken for the path's own
 	lossSlow   = 256  // reports in which the path's own loss is learnt anew
@@ -46,7 +47,7 @@ func (l *lossRule) add(now, got, lost int64) {
 		l.trialLost += lost
 	}
 	switch {
-	case l.excess() <= max(lossLimit, l.own) || gone < lossMin || now < l.staleTo:
+	case l.excess() <= max(lossLimit, l.own) || gone < lossMin || l.lost.spread() < lossSpread || now < l.staleTo:
 		l.since = 0
 	case l.since == 0:
 		l.since = now

@@ -35,6 +35,16 @@ func (r *rate) bps(now int64) int64 {
 	return r.sum * 8 * second / (rateWindow + now%slotTime)
 }
 
+// spread is in how many of the steps there was something.
+func (r *rate) spread() (n int) {
+	for _, s := range r.slots {
+		if s > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 const (
 	arrivalStep  = 25 * ms
 	arrivalSteps = 20         // 500 ms

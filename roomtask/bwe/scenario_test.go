@@ -8,7 +8,7 @@ import (
 )
 
 // seeds is how often each scenario is played, with other chances every time.
-const seeds = 3
+const seeds = 2
 
 // limits are what a flow must keep to in a stretch of time. Zero = not checked.
 type limits struct {
