@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { launchChromium, openAll, openChromium, openFirefox, openTab } from './lib/browsers.mjs'
 import { enter, idOf, leave, report, sees } from './lib/call.mjs'
-import { Helper, concealment, enterBehind, hears, inbound, received, takeFrames, throughRelay, watchFrames } from './lib/links.mjs'
+import { Helper, concealment, diary, enterBehind, hears, inbound, received, takeFrames, throughRelay, watchFrames } from './lib/links.mjs'
 import { System, until } from './lib/system.mjs'
 import { rawMicrophone, writeVoice } from './lib/voice.mjs'
 
@@ -111,6 +111,7 @@ test('one voice and one camera over lossy links: concealment, freezes, and who i
     assert.ok(still.frozen <= 500, 'and does not freeze')
     await Promise.all(pages.map(leave))
   } catch (err) {
+    for (const p of [good, five]) t.diagnostic(`what ${p.name} saw:\n${await diary(p).catch(() => '')}`)
     await report(t, pages, system)
     throw err
   }
@@ -140,6 +141,7 @@ test('four videos over 100 kbit/s: the voice stays, the pictures go and come bac
       return cameras.map((c) => all.find((s) => s.source === c)?.framesDecoded ?? 0)
     }
     const before = await inbound(ann, mic)
+    await watchFrames(ann)
 
     await link.set({ down: { ...fair, kbps: 100, queue_ms: 300 } })
     const squeezed = Date.now()
@@ -166,6 +168,7 @@ test('four videos over 100 kbit/s: the voice stays, the pictures go and come bac
     assert.ok(back <= 10_000, `pictures back after ${back} ms`)
     await leave(ann)
   } catch (err) {
+    t.diagnostic(`what ann saw:\n${await diary(ann, 400).catch(() => '')}`)
     await report(t, [ann], system)
     throw err
   }

@@ -130,11 +130,12 @@ export function concealment(before, after) {
 /**
  * watchFrames notes in the page, five times a second until the page is closed, what is
  * decoded of each video source: the longest time without a new frame and the longest
- * freeze (webrtc-stats freezeCount) since takeFrames was called last.
+ * freeze (webrtc-stats freezeCount) since takeFrames was called last, and a diary of it.
  */
 export const watchFrames = (page) => page.evaluate(() => {
   const call = window.mayfly.call
   const seen = (window.testFrames = new Map())
+  const diary = (window.testDiary = [])
   setInterval(async () => {
     const mids = new Map(call.peerConnection.getTransceivers().map((tr) => [tr.mid, tr.receiver.track]))
     const sources = new Map(call.seating.filter((s) => s.video).map((s) => [s.stream.getVideoTracks()[0], s.video]))
@@ -148,9 +149,15 @@ export const watchFrames = (page) => page.evaluate(() => {
       w.frozen = Math.max(w.frozen, ((s.totalFreezesDuration ?? 0) - w.freezes) * 1000)
       w.freezes = s.totalFreezesDuration ?? 0
       seen.set(source, w)
+      const paused = call.seating.find((t) => t.video === source)?.paused ?? ''
+      const line = [source.slice(-10), `${s.framesDecoded}f`, `${s.frameHeight ?? 0}p`, `lost${s.packetsLost}`, `nack${s.nackCount}`, `pli${s.pliCount}`, `rtx${s.retransmittedPacketsReceived ?? 0}`, paused].join(' ')
+      diary.push(`${(now / 1000).toFixed(1)} ${line}`)
     }
   }, 200)
 })
+
+/** diary is what watchFrames noted, for the report of a failure: the last n lines. */
+export const diary = (page, n = 200) => page.evaluate((k) => (window.testDiary ?? []).slice(-k).join('\n'), n)
 
 /** takeFrames returns {still, frozen} in ms by source, and begins anew. */
 export const takeFrames = (page) => page.evaluate(() => {
