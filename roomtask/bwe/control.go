@@ -139,7 +139,8 @@ func (e *Estimator) cutForDelay(now int64) {
 	}
 	e.noteCapacity(arrived)
 	keep := arrived * keepNum / keepDen
-	idle := e.idle && !e.fewer(now)
+	overflows := e.losses.excess() > lossLimit
+	idle := e.idle && !e.fewer(now) && !overflows
 	if idle {
 		keep = max(keep, e.bps*7/10) // it is hardly our traffic that fills the queue
 	}
@@ -153,6 +154,9 @@ func (e *Estimator) cutForDelay(now int64) {
 	if !e.draining {
 		e.before = e.bps
 		e.emptyAt = now + e.drainLeast(arrived, low)
+	}
+	if overflows {
+		e.emptyAt = 0 // such a queue is a bottleneck's, however fast it empties
 	}
 	e.draining, e.drainAt, e.queuedAt, e.resume = true, now, now, keep
 	e.losses.forget(now, e.response()) // what was lost overflowed from that queue

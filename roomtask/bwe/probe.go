@@ -96,6 +96,9 @@ func (e *Estimator) probeTarget(step int64) int64 {
 	if !e.probe.any {
 		return e.bps * probeFirst
 	}
+	if e.bps < e.floor {
+		return e.bps * probeNext // nothing is seen until then
+	}
 	return min(max(step+step/10, e.bps*3/2), e.bps*probeNext)
 }
 
@@ -191,6 +194,9 @@ func (e *Estimator) onProbe(now, newest int64) {
 		return
 	default:
 		p.nextAt = now + e.response()
+		if p.twice && e.capacity < e.floor && rate > e.capacity*3/2 {
+			e.capacity = 0 // it was a path for audio alone, and is another one now
+		}
 	}
 	if outcome != unclear {
 		p.vague = 0
@@ -202,6 +208,7 @@ func (e *Estimator) onProbe(now, newest int64) {
 		rate = min(rate, max(full, e.bps*4/3))
 		p.nextAt = max(p.nextAt, now+2*e.response()+500*ms)
 	}
+	rate = min(rate, p.target+p.target/10) // a run that left at once proves no more than was asked
 	if rate > e.bps {
 		e.settleAt = now + probeSettle
 		e.bps, e.proved = min(rate, maxBps), rate

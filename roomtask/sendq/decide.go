@@ -21,8 +21,10 @@ const (
 	// has a keyframe; then nothing is sent until it has.
 	downTime = second
 
-	// minAudioBps is kept free for each audio line even while it is silent.
+	// minAudioBps is kept free for each of so many voices, even while all are silent: more
+	// rarely speak at once, and those who do then come before pictures.
 	minAudioBps = 40_000
+	minVoices   = 2
 	// topSpeakers is how many are heard when the path has no room for all.
 	topSpeakers = 3
 )
@@ -91,14 +93,18 @@ func (s *Sender) wants(st *seat) bool {
 	return true
 }
 
-// audioCost is what the audio of all seats takes.
+// audioCost is what the audio of all seats takes. Room for a voice is kept for as many
+// as are likely to speak at once, and not for everybody who is silent: in a meeting of
+// eight that would be more than a picture takes.
 func (s *Sender) audioCost() (a alloc.Audio) {
-	var top [topSpeakers]int64 // descending
+	var top [topSpeakers]int64 // what the loudest lines take now, descending
+	lines := 0
 	for _, st := range s.seats {
 		if st.audio == nil || st.a.Audio == nil {
 			continue
 		}
-		bps := max(st.a.Audio.LayerInfo(0).Bps, minAudioBps)
+		lines++
+		bps := st.a.Audio.LayerInfo(0).Bps
 		a.Bps += bps
 		a.RED += bps * int64(st.audio.red.Distance())
 		for i := range top {
@@ -107,8 +113,16 @@ func (s *Sender) audioCost() (a alloc.Audio) {
 			}
 		}
 	}
-	for _, bps := range top {
-		a.Top += bps
+	for i, bps := range top[:min(lines, topSpeakers)] {
+		voice := bps
+		if i < minVoices {
+			voice = max(bps, minAudioBps)
+		}
+		a.Bps += voice - bps
+		a.Top += voice
+	}
+	if a.Bps-a.Top < a.Top/10 {
+		a.Top = a.Bps // to leave out who says nothing would gain nothing
 	}
 	return a
 }
