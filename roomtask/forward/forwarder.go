@@ -112,9 +112,8 @@ type Forwarder struct {
 	head headers
 
 	state   State
-	cur     stint // meaningful from the first stint on; cur.tap is nil while nothing is sent
-	next    *Tap  // awaited: in WaitKey and Switch
-	clock   *Clock
+	cur     stint     // meaningful from the first stint on; cur.tap is nil while nothing is sent
+	next    *Tap      // awaited: in WaitKey and Switch
 	waiting int64     // since when a keyframe is awaited, ns
 	askedAt int64     // last keyframe request, ns
 	want    limit     // of the next picture
@@ -128,7 +127,9 @@ type Forwarder struct {
 	marker   bool   // the newest packet ended its frame
 	begun    bool   // something was sent
 	rtxSeq   uint16
-	reportAt int64 // when the next sender report is due, ns; 0 = at once
+	reportAt int64 // when the next sender report may be due, ns; 0 = at once
+	told     told
+	fastest  timeline // the present as the fastest packet of the stint tells it
 	sent     sentRing
 	munger   munger // of the stint's codec: one of those below, or nil
 	vp8      vp8Pictures
@@ -227,12 +228,11 @@ func (f *Forwarder) SetMaxTID(tid int8) { f.want.tid = tid }
 // stream has all layers, a lower one is switched to with the next picture. Another
 // source silences the current one at once, because the viewer has been told that
 // somebody else sits here.
-func (f *Forwarder) Select(src Source, layer int, clock *Clock, now int64) {
+func (f *Forwarder) Select(src Source, layer int, now int64) {
 	if src == nil || layer < 0 {
 		f.off()
 		return
 	}
-	f.clock = clock
 	stream := src.Stream(layer)
 	same := f.cur.tap != nil && f.cur.tap.src == src
 	if same && f.cur.tap.layer == stream {
@@ -414,6 +414,6 @@ func (f *Forwarder) begin(t *Tap, p *rtpx.Packet) {
 		f.munger.begin(p, c.lim)
 	}
 	f.last = reference{src: t.src, layer: t.layer, ssrc: p.SSRC, tsOff: c.tsOff}
-	f.reportAt = 0
+	f.reportAt, f.told.at, f.fastest = 0, 0, timeline{}
 	f.stats.Switches++
 }

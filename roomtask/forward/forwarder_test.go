@@ -20,7 +20,7 @@ func oneFrame(t *testing.T, s *feed, layer int, ssrc uint32, ext uint64, ts uint
 func TestVideoStartsAtAKeyframe(t *testing.T) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 9)
 	f := d.f
-	f.Select(s, 0, nil, d.now)
+	f.Select(s, 0, d.now)
 	if f.State() != WaitKey || s.layers[0].asked != 1 {
 		t.Fatalf("state %v, %d keyframes asked for", f.State(), s.layers[0].asked)
 	}
@@ -58,7 +58,7 @@ func TestVideoStartsAtAKeyframe(t *testing.T) {
 
 func TestAudioStartsAnywhere(t *testing.T) {
 	s, d := newFeed(1), newDirect(t, audioLine(), 0)
-	d.f.Select(s, 0, nil, d.now)
+	d.f.Select(s, 0, d.now)
 	if s.layers[0].asked != 0 {
 		t.Error("audio asked for a keyframe")
 	}
@@ -100,9 +100,9 @@ func TestAudioChangesOccupantAtOnce(t *testing.T) {
 	give := func(s *feed, ssrc uint32, ext uint64, ts uint32) {
 		s.give(t, 0, pkt{ssrc: ssrc, ext: ext, ts: ts, start: true, key: true, payload: []byte{1}, at: d.now})
 	}
-	d.f.Select(a, 0, nil, d.now)
+	d.f.Select(a, 0, d.now)
 	give(a, 1, 1000, 10)
-	d.f.Select(b, 0, nil, d.now)
+	d.f.Select(b, 0, d.now)
 	if len(a.layers[0].taps) != 0 {
 		t.Error("the former occupant is still tapped")
 	}
@@ -120,7 +120,7 @@ func TestAudioChangesOccupantAtOnce(t *testing.T) {
 
 func TestPaddingLeavesNoHole(t *testing.T) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 0)
-	d.f.Select(s, 0, nil, d.now)
+	d.f.Select(s, 0, d.now)
 	empty := func(ext uint64) { s.giveVP8(t, 0, pkt{ssrc: 1, ext: ext, ts: 0}) }
 	oneFrame(t, s, 0, 1, 10, 0, 0, pic{id: 5, isKey: true})
 	empty(11)
@@ -144,7 +144,7 @@ func TestPaddingLeavesNoHole(t *testing.T) {
 func TestDroppedTemporalLayersLeaveNoHole(t *testing.T) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 0)
 	d.f.SetMaxTID(0)
-	d.f.Select(s, 0, nil, d.now)
+	d.f.Select(s, 0, d.now)
 	part := func(ext uint64, c pic, marker bool) {
 		s.giveVP8(t, 0, pkt{ssrc: 1, ext: ext, ts: uint32(c.id) * 3000, marker: marker, key: c.isKey, payload: c.payload(uint32(ext))})
 	}
@@ -173,9 +173,9 @@ func TestLayerSwitchWaitsForItsKeyframe(t *testing.T) {
 	f := d.f
 	s.layers[0].sr = &ingest.SR{NTP: NTP(start), RTP: 90_000, At: start}
 	s.layers[1].sr = &ingest.SR{NTP: NTP(start + second), RTP: 7_000_000, At: start + second}
-	f.Select(s, 0, nil, d.now)
+	f.Select(s, 0, d.now)
 	oneFrame(t, s, 0, 1, 10, 90_000, start, pic{id: 100, tl0: 5, key: 1, isKey: true})
-	f.Select(s, 1, nil, d.now)
+	f.Select(s, 1, d.now)
 	if f.State() != Switch || s.layers[1].asked != 1 {
 		t.Fatalf("state %v, asked %d", f.State(), s.layers[1].asked)
 	}
@@ -208,11 +208,11 @@ func TestLayerSwitchWaitsForItsKeyframe(t *testing.T) {
 
 func TestSwitchCanBeTakenBack(t *testing.T) {
 	s, d := newFeed(3), newDirect(t, videoLine(), 0)
-	d.f.Select(s, 0, nil, d.now)
+	d.f.Select(s, 0, d.now)
 	oneFrame(t, s, 0, 1, 10, 0, start, pic{id: 1, isKey: true})
-	d.f.Select(s, 2, nil, d.now)
-	d.f.Select(s, 1, nil, d.now)
-	d.f.Select(s, 0, nil, d.now)
+	d.f.Select(s, 2, d.now)
+	d.f.Select(s, 1, d.now)
+	d.f.Select(s, 0, d.now)
 	for i, want := range []int{1, 0, 0} {
 		if n := len(s.layers[i].taps); n != want {
 			t.Errorf("layer %d has %d taps, want %d", i, n, want)
@@ -221,7 +221,7 @@ func TestSwitchCanBeTakenBack(t *testing.T) {
 	if l, _ := d.f.Waiting(); d.f.State() != Live || l != -1 {
 		t.Errorf("state %v, waiting for %d", d.f.State(), l)
 	}
-	d.f.Select(nil, 0, nil, d.now)
+	d.f.Select(nil, 0, d.now)
 	if d.f.State() != Off || len(s.layers[0].taps) != 0 {
 		t.Errorf("state %v with %d taps after it was turned off", d.f.State(), len(s.layers[0].taps))
 	}
@@ -229,9 +229,9 @@ func TestSwitchCanBeTakenBack(t *testing.T) {
 
 func TestOccupantChangeSilencesTheFormerOne(t *testing.T) {
 	a, b, d := newFeed(1), newFeed(1), newDirect(t, videoLine(), 0)
-	d.f.Select(a, 0, nil, d.now)
+	d.f.Select(a, 0, d.now)
 	oneFrame(t, a, 0, 1, 10, 0, start, pic{id: 1, isKey: true})
-	d.f.Select(b, 0, nil, d.now)
+	d.f.Select(b, 0, d.now)
 	oneFrame(t, a, 0, 1, 11, 3000, start, pic{id: 2})
 	if len(d.out) != 1 || d.f.State() != WaitKey || d.f.Layer() != -1 {
 		t.Errorf("%d packets, state %v", len(d.out), d.f.State())
@@ -243,9 +243,9 @@ func TestOccupantChangeSilencesTheFormerOne(t *testing.T) {
 
 func TestCutFrameLeavesOneNumber(t *testing.T) {
 	a, b, d := newFeed(1), newFeed(1), newDirect(t, videoLine(), 0)
-	d.f.Select(a, 0, nil, d.now)
+	d.f.Select(a, 0, d.now)
 	a.giveVP8(t, 0, pkt{ssrc: 1, ext: 10, key: true, at: start, payload: pic{id: 1, first: true, isKey: true}.payload(0)})
-	d.f.Select(b, 0, nil, d.now)
+	d.f.Select(b, 0, d.now)
 	oneFrame(t, b, 0, 1, 700, 0, start, pic{id: 50, isKey: true})
 	if diff := cmp.Diff([]uint16{1, 3}, seqs(d.take())); diff != "" {
 		t.Errorf("sequence (-want +got):\n%s", diff)
@@ -260,7 +260,7 @@ func TestPublisherRestart(t *testing.T) {
 
 func publisherRestart(t *testing.T, ext uint64) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 0)
-	d.f.Select(s, 0, nil, d.now)
+	d.f.Select(s, 0, d.now)
 	oneFrame(t, s, 0, 1, 10, 100, start, pic{id: 1, isKey: true})
 	asked := s.layers[0].asked
 	oneFrame(t, s, 0, 2, ext, 70, start, pic{id: 900}) // another SSRC, not a keyframe
@@ -285,7 +285,7 @@ func publisherRestart(t *testing.T, ext uint64) {
 
 func TestAnEncoderThatBeginsAnewUnderItsSSRC(t *testing.T) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 0)
-	d.f.Select(s, 0, nil, d.now)
+	d.f.Select(s, 0, d.now)
 	oneFrame(t, s, 0, 1, 10, 0, start, pic{id: 500, isKey: true})
 	oneFrame(t, s, 0, 1, 11, 3000, start, pic{id: 20, tl0: 99, isKey: true})
 	oneFrame(t, s, 0, 1, 12, 6000, start, pic{id: 21, tl0: 100})
@@ -296,7 +296,7 @@ func TestAnEncoderThatBeginsAnewUnderItsSSRC(t *testing.T) {
 
 func TestAHugeHoleIsARestart(t *testing.T) {
 	v, d := newFeed(1), newDirect(t, videoLine(), 0)
-	d.f.Select(v, 0, nil, d.now)
+	d.f.Select(v, 0, d.now)
 	oneFrame(t, v, 0, 1, 10, 0, start, pic{id: 1, isKey: true})
 	oneFrame(t, v, 0, 1, 10+maxGap, 0, start, pic{id: 2})
 	oneFrame(t, v, 0, 1, 11+2*maxGap, 0, start, pic{id: 3})
@@ -308,7 +308,7 @@ func TestAHugeHoleIsARestart(t *testing.T) {
 		t.Errorf("sequence (-want +got):\n%s", diff)
 	}
 	a, d := newFeed(1), newDirect(t, audioLine(), 0)
-	d.f.Select(a, 0, nil, d.now)
+	d.f.Select(a, 0, d.now)
 	for _, ext := range []uint64{10, 5000, 5001} {
 		a.give(t, 0, pkt{ssrc: 1, ext: ext, start: true, key: true, payload: []byte{1}})
 	}
@@ -319,7 +319,7 @@ func TestAHugeHoleIsARestart(t *testing.T) {
 
 func TestOverflowMakesVideoWaitForAKeyframe(t *testing.T) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 0)
-	d.f.Select(s, 0, nil, d.now)
+	d.f.Select(s, 0, d.now)
 	oneFrame(t, s, 0, 1, 10, 0, start, pic{id: 1, isKey: true})
 	d.f.cur.tap.Lost.Store(true)
 	oneFrame(t, s, 0, 1, 12, 0, start, pic{id: 3})
@@ -350,9 +350,9 @@ func TestTimestampBounds(t *testing.T) {
 				s.layers[0].sr = &ingest.SR{NTP: NTP(start), RTP: 1000, At: start}
 				s.layers[1].sr = &ingest.SR{NTP: NTP(start + c.mapped), RTP: 555, At: start}
 			}
-			d.f.Select(s, 0, nil, d.now)
+			d.f.Select(s, 0, d.now)
 			oneFrame(t, s, 0, 1, 10, 1000, start, pic{id: 1, isKey: true})
-			d.f.Select(s, 1, nil, d.now)
+			d.f.Select(s, 1, d.now)
 			oneFrame(t, s, 1, 2, 10, 555, start+c.elapsed, pic{id: 1, isKey: true})
 			got := d.take()
 			if diff := got[1].h.Timestamp - got[0].h.Timestamp; diff+2 < c.want || diff > c.want+2 {
@@ -364,7 +364,7 @@ func TestTimestampBounds(t *testing.T) {
 
 func TestRebindKeepsTheStream(t *testing.T) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 0)
-	d.f.Select(s, 0, nil, d.now)
+	d.f.Select(s, 0, d.now)
 	oneFrame(t, s, 0, 1, 10, 0, start, pic{id: 1, isKey: true})
 	l := videoLine()
 	l.PT, l.TWCCExt = 120, 9
@@ -378,7 +378,7 @@ func TestRebindKeepsTheStream(t *testing.T) {
 
 func TestStampTWCC(t *testing.T) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 0)
-	d.f.Select(s, 0, nil, d.now)
+	d.f.Select(s, 0, d.now)
 	p := s.make(t, 0, pkt{ssrc: 1, ext: 10, key: true, start: true, payload: pic{first: true, isKey: true}.payload(0), level: -1})
 	p.VP8, _ = rtpx.ParseVP8(p.Payload())
 	defer p.Release()

@@ -186,11 +186,11 @@ func (w *world) subscriber() {
 	f := w.d.f
 	switch w.rng.IntN(40) {
 	case 0:
-		f.Select(w.cams[w.rng.IntN(2)].feed, w.rng.IntN(3), nil, w.now)
+		f.Select(w.cams[w.rng.IntN(2)].feed, w.rng.IntN(3), w.now)
 	case 1, 2:
 		for _, c := range w.cams {
 			if f.Selected(c.feed) {
-				f.Select(c.feed, w.rng.IntN(3), nil, w.now)
+				f.Select(c.feed, w.rng.IntN(3), w.now)
 			}
 		}
 	case 3:
@@ -203,7 +203,7 @@ func (w *world) subscriber() {
 		f.Keyframe()
 	case 6:
 		if w.rng.IntN(10) == 0 {
-			f.Select(nil, 0, nil, w.now)
+			f.Select(nil, 0, w.now)
 		}
 	}
 	f.Tick(w.now)
@@ -248,7 +248,7 @@ func TestRandomStreamsDecode(t *testing.T) {
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(t, seed)
-			w.d.f.Select(w.cams[0].feed, 2, nil, w.now)
+			w.d.f.Select(w.cams[0].feed, 2, w.now)
 			for frame := 0; w.step < 40_000; frame++ {
 				w.now += int64(25e6 + w.rng.IntN(16e6))
 				w.d.now = w.now

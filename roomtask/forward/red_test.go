@@ -65,7 +65,7 @@ func blocksOf(t *testing.T, o sentOut) (out []carried) {
 func newRED(t testing.TB, l Line, distance int) (*redFeed, *direct) {
 	d := newDirect(t, l, 0)
 	r := &redFeed{feed: newFeed(1), t: t, ssrc: 7, now: &d.now}
-	d.f.Select(r, 0, nil, d.now)
+	d.f.Select(r, 0, d.now)
 	d.f.SetRED(distance)
 	return r, d
 }
@@ -170,7 +170,7 @@ func TestREDStaysWithinTheOccupant(t *testing.T) {
 	for ext := uint64(50); ext < 60; ext++ { // before anybody looks
 		other.give(ext, 5)
 	}
-	d.f.Select(other, 0, nil, d.now)
+	d.f.Select(other, 0, d.now)
 	d.take()
 	other.give(60, 5)
 	other.give(61, 5)
@@ -187,7 +187,7 @@ func TestREDStaysWithinTheOccupant(t *testing.T) {
 func TestREDGivesPacketsBack(t *testing.T) {
 	f := newFeed(1)
 	fwd := New(redLine(), sinkFunc(func(*Tap, *rtpx.Packet) {}), 0, 0)
-	fwd.Select(f, 0, nil, start)
+	fwd.Select(f, 0, start)
 	fwd.SetRED(2)
 	tap := fwd.next
 	ext := uint64(1000)

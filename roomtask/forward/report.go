@@ -3,30 +3,60 @@ package forward
 import "github.com/pion/rtcp"
 
 const (
-	videoReportEvery = second
+	// reportEvery is how often it is looked whether a report is due.
+	reportEvery = second
+	// audioReportEvery is the time between reports about audio while nothing changes.
 	audioReportEvery = 5 * second
+	// maxMoved is how far the publisher's clock may seem to move before audio is
+	// reported again. Video tells of it each second, and the two must agree: lips and
+	// voice are seen to part at about 40 ms.
+	maxMoved = 4 * second / 1000
 	// maxDisagree is the distance between what a sender report and what the arrival
 	// of the last frame say about the present, above which the report is taken to be
 	// of a former stream.
 	maxDisagree = 5 * second
+	// trustArrival is how long the fastest packet tells the time while the publisher
+	// has not: its clock may drift.
+	trustArrival = 10 * second
 )
+
+// timeline is where our RTP time stands: rtp at our time at. The zero value knows nothing.
+type timeline struct {
+	rtp uint32
+	at  int64
+}
+
+// now is the RTP time at our time now.
+func (t *timeline) now(now int64, rate uint32) uint32 {
+	return t.rtp + uint32(ticks(now-t.at, rate))
+}
+
+// told is what the last report rested on.
+type told struct {
+	at    int64 // when it went out, 0 = no report of this stint yet
+	known bool  // the publisher's own report was there
+	line  timeline
+}
 
 // Report returns a sender report with its source description when one is due: right
 // after a switch, so that audio and video are in step from the first frame, and then
-// at fixed intervals. It returns nil otherwise, and while nothing is being sent.
+// at fixed intervals, or as soon as the publisher has told its time or seems to have
+// another. It returns nil otherwise, and while nothing is being sent.
 func (f *Forwarder) Report(now int64) []rtcp.Packet {
 	if f.cur.tap == nil || !f.begun || now < f.reportAt {
 		return nil
 	}
-	f.reportAt = now + audioReportEvery
-	if f.line.Video {
-		f.reportAt = now + videoReportEvery
+	f.reportAt = now + reportEvery
+	rtp, known := f.rtpAt(now)
+	if !f.due(now, rtp, known) {
+		return nil
 	}
+	f.told = told{at: now, known: known, line: timeline{rtp, now}}
 	return []rtcp.Packet{
 		&rtcp.SenderReport{
 			SSRC:        f.line.SSRC,
 			NTPTime:     NTP(now),
-			RTPTime:     f.rtpAt(now),
+			RTPTime:     rtp,
 			PacketCount: f.stats.Packets,
 			OctetCount:  f.stats.Octets,
 		},
@@ -37,25 +67,52 @@ func (f *Forwarder) Report(now int64) []rtcp.Packet {
 	}
 }
 
+// due says whether a report goes out that tells rtp for now.
+func (f *Forwarder) due(now int64, rtp uint32, known bool) bool {
+	t := &f.told
+	if f.line.Video || t.at == 0 || now-t.at >= audioReportEvery || known != t.known {
+		return true
+	}
+	moved := nanos(int64(int32(rtp-t.line.now(now, f.line.ClockRate))), f.line.ClockRate)
+	return moved > maxMoved || moved < -maxMoved
+}
+
 // rtpAt is our RTP time at now: the publisher's own, from its last sender report, or
-// as long as there is none the last frame's plus the time since it arrived.
-func (f *Forwarder) rtpAt(now int64) uint32 {
-	wall := f.ts + uint32(ticks(now-f.tsAt, f.line.ClockRate))
+// as long as there is none (known is false) that of the fastest packet of late.
+func (f *Forwarder) rtpAt(now int64) (rtp uint32, known bool) {
+	rate := f.line.ClockRate
+	wall := f.fastest.now(now, rate)
 	t := f.cur.tap
 	sr, ok := t.src.SenderReport(t.layer)
-	if !ok || f.clock == nil {
-		return wall
-	}
-	f.clock.Update(sr)
-	local, ok := f.clock.Local(sr.NTP)
 	if !ok {
-		return wall
+		return wall, false
 	}
-	rtp := sr.RTP + uint32(ticks(now-local, f.line.ClockRate)) - f.cur.tsOff
-	if d, m := int64(int32(rtp-wall)), ticks(maxDisagree, f.line.ClockRate); d < -m || d > m {
-		return wall
+	rtp = sr.RTP + uint32(ticks(now-sr.Local, rate)) - f.cur.tsOff
+	if d, m := int64(int32(rtp-wall)), ticks(maxDisagree, rate); d < -m || d > m {
+		return wall, false
 	}
-	return rtp
+	return rtp, true
+}
+
+// continued places a packet of another stream where its publisher's time says that it
+// belongs on the line's own time, as it was reported last: a receiver averages over
+// reports, and would take a step between them for a clock that runs fast or slow.
+func (f *Forwarder) continued(t *Tap, srcTS uint32) (ts uint32, ok bool) {
+	sr, ok := t.src.SenderReport(t.layer)
+	if !ok || !f.told.known || f.line.ClockRate == 0 {
+		return 0, false
+	}
+	captured := sr.Local + nanos(int64(int32(srcTS-sr.RTP)), f.line.ClockRate)
+	return f.told.line.now(captured, f.line.ClockRate), true
+}
+
+// arrived takes note of a frame's timestamp ts, whose first packet came at the time at.
+// One that came earlier than the fastest so far lets expect is the fastest.
+func (f *Forwarder) arrived(ts uint32, at int64) {
+	w := &f.fastest
+	if w.at == 0 || at-w.at > trustArrival || int32(ts-w.now(at, f.line.ClockRate)) > 0 {
+		*w = timeline{ts, at}
+	}
 }
 
 // MidLearnt is called when a receiver report about the line has come: the receiver

@@ -14,7 +14,7 @@ import (
 func TestResend(t *testing.T) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 0x7FFF)
 	f := d.f
-	f.Select(s, 0, nil, d.now)
+	f.Select(s, 0, d.now)
 	var key uint64 = 1 << 20
 	for i := range uint64(5) {
 		oneFrame(t, s, 0, 1, key+i, uint32(i)*3000, start, pic{id: uint16(i), narrow: true, isKey: i == 0})
@@ -74,7 +74,7 @@ func TestResendRecoversWhatNeverPassed(t *testing.T) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 0)
 	second := pkt{ssrc: 1, ext: 11, ts: 9, key: true, at: start, payload: pic{id: 1}.payload(77)}
 	s.giveVP8(t, 0, second)
-	d.f.Select(s, 0, nil, d.now)
+	d.f.Select(s, 0, d.now)
 	s.giveVP8(t, 0, pkt{ssrc: 1, ext: 10, ts: 9, key: true, at: start, payload: pic{id: 1, first: true, isKey: true}.payload(76)})
 	oneFrame(t, s, 0, 1, 12, 3000, start, pic{id: 2})
 	got := d.take()
@@ -102,7 +102,7 @@ func TestResendRecoversWhatNeverPassed(t *testing.T) {
 
 func TestResendForgets(t *testing.T) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 0)
-	d.f.Select(s, 0, nil, d.now)
+	d.f.Select(s, 0, d.now)
 	for i := range uint64(sentVideo + 2) {
 		oneFrame(t, s, 0, 1, 100+i, uint32(i), start, pic{id: uint16(i), isKey: i == 0})
 	}
@@ -119,7 +119,7 @@ func TestResendForgets(t *testing.T) {
 	}
 	l := audioLine() // no RTX
 	a, d := newFeed(1), newDirect(t, l, 0)
-	d.f.Select(a, 0, nil, d.now)
+	d.f.Select(a, 0, d.now)
 	a.give(t, 0, pkt{ssrc: 1, ext: 1, start: true, key: true, payload: []byte{1}})
 	if _, ok := d.f.CanResend(1, start, 0); ok {
 		t.Error("a line without RTX sends again")
@@ -129,11 +129,10 @@ func TestResendForgets(t *testing.T) {
 func TestReports(t *testing.T) {
 	s, d := newFeed(1), newDirect(t, videoLine(), 0)
 	f := d.f
-	var clock Clock
 	if f.Report(start) != nil {
 		t.Error("a report before the first packet")
 	}
-	f.Select(s, 0, &clock, d.now)
+	f.Select(s, 0, d.now)
 	oneFrame(t, s, 0, 1, 10, 500_000, start, pic{id: 1, isKey: true})
 	report := func(now int64) *rtcp.SenderReport {
 		t.Helper()
@@ -155,35 +154,12 @@ func TestReports(t *testing.T) {
 	}
 	// The publisher's clock is an hour ahead; the frame was 30 ms old on arrival.
 	pub := start + 3600*second
-	s.layers[0].sr = &ingest.SR{NTP: NTP(pub), RTP: 500_000 + 2700, At: start + 20e6}
+	s.layers[0].sr = &ingest.SR{NTP: NTP(pub), RTP: 500_000 + 2700, At: start + 20e6, Local: start + 20e6}
 	sr = report(start + second + 10e6)
 	if want := uint32(5000 + 2700 + 990*90); sr.RTPTime+1 < want || sr.RTPTime > want+1 {
 		t.Errorf("RTP time %d, want %d", sr.RTPTime, want)
 	}
-	if f.Select(nil, 0, nil, start); f.Report(start+9*second) != nil {
+	if f.Select(nil, 0, start); f.Report(start+9*second) != nil {
 		t.Error("a report while nothing is sent")
-	}
-}
-
-func TestClock(t *testing.T) {
-	var c Clock
-	if _, ok := c.Local(NTP(0)); ok {
-		t.Error("an offset out of nothing")
-	}
-	const off = -5 * second
-	at := start
-	for i := range int64(100) { // two minutes with 0 to 60 ms of delay
-		at += 1200e6
-		c.Update(ingest.SR{NTP: NTP(at + off), At: at + 10e6 + (i*37%7)*10e6})
-	}
-	if got, _ := c.Local(NTP(at + off)); got < at+9e6 || got > at+11e6 {
-		t.Errorf("off by %d ms, want 10", (got-at)/1e6)
-	}
-	for range 40 { // the path became longer: it is believed after the window
-		at += 1200e6
-		c.Update(ingest.SR{NTP: NTP(at + off), At: at + 100e6})
-	}
-	if got, _ := c.Local(NTP(at + off)); got < at+99e6 || got > at+101e6 {
-		t.Errorf("off by %d ms, want 100", (got-at)/1e6)
 	}
 }

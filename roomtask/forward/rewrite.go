@@ -5,6 +5,7 @@ import (
 
 	"github.com/pion/rtp"
 
+	"mayfly/roomtask/ingest"
 	"mayfly/roomtask/rtpx"
 )
 
@@ -100,6 +101,7 @@ func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, [
 	}
 	if !f.begun || int32(s.ts-f.ts) > 0 {
 		f.ts, f.tsAt = s.ts, f.cur.arrival(p)
+		f.arrived(f.ts, f.tsAt)
 	}
 	f.begun = true
 	f.sent.put(s)
@@ -147,11 +149,11 @@ func (f *Forwarder) startTS(t *Tap, ssrc, srcTS uint32, at int64) uint32 {
 
 func (f *Forwarder) mappedTS(t *Tap, ssrc, srcTS uint32) (ts uint32, ok bool) {
 	l := &f.last
-	if l.src != t.src {
-		return 0, false
-	}
-	if l.layer == t.layer {
-		return srcTS - l.tsOff, l.ssrc == ssrc
+	switch {
+	case l.src == t.src && l.layer == t.layer && l.ssrc == ssrc:
+		return srcTS - l.tsOff, true
+	case l.src != t.src || l.layer == t.layer:
+		return f.continued(t, srcTS)
 	}
 	to, ok1 := t.src.SenderReport(t.layer)
 	from, ok2 := t.src.SenderReport(l.layer)
@@ -159,6 +161,6 @@ func (f *Forwarder) mappedTS(t *Tap, ssrc, srcTS uint32) (ts uint32, ok bool) {
 		return 0, false
 	}
 	since := int64(int32(srcTS-to.RTP)) * second / int64(f.line.ClockRate)
-	at := ntpNanos(to.NTP) + since
-	return from.RTP + uint32(ticks(at-ntpNanos(from.NTP), f.line.ClockRate)) - l.tsOff, true
+	at := ingest.NTPNanos(to.NTP) + since
+	return from.RTP + uint32(ticks(at-ingest.NTPNanos(from.NTP), f.line.ClockRate)) - l.tsOff, true
 }

@@ -84,6 +84,7 @@ func (c *control) senderReport(ntp uint64, ts uint32) {
 	defer c.p.mu.Unlock()
 	if s := c.p.streams[c.ssrc]; s != nil && s.media != nil && s.media.ssrc == c.ssrc {
 		s.media.sr, s.media.hasSR = SR{NTP: ntp, RTP: ts, At: now}, true
+		c.p.clock.update(ntp, now)
 	}
 }
 

@@ -56,6 +56,7 @@ type Publisher struct {
 	out      []rtcp.Packet
 	spare    []rtcp.Packet // the slice that the writer has emptied
 	twcc     recorder
+	clock    senderClock
 	nackBuf  []uint16
 	red      [rtpx.MaxREDBlocks]rtpx.REDBlock // of the packet under way
 	stats    Stats

@@ -66,7 +66,7 @@ func TestReports(t *testing.T) {
 		sr := &rtcp.SenderReport{SSRC: 10, NTPTime: 0xAAAA_BBBB_CCCC_DDDD, RTPTime: 77}
 		r.control(10, sr)
 		r.control(555, sr) // Pion hands the same packet to whatever else it reports about
-		if got, ok := r.p.Source(signal.KindCamera).SenderReport(0); !ok || got != (SR{NTP: sr.NTPTime, RTP: 77, At: r.now()}) {
+		if got, ok := r.p.Source(signal.KindCamera).SenderReport(0); !ok || got != (SR{NTP: sr.NTPTime, RTP: 77, At: r.now(), Local: r.now()}) {
 			t.Errorf("sender report %+v %v", got, ok)
 		}
 		if _, ok := r.p.Source(signal.KindMic).SenderReport(0); ok {

@@ -54,7 +54,7 @@ type Seed struct {
 // AddSeeded adds t as AddTap does, and gives it at once what the layer has sent since
 // its newest keyframe, if that is all there, and little and young enough. Then nobody
 // needs to ask the publisher. The packet that is on its way to the taps at this moment
-// may reach t twice.
+// may reach t twice. Deliver must not call back into the source.
 func (s *Source) AddSeeded(layer int, t Tap) (seed Seed, ok bool) {
 	l := s.layer(layer)
 	if l == nil {

@@ -142,7 +142,9 @@ func (s *Source) SenderReport(layer int) (r SR, ok bool) {
 	}
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
-	return l.sr, l.hasSR
+	r = l.sr
+	r.Local = s.p.clock.local(r.NTP)
+	return r, l.hasSR
 }
 
 // Level is the loudest moment of the last 100 to 200 ms, in −dBov (127 is silence),

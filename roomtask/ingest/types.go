@@ -99,11 +99,13 @@ type LayerInfo struct {
 }
 
 // SR is the last sender report of a layer: the publisher's wall clock NTP belongs
-// to RTP time RTP, and the report arrived At, on the clock of Config.Now.
+// to RTP time RTP, and the report arrived At, on the clock of Config.Now. Local is NTP
+// on that clock too, as all reports of the publisher together tell it.
 type SR struct {
-	NTP uint64
-	RTP uint32
-	At  int64
+	NTP   uint64
+	RTP   uint32
+	At    int64
+	Local int64
 }
 
 // Stats counts what a Publisher received, since it was made.

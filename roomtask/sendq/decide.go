@@ -206,12 +206,12 @@ func (s *Sender) grant(st *seat, g alloc.Grant, now int64) {
 		if f.State() == forward.Switch && f.Layer() > g.Layer && s.path.now.Bps != 0 && now-switching(f) > downTime {
 			f.Close() // too much for the path for too long
 		}
-		f.Select(src, g.Layer, st.videoClock, now)
+		f.Select(src, g.Layer, now)
 	case g.Reason == alloc.ReasonMuted:
 		// It may begin at any moment. The tap is there before its first keyframe is,
 		// so that one need not be asked for; browsers start with the lowest layer.
 		if !f.Selected(src) {
-			f.Select(src, 0, st.videoClock, now)
+			f.Select(src, 0, now)
 		}
 	default:
 		f.Close()

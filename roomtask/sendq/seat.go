@@ -1,7 +1,6 @@
 package sendq
 
 import (
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -24,8 +23,6 @@ type seat struct {
 	num          int
 	audio, video *line // nil = not negotiated
 	a            Assignment
-	audioClock   *forward.Clock // of the publisher of a.Audio
-	videoClock   *forward.Clock
 	unheard      bool // its audio is left out: the path has room for the loudest only
 	reason       string
 	want         int // the layer that the view asks for, alloc.None = none
@@ -100,7 +97,6 @@ func (s *Sender) assign(num int, a Assignment) {
 		st.unheard = false
 	}
 	st.a = a
-	st.audioClock, st.videoClock = s.clock(a.Audio), s.clock(a.Video)
 	s.apply(st)
 }
 
@@ -118,40 +114,8 @@ func (s *Sender) applyAudio(st *seat, now int64) {
 	if src := st.a.Audio; src == nil || st.unheard || !st.audio.out.playable(src) {
 		st.audio.f.Close()
 	} else {
-		st.audio.f.Select(src, 0, st.audioClock, now)
+		st.audio.f.Select(src, 0, now)
 	}
-}
-
-// clock is the one that all sources of a publisher share.
-func (s *Sender) clock(src *ingest.Source) *forward.Clock {
-	if src == nil {
-		return nil
-	}
-	publisher, _, _ := strings.Cut(src.ID(), "/")
-	c := s.clocks[publisher]
-	if c == nil {
-		if len(s.clocks) > 4*len(s.seats)+16 {
-			s.forgetClocks()
-		}
-		c = &forward.Clock{}
-		s.clocks[publisher] = c
-	}
-	return c
-}
-
-// forgetClocks drops those of publishers that sit nowhere, so that a long room does
-// not gather them. One that comes back is learnt again from its next report.
-func (s *Sender) forgetClocks() {
-	seated := map[string]bool{}
-	for _, st := range s.seats {
-		for _, src := range []*ingest.Source{st.a.Audio, st.a.Video} {
-			if src != nil {
-				publisher, _, _ := strings.Cut(src.ID(), "/")
-				seated[publisher] = true
-			}
-		}
-	}
-	maps.DeleteFunc(s.clocks, func(publisher string, _ *forward.Clock) bool { return !seated[publisher] })
 }
 
 // playable says whether the receiver takes the codec of src. An unknown one passes: it

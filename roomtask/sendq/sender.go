@@ -87,7 +87,6 @@ type Sender struct {
 	seats     []*seat          // by number, ascending
 	lines     map[uint32]*line // by media SSRC and by RTX SSRC
 	all       []*line          // each line once
-	clocks    map[string]*forward.Clock
 	audioRTX  []resend
 	videoRTX  []resend
 	budget    rtxBudget
@@ -126,11 +125,10 @@ func New(cfg Config) *Sender {
 		cfg.Wheel = NewWheel()
 	}
 	s := &Sender{
-		cfg:    cfg,
-		done:   make(chan struct{}),
-		lines:  map[uint32]*line{},
-		clocks: map[string]*forward.Clock{},
-		twcc:   uint16(rand.Uint32()),
+		cfg:   cfg,
+		done:  make(chan struct{}),
+		lines: map[uint32]*line{},
+		twcc:  uint16(rand.Uint32()),
 	}
 	s.pace.queue.drop = s.dropped
 	s.in.owner = s

@@ -308,23 +308,6 @@ func TestRebinding(t *testing.T) {
 	})
 }
 
-func TestClocksOfThoseWhoLeftAreForgotten(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
-		r.s.SetSeat(0, r.wire.audioOut(0), nil)
-		for i := range 60 {
-			p := r.publisher(string(rune('A' + i)))
-			r.assign(0, Assignment{Audio: p.mic()})
-			p.speak()
-			if n := len(r.wire.take()); n != 1 {
-				t.Errorf("publisher %d: %d packets were heard", i, n)
-			}
-		}
-		if n := len(r.s.clocks); n > 30 { // all is quiet: the goroutine waits
-			t.Errorf("%d clocks for one seat", n)
-		}
-	})
-}
-
 func TestUnplayableCodecIsSaid(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ann := r.publisher("ann")
