@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"mayfly/roomtask/speaker"
 	"mayfly/shared/signal"
 )
 
@@ -29,6 +30,7 @@ type participant struct {
 	kinds              map[string]bool // published kinds → muted
 	view               signal.View
 	seats              map[int]plan
+	ears               speaker.Set        // of those heard without a picture
 	offered            []int              // seats of the offer that is being joined with
 	outlets            map[string]*outlet // of the published videos, by kind
 	vitals             *vitals

@@ -34,15 +34,16 @@ var audioOf = map[string]string{signal.KindCamera: signal.KindMic, signal.KindSc
 // of the others, loudest first. Who already sits somewhere stays there, so that a seat
 // changes its occupant only when it must.
 //
-// others are all participants but the viewer, in the order they joined; loudest
-// lists participant ids. seats are the viewer's seat numbers; prev is the last result.
-func seat(seats []int, view signal.View, others []occupant, loudest []string, prev map[int]plan) map[int]plan {
+// others are all participants but the viewer, in the order they joined; loudest and
+// ears list participant ids: the loudest of all, and those whom this viewer should hear
+// of the ones without a picture, both with hysteresis (roomtask/speaker). seats are the viewer's seat numbers; prev is the last result.
+func seat(seats []int, view signal.View, others []occupant, loudest, ears []string, prev map[int]plan) map[int]plan {
 	wants := view.Wants
 	if view.Others != nil {
 		wants = append(slices.Clip(wants), unlisted(*view.Others, others, loudest, prev)...)
 	}
 	chosen := wanted(len(seats), wants, others)
-	chosen = append(chosen, heard(len(seats)-len(chosen), others, loudest, chosen)...)
+	chosen = append(chosen, heard(len(seats)-len(chosen), others, slices.Concat(ears, loudest), chosen)...)
 	next := make(map[int]plan, len(chosen))
 	placed := make([]bool, len(chosen))
 	for _, n := range seats {

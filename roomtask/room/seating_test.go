@@ -37,6 +37,7 @@ func TestSeating(t *testing.T) {
 		rest    *signal.Size
 		others  []occupant
 		loudest []string
+		ears    []string
 		prev    map[int]plan
 		next    map[int]plan
 	}{
@@ -67,6 +68,10 @@ func TestSeating(t *testing.T) {
 		{
 			name: "loudest first when seats are short", seats: []int{0}, others: []occupant{ann, bob, cat}, loudest: []string{"cat", "bob"},
 			next: map[int]plan{0: {participant: "cat", audio: mic}},
+		},
+		{
+			name: "whom this viewer should hear before the loudest of all", seats: []int{0, 1}, others: []occupant{ann, bob, cat}, loudest: []string{"ann"}, ears: []string{"cat", "bob"},
+			next: map[int]plan{0: {participant: "cat", audio: mic}, 1: {participant: "bob", audio: mic}},
 		},
 		{
 			name: "a muted microphone takes no seat of its own", seats: []int{0, 1}, others: []occupant{muted, cat},
@@ -110,7 +115,7 @@ func TestSeating(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if d := cmp.Diff(c.next, seat(c.seats, signal.View{Wants: c.wants, Others: c.rest}, c.others, c.loudest, c.prev), show); d != "" {
+			if d := cmp.Diff(c.next, seat(c.seats, signal.View{Wants: c.wants, Others: c.rest}, c.others, c.loudest, c.ears, c.prev), show); d != "" {
 				t.Error(d)
 			}
 		})
@@ -146,7 +151,7 @@ func TestSeatingProperties(t *testing.T) {
 			view.Others = &signal.Size{Width: rng.IntN(2), Height: 36}
 		}
 		seats := []int{0, 1, 2, 5, 9}[:rng.IntN(6)]
-		next := seat(seats, view, others, loudest, prev)
+		next := seat(seats, view, others, loudest, nil, prev)
 		sits := map[string]bool{}
 		for n, p := range next {
 			known := false
@@ -166,7 +171,7 @@ func TestSeatingProperties(t *testing.T) {
 				t.Fatalf("step %d: seat %d of %v: %+v", step, n, seats, p)
 			}
 		}
-		if again := seat(seats, view, others, loudest, next); !cmp.Equal(next, again, show) {
+		if again := seat(seats, view, others, loudest, nil, next); !cmp.Equal(next, again, show) {
 			t.Fatalf("step %d: not stable: %s", step, cmp.Diff(next, again, show))
 		}
 		prev = next

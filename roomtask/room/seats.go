@@ -24,7 +24,7 @@ func (r *Room) planFor(p *participant) map[int]plan {
 	if p.joining {
 		seats = p.offered
 	}
-	return r.reduced(seat(seats, p.view, others, r.spoken.Loudest, p.seats))
+	return r.reduced(seat(seats, p.view, others, r.spoken.Loudest, p.ears.Members(), p.seats))
 }
 
 // reseat brings everyone's seats up to date, and tells what changed.
@@ -107,10 +107,32 @@ func (r *Room) listen(now time.Time) {
 		}
 	}
 	active, loudest, changed := r.speaker.Tick(now.UnixNano())
+	for _, p := range r.order {
+		r.prick(p, now)
+	}
 	if !changed {
 		return
 	}
 	r.dirty = true // audio-only seats follow the loudest, and the speaker's video goes first
 	r.spoken = signal.Speakers{Active: active, Loudest: slices.Clone(loudest)}
 	r.broadcast(signal.TypeSpeakers, r.spoken)
+}
+
+// prick chooses whom a viewer hears by the seats that no picture takes: as many of the
+// loudest as there are such seats, of those whom it does not hear with their picture.
+func (r *Room) prick(p *participant, now time.Time) {
+	if p.joining || !p.grants.Subscribe {
+		return
+	}
+	free := len(p.media.Seats())
+	with := map[string]bool{p.id: true}
+	for _, s := range p.seats {
+		if s.video != "" {
+			free--
+			with[s.participant] = with[s.participant] || s.audio == signal.KindMic
+		}
+	}
+	if r.speaker.Choose(&p.ears, free, func(id string) bool { return with[id] }, now.UnixNano()) {
+		r.dirty = true
+	}
 }

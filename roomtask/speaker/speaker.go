@@ -50,7 +50,6 @@ type voice struct {
 	since    int64   // when speaking began
 	last     int64   // when speaking or a loud sample was last seen
 	louder   int64   // since when this one exceeds the dominant speaker by the margin, 0 if not
-	crowding int64   // since when this one exceeds the quietest member by the margin, 0 if not
 }
 
 // Detector holds the levels of everybody in a room.
@@ -59,7 +58,7 @@ type Detector struct {
 	voices  map[string]*voice
 	order   []*voice // by id, so that ties resolve the same way each time
 	active  string
-	loudest []string // replaced, never changed, when the set changes
+	loudest Set
 }
 
 // New makes a detector that keeps the n loudest; 0 means DefaultLoudest.
@@ -100,10 +99,10 @@ func (d *Detector) Tick(now int64) (active string, loudest []string, changed boo
 	for _, v := range d.order {
 		v.judge(now)
 	}
-	before, set := d.active, d.loudest
+	before := d.active
 	d.chooseActive(now)
-	d.chooseLoudest(now)
-	return d.active, d.loudest, d.active != before || !slices.Equal(set, d.loudest)
+	moved := d.Choose(&d.loudest, d.n, nil, now)
+	return d.active, d.loudest.Members(), d.active != before || moved
 }
 
 // judge looks at the samples of the window.
@@ -178,67 +177,6 @@ func (d *Detector) setActive(v *voice) {
 	for _, o := range d.order {
 		o.louder = 0
 	}
-}
-
-func (d *Detector) chooseLoudest(now int64) {
-	set := slices.DeleteFunc(slices.Clone(d.loudest), func(id string) bool { return d.voices[id] == nil })
-	in := func(v *voice) bool { return slices.Contains(set, v.id) }
-
-	var waiting []*voice
-	for _, v := range d.order {
-		switch {
-		case in(v):
-			v.crowding = 0
-		case v.speaking || v.anyLoud && len(set) < d.n:
-			waiting = append(waiting, v)
-		default:
-			v.crowding = 0
-		}
-	}
-	slices.SortStableFunc(waiting, func(a, b *voice) int { return cmp.Compare(b.loudness, a.loudness) })
-	for _, v := range waiting {
-		if len(set) < d.n {
-			set = append(set, v.id)
-			v.crowding = 0
-			continue
-		}
-		if i := d.place(set, v, now); i >= 0 {
-			set[i] = v.id
-			v.crowding = 0
-		}
-	}
-	if !slices.Equal(set, d.loudest) {
-		d.loudest = set
-	}
-}
-
-// place finds the member that v may replace, or −1: the one silent for longest, if
-// that is at least hold; else the quietest, if v has been clearly louder for as long.
-func (d *Detector) place(set []string, v *voice, now int64) int {
-	longest, quietest := 0, 0
-	for i, id := range set {
-		m := d.voices[id]
-		if m.last < d.voices[set[longest]].last {
-			longest = i
-		}
-		if m.loudness < d.voices[set[quietest]].loudness {
-			quietest = i
-		}
-	}
-	if m := d.voices[set[longest]]; !m.speaking && now-m.last >= int64(hold) {
-		return longest
-	}
-	if v.loudness < d.voices[set[quietest]].loudness+margin {
-		v.crowding = 0
-		return -1
-	}
-	if v.crowding == 0 {
-		v.crowding = now
-	}
-	if now-v.crowding >= int64(hold) {
-		return quietest
-	}
-	return -1
 }
 
 func byID(a, b *voice) int { return cmp.Compare(a.id, b.id) }
