@@ -215,7 +215,9 @@ func (e *Estimator) drain(now int64) {
 		e.resume = e.capacity * keepNum / keepDen
 	}
 	switch {
-	case now-e.drainAt > drainPatience && !e.delay.over && e.delay.queue < 4*queueLimit:
+	case e.delay.down && since > drainTime && e.delay.queue > queueGrow+e.delay.jitter():
+		e.lower(now, e.bps*8/10) // others fill what is left free: it takes too long
+	case now-e.drainAt > drainPatience && !e.delay.over && !e.delay.down && e.delay.queue < 4*queueLimit:
 		e.delay.rebase() // it does not empty: it is no queue of ours
 		e.draining = false
 		e.bps = max(e.bps, min(e.resume, maxBps))

@@ -1,7 +1,6 @@
 package bwe_test
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,9 +10,6 @@ import (
 	"mayfly/roomtask/bwe"
 	"mayfly/test/linksim"
 )
-
-// go test ./roomtask/bwe -curves "$PWD/out/bwe"
-var curves = flag.String("curves", "", "directory to draw estimate against capacity in, as SVG")
 
 const (
 	ms     = linksim.Millisecond
@@ -52,21 +48,23 @@ func want(bps int64) linksim.FlowConfig {
 	return linksim.FlowConfig{Demand: func(int64) int64 { return bps }, Back: 25 * ms, Noise: 0.05}
 }
 
-// draw writes the curves of the test when asked to.
+// draw writes the curves of the first seed to out/linksim.
 func draw(t *testing.T, flows ...*linksim.Flow) {
 	t.Helper()
-	if *curves == "" {
+	name, seeded := strings.CutSuffix(t.Name(), "/0")
+	if !seeded && strings.Contains(name, "/") {
 		return
 	}
-	if err := os.MkdirAll(*curves, 0o755); err != nil {
+	dir := filepath.Join("..", "..", "out", "linksim")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(filepath.Join(*curves, strings.ReplaceAll(t.Name(), "/", "_")+".svg"))
+	f, err := os.Create(filepath.Join(dir, strings.ReplaceAll(name, "/", "_")+".svg"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := linksim.WriteSVG(f, t.Name(), flows...); err != nil {
+	if err := linksim.WriteSVG(f, name, flows...); err != nil {
 		t.Fatal(err)
 	}
 }

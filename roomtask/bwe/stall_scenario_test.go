@@ -98,3 +98,39 @@ func TestReportsInBursts(t *testing.T) {
 		})
 	}
 }
+
+// TestAnotherFlowTakesHalf: something that does not yield takes half of the path for a
+// while. What is left is found, and so is the whole when it ends.
+func TestAnotherFlowTakesHalf(t *testing.T) {
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			n := linksim.New(seed)
+			l := n.Link(path(3_000_000))
+			f := n.Flow(l, newProbed(), want(4_000_000))
+			n.Constant(l, 1_500_000, 20*second, 50*second)
+			n.Run(80 * second)
+			draw(t, f)
+			within(t, "yields", settles(f, 20, 1_500_000), 4500)
+			measure(f, 25, 50).check(t, "beside it", limits{received: 1_100_000, highest: 2_200_000, queue: 60, queue95: 150})
+			within(t, "back to 80 %", reaches(f, 50, 2_400_000), 10_000)
+		})
+	}
+}
+
+// TestBesideADownload: one that fills the queue until it overflows leaves little to those
+// who avoid queues, but not nothing, and is no reason to give up the smallest picture.
+func TestBesideADownload(t *testing.T) {
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			n := linksim.New(seed)
+			l := n.Link(path(4_000_000))
+			f := n.Flow(l, newProbed(), want(3_000_000))
+			d := n.Download(l, 25*ms, 20*second, 60*second)
+			n.Run(90 * second)
+			draw(t, f)
+			measure(f, 30, 60).check(t, "beside it", limits{received: 250_000})
+			t.Logf("the download got %d bit/s", d.Got*8/40)
+			within(t, "back to 80 %", reaches(f, 60, 2_400_000), 10_000)
+		})
+	}
+}
