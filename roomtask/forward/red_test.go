@@ -183,6 +183,26 @@ func TestREDStaysWithinTheOccupant(t *testing.T) {
 	}
 }
 
+// TestREDIsSentAgainPlain: the retransmission's payload type stands for Opus (apt), so
+// it carries the primary alone, which is all that can be missing.
+func TestREDIsSentAgainPlain(t *testing.T) {
+	l := redLine()
+	l.RTXSSRC, l.RTXPT = 0x4444, 112
+	r, d := newRED(t, l, 2)
+	r.give(100, 5)
+	r.give(101, 5)
+	r.give(102, 5)
+	out, ok := d.f.CanResend(d.out[2].h.SequenceNumber, d.now, 0)
+	if !ok {
+		t.Fatal("refused")
+	}
+	h, payload, ok := d.f.Resend(out)
+	if want := append([]byte{0, byte(d.out[2].h.SequenceNumber)}, bytes.Repeat([]byte{102}, 5)...); !ok ||
+		h.PayloadType != 112 || h.SSRC != 0x4444 || h.Timestamp != d.out[2].h.Timestamp || !bytes.Equal(payload, want) {
+		t.Errorf("%v: header %+v, payload %v, want %v", ok, h, payload, want)
+	}
+}
+
 // TestREDGivesPacketsBack counts the references and the allocations.
 func TestREDGivesPacketsBack(t *testing.T) {
 	f := newFeed(1)

@@ -223,6 +223,9 @@ func (l *layer) missing(p *Publisher, from, to, revealed uint64, in *incoming) {
 	if forgotten := l.nacks.add(from, to, revealed, in.now); forgotten > 0 {
 		p.stats.Lost += uint64(forgotten)
 		if l.src.video {
+			// What is left of the list would only delay the keyframe.
+			p.stats.Lost += uint64(len(l.nacks.list))
+			l.nacks.list = l.nacks.list[:0]
 			l.gate.request()
 		}
 	}

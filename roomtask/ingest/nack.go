@@ -12,7 +12,7 @@ const (
 	nackDelay = int64(15 * time.Millisecond)
 	nackRetry = int64(20 * time.Millisecond)
 	nackTries = 10
-	nackCap   = 256 // missing packets of one layer; beyond it a keyframe is cheaper
+	nackCap   = 320 // missing packets of one layer; beyond it a keyframe is cheaper
 )
 
 type missing struct {

@@ -88,9 +88,17 @@ func (r *rig) settle() []rtcp.Packet {
 func (r *rig) nacked(ssrc uint32) (seqs []uint16) {
 	for _, p := range r.settle() {
 		if n, ok := p.(*rtcp.TransportLayerNack); ok && n.MediaSSRC == ssrc {
-			for _, pair := range n.Nacks {
-				seqs = append(seqs, pair.PacketList()...)
-			}
+			seqs = append(seqs, nackedBy(p)...)
+		}
+	}
+	return seqs
+}
+
+// nackedBy are the sequence numbers that a packet asks for.
+func nackedBy(p rtcp.Packet) (seqs []uint16) {
+	if n, ok := p.(*rtcp.TransportLayerNack); ok {
+		for _, pair := range n.Nacks {
+			seqs = append(seqs, pair.PacketList()...)
 		}
 	}
 	return seqs
