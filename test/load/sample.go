@@ -124,6 +124,7 @@ type Result struct {
 	TaskRSSGrowthMB float64 `json:"task_rss_grew_mb"` // over the window, of the one that grew most
 	CPUPerPacketUS  float64 `json:"task_cpu_us_per_packet"`
 	Goroutines      int     `json:"goroutines"` // of the robots' process
+	GoroutineGrowth int     `json:"goroutines_grew"`
 }
 
 func (r *run) result(first, last Sample) Result {
@@ -148,7 +149,7 @@ func (r *run) result(first, last Sample) Result {
 		BrokenFrames: share(broken, broken+frames),
 		AudioP50:     ms(last.AudioLatency.Quantile(0.5)), AudioP99: ms(last.AudioLatency.Quantile(0.99)),
 		VideoP50: ms(last.VideoLatency.Quantile(0.5)), VideoP99: ms(last.VideoLatency.Quantile(0.99)),
-		Goroutines: last.Goroutines,
+		Goroutines: last.Goroutines, GoroutineGrowth: last.Goroutines - first.Goroutines,
 	}
 	if len(r.failures) > 0 {
 		res.FirstFailure = r.failures[0].Error()

@@ -1,0 +1,65 @@
+package load
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"mayfly/test/robot"
+	"mayfly/test/system"
+)
+
+// crowd runs one room. Its figures are those of this machine while nothing else runs on
+// it, which no unit test can know: MAYFLY_LOAD=1 says so.
+func crowd(t *testing.T, cfg Config) Result {
+	t.Helper()
+	if os.Getenv("MAYFLY_LOAD") == "" {
+		t.Skip("wants the machine for itself: MAYFLY_LOAD=1")
+	}
+	s := system.Start(t)
+	cfg.API, cfg.Rooms, cfg.Out = api(s), 1, os.Stdout
+	res, err := Run(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", res)
+	if res.JoinFailures > 0 || res.Gone > 0 {
+		t.Errorf("%d did not get in, %d lost their place: %s", res.JoinFailures, res.Gone, res.FirstFailure)
+	}
+	return res
+}
+
+// TestTwoHundredViewers: one speaker with a camera of 150 kbit/s, 200 who watch.
+func TestTwoHundredViewers(t *testing.T) {
+	res := crowd(t, Config{Parts: 201, Cameras: 1, Mics: 1, Layers: robot.Layers[:1], RED: true, Duration: 20 * time.Second})
+	if res.AudioP99 > 20 || res.VideoP99 > 20 {
+		t.Errorf("p99 from the publisher to a viewer: sound %.1f ms, pictures %.1f ms, at most 20", res.AudioP99, res.VideoP99)
+	}
+	if res.AudioLoss > 0 || res.VideoLoss > 0 || res.BrokenFrames > 0 || res.FramesPerS < 0.98*200*30 {
+		t.Errorf("lost: sound %.5f, pictures %.5f; frames broken %.5f, %.0f a second", res.AudioLoss, res.VideoLoss, res.BrokenFrames, res.FramesPerS)
+	}
+}
+
+// TestPastSaturation asks of a task ten times what its processor can do: sound goes on,
+// pictures become fewer, and nothing grows.
+func TestPastSaturation(t *testing.T) {
+	const viewers, cameras = 150, 7
+	res := crowd(t, Config{
+		Parts: viewers, Cameras: cameras, Mics: 2, Layers: []robot.Layer{{Width: 640, Height: 360, Bps: 1_500_000}}, Width: 640, Height: 360,
+		Duration: 30 * time.Second,
+	})
+	full := float64(cameras*(viewers-1)) * 30
+	if res.FramesPerS > 0.9*full {
+		t.Errorf("%.0f of %.0f frames a second came: it is not saturated", res.FramesPerS, full)
+	}
+	if res.AudioLoss > 0.01 {
+		t.Errorf("%.2f %% of the sound was lost", 100*res.AudioLoss)
+	}
+	if res.TaskRSSGrowthMB > 0.2*res.TaskRSSMB {
+		t.Errorf("the task has %.0f MB, %.0f more than at the window's beginning", res.TaskRSSMB, res.TaskRSSGrowthMB)
+	}
+	if res.GoroutineGrowth > 50 {
+		t.Errorf("%d goroutines more than at the beginning", res.GoroutineGrowth)
+	}
+}
