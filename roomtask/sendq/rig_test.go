@@ -247,7 +247,8 @@ type rig struct {
 	s    *Sender
 	pubs []*publisher
 
-	count int // packets answered by lossy
+	count int                   // packets answered by lossy
+	first map[uint32]rtp.Header // of each SSRC, for sight
 }
 
 func inBubble(t *testing.T, f func(t *testing.T, r *rig)) {
