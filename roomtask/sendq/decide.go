@@ -25,6 +25,8 @@ const (
 	// rarely speak at once, and those who do then come before pictures.
 	minAudioBps = 40_000
 	minVoices   = 2
+	// screenBps is what a screen takes at least, as soon as something moves.
+	screenBps = 50_000
 	// topSpeakers is how many are heard when the path has no room for all.
 	topSpeakers = 3
 )
@@ -170,6 +172,7 @@ func (s *Sender) demand(st *seat, now int64) alloc.Demand {
 		if info.TIDs == 0 {
 			layer.Bps[0] = info.Bps
 		}
+		st.video.cost[i].smooth(&layer, src.Kind() == signal.KindScreen)
 		st.layers = append(st.layers, layer)
 		others = others || (info.Active && now >= st.video.blocked[i])
 	}
@@ -238,4 +241,23 @@ func (s *Sender) limitTID(l *line, g alloc.Grant) {
 func switching(f *forward.Forwarder) int64 {
 	_, since := f.Waiting()
 	return since
+}
+
+// cost is what a layer took lately.
+type cost [alloc.MaxTemporal]int64
+
+// smooth lets the rate of a screen rise at once and fall slowly, to a sixth in 3 s: one
+// that stands still takes nothing, and what it takes when it moves again must fit. One
+// that was never measured is taken for a quiet one. For others, and while a layer rests,
+// the last that was measured holds.
+func (c *cost) smooth(l *alloc.Layer, screen bool) {
+	for t := range c {
+		switch {
+		case screen && l.Active:
+			c[t] = max(l.Bps[t], c[t]-c[t]/8, screenBps)
+		case l.Bps[t] != 0:
+			c[t] = l.Bps[t]
+		}
+		l.Bps[t] = c[t]
+	}
 }

@@ -24,6 +24,9 @@ func (s *Sender) handleAll(now int64) {
 	if len(s.work.twcc) == 0 {
 		return
 	}
+	if !s.path.heard || s.probe.padding.state == flying {
+		s.tickAt = now // probes may begin
+	}
 	s.path.heard = true
 	for b := s.work.twcc; len(b) >= 4; {
 		size := min(4*(1+int(binary.BigEndian.Uint16(b[2:]))), len(b))
@@ -147,6 +150,10 @@ func (s *Sender) onTWCC(b []byte, now int64) {
 			break
 		}
 		acks = append(acks, bwe.Ack{Seq: seq, Received: received, Arrival: at})
+		if received {
+			s.probe.padding.told(seq)
+			s.probe.again.told(seq)
+		}
 	}
 	s.path.acked.add(acks)
 	s.path.est.OnFeedback(now, acks)

@@ -12,20 +12,22 @@ import (
 // bottleneck is the way from a wire to the subscriber's browser: a rate, a queue that
 // drops what it has no room for, a delay, random loss. It reports as browsers do.
 type bottleneck struct {
-	mu     sync.Mutex
-	bps    int64
-	queue  int64 // ns of waiting that there is room for
-	delay  int64 // ns, each way
-	loss   float64
-	rng    *rand.Rand
-	pause  func(at int64) int64 // the end of the receiver's pause, in which it reads nothing; nil = there is none
-	readAt int64                // when it reads the last packet that waits
-	bad    float64              // chance of a burst of losses to begin, which ends with each tenth packet
-	burst  bool
-	free   int64 // when the link is free again
-	flying []flight
-	sum    map[uint32]*passed // by SSRC
-	high   int64              // bytes that waited at most
+	mu    sync.Mutex
+	bps   int64
+	queue int64 // ns of waiting that there is room for
+	delay int64 // ns, each way
+	loss  float64
+	// noPadding lets the receiver report packets of padding as lost.
+	noPadding bool
+	rng       *rand.Rand
+	pause     func(at int64) int64 // the end of the receiver's pause, in which it reads nothing; nil = there is none
+	readAt    int64                // when it reads the last packet that waits
+	bad       float64              // chance of a burst of losses to begin, which ends with each tenth packet
+	burst     bool
+	free      int64 // when the link is free again
+	flying    []flight
+	sum       map[uint32]*passed // by SSRC
+	high      int64              // bytes that waited at most
 }
 
 // flight is a packet that is told of in the next report.
@@ -70,7 +72,7 @@ func (b *bottleneck) send(h *rtp.Header, size int, now int64) {
 	if b.bad > 0 {
 		b.burst = b.rng.Float64() < b.bad || (b.burst && b.rng.Float64() < 0.9)
 	}
-	if start-now > b.queue || b.rng.Float64() < b.loss || b.burst {
+	if start-now > b.queue || b.rng.Float64() < b.loss || b.burst || (b.noPadding && h.Padding) {
 		of.lost++
 	} else {
 		b.free = start + int64(size)*8*second/b.bps

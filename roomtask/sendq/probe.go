@@ -22,6 +22,8 @@ type probing struct {
 	begun int64 // when the first was due
 	last  int64 // when the newest left
 
+	padding, again canary // what the receiver reports on
+
 	roomAt    int64 // when headroom is asked for next
 	roomEvery int64
 	roomFor   int64 // the rate for which it was asked
@@ -68,12 +70,16 @@ func (p *probing) due(now int64) bool {
 // line that can carry it.
 func (s *Sender) nextProbe(now int64) {
 	p := &s.probe
+	s.path.est.Probes = s.mayProbe()
 	step, want := s.alloc.step, s.alloc.want
 	if step == 0 {
 		step = s.headroom(now)
 		want = max(step, want)
 	}
-	if p.on || !s.path.heard || s.probeLine() == nil {
+	if l := s.probeLine(); l != nil && s.path.heard && !p.on && (step > 0 || p.padding.state == dead) {
+		s.test(l, now)
+	}
+	if p.on || p.padding.state != sound {
 		step = 0
 	}
 	// Without a step, the estimator only learns that there will be probes.
@@ -115,11 +121,7 @@ func (s *Sender) sendProbe(now int64) {
 			s.sendWaiting(&w, class, now)
 			continue
 		}
-		if h, payload, ok := l.f.Again(now, resendSize); ok {
-			s.write(l, h, payload, kindProbe, now)
-		} else if h, ok := l.f.Padding(); ok {
-			s.write(l, h, nil, kindPadding, now)
-		}
+		s.sendFiller(l, now)
 		if p.count == before {
 			break // nothing goes out
 		}
@@ -133,14 +135,30 @@ func (s *Sender) sendProbe(now int64) {
 	}
 }
 
-// mayProbe says that a line's RTX stream can carry probes, once media was sent.
-func (l *line) mayProbe() bool { return l.out.video && l.out.RTXSSRC != 0 && l.out.TWCCExt != 0 }
+// sendFiller sends something over l that nobody asked for.
+func (s *Sender) sendFiller(l *line, now int64) {
+	p := &s.probe
+	if p.again.state == sound {
+		if h, payload, ok := l.f.Again(now, resendSize); ok {
+			s.write(l, h, payload, kindProbe, now)
+			return
+		}
+	}
+	if p.padding.state == sound {
+		if h, ok := l.f.Padding(); ok {
+			s.write(l, h, nil, kindPadding, now)
+		}
+	}
+}
+
+// carriesProbes says that a line's RTX stream can carry probes, once media was sent.
+func (l *line) carriesProbes() bool { return l.out.video && l.out.RTXSSRC != 0 && l.out.TWCCExt != 0 }
 
 // probeLine is a line whose RTX stream can carry probes: video that is being sent.
 // Nothing but media is ever sent on a line of audio.
 func (s *Sender) probeLine() *line {
 	for _, l := range s.all {
-		if l.mayProbe() && l.f.Stats().Packets > 0 {
+		if l.carriesProbes() && l.f.Stats().Packets > 0 {
 			return l
 		}
 	}

@@ -14,7 +14,10 @@ import (
 // probeWith sends one probe and returns what left, and when.
 func (r *rig) probeWith(p bwe.Probe) (got []rtp.Packet, at []time.Duration) {
 	start := time.Now()
-	r.s.in.command(func() { r.s.probe.begin(p, clock()) })
+	r.s.in.command(func() {
+		r.s.probe.padding.state, r.s.probe.again.state = sound, sound
+		r.s.probe.begin(p, clock())
+	})
 	synctest.Wait()
 	for range 20 {
 		for _, k := range r.wire.take() {
@@ -124,3 +127,27 @@ func TestNoProbeWithoutAReport(t *testing.T) {
 		}
 	})
 }
+
+// TestAReceiverThatDropsPaddingIsNotProbed: it reports every packet of padding as lost.
+// Three are tried; a narrow path must not be made of that.
+func TestAReceiverThatDropsPaddingIsNotProbed(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		b := newBottleneck(20_000_000)
+		b.noPadding = true
+		steps := r.call(b)
+		r.tick(15*time.Second, steps...)
+		s := r.s.Snapshot()
+		if s.PaddingPackets != canaryTries {
+			t.Errorf("%d packets of padding, want %d", s.PaddingPackets, canaryTries)
+		}
+		if !r.allWanted() || s.Path.Bps != 0 {
+			t.Errorf("path %+v, seats %+v", s.Path, s.Seats)
+		}
+		r.tick(canaryRetryTime, steps...)
+		if s := r.s.Snapshot(); s.PaddingPackets != 2*canaryTries {
+			t.Errorf("%d packets of padding after another minute, want %d", s.PaddingPackets, 2*canaryTries)
+		}
+	})
+}
+
+const canaryRetryTime = time.Duration(canaryRetry) + 10*time.Second

@@ -44,7 +44,7 @@ func (s *Sender) bind(num int, audio, video *lineOut) {
 	st := s.seat(num)
 	st.audio = s.bindLine(st, st.audio, audio)
 	st.video = s.bindLine(st, st.video, video)
-	s.path.est.Probes = slices.ContainsFunc(s.all, (*line).mayProbe)
+	s.path.est.Probes = s.mayProbe()
 	s.look(s.cfg.Now())
 	s.apply(st)
 }
@@ -87,7 +87,7 @@ func (s *Sender) freeNumber() int {
 func (s *Sender) assign(num int, a Assignment) {
 	st := s.seat(num)
 	if st.a.Video != a.Video && st.video != nil {
-		st.video.blocked = [maxLayers]int64{}
+		st.video.blocked, st.video.cost = [maxLayers]int64{}, [maxLayers]cost{}
 	}
 	if st.a.Video != a.Video {
 		s.occupants++

@@ -280,6 +280,7 @@ type line struct {
 	loss     float64 // the receiver's last report, 0…1
 	lossBase uint32  // packets sent at that report
 	blocked  [maxLayers]int64
+	cost     [maxLayers]cost   // of what sits there
 	red      forward.REDPolicy // of an audio line
 	seat     *seat
 	class    queueClass // of its video; kept while some of it waits
