@@ -139,7 +139,8 @@ func (s *Sender) sendProbe(now int64) {
 func (s *Sender) sendFiller(l *line, now int64) {
 	p := &s.probe
 	if p.again.state == sound {
-		if h, payload, ok := l.f.Again(now, resendSize); ok {
+		// Much larger ones would make a longer queue on a narrow path than is needed.
+		if h, payload, ok := l.f.Again(now, p.Size*3/2); ok {
 			s.write(l, h, payload, kindProbe, now)
 			return
 		}

@@ -260,7 +260,7 @@ func TestSessionOnABloatedPath(t *testing.T) {
 		s.b.queue = 2 * second
 		s.run(10 * time.Second)
 		s.b.set(400_000)
-		s.run(3 * time.Second)
+		s.run(5 * time.Second)
 		e := s.run(30 * time.Second)
 		s.noAudioLost(e, "with a queue of 2 s")
 		if e.queue95() > 120 || e.switches > 6 {
