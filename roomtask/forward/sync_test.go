@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pion/rtcp"
@@ -62,9 +63,9 @@ func clockOf(i int) uint32 {
 	return 90000
 }
 
-func newPerson(t *testing.T, name string, pool *rtpx.Pool, now *int64, rng *rand.Rand, drift float64, jitter int64) *person {
+func newPerson(t *testing.T, name string, pool *rtpx.Pool, now func() int64, rng *rand.Rand, drift float64, jitter int64) *person {
 	p := &person{offset: rng.Int64N(7200*second) - 3600*second, drift: drift, jitter: jitter, rng: rng}
-	p.in = ingest.NewPublisher(ingest.Config{Participant: name, Pool: pool, Now: func() int64 { return *now },
+	p.in = ingest.NewPublisher(ingest.Config{Participant: name, Pool: pool, Now: now,
 		WriteRTCP: func([]rtcp.Packet) error { return nil }})
 	t.Cleanup(p.in.Close)
 	ext := map[string]uint8{ingest.ExtMid: midExt, ingest.ExtRid: ridExt}
@@ -214,9 +215,10 @@ func TestLipSync(t *testing.T) {
 
 func lipSync(t *testing.T, drift float64, jitter int64, seconds int64) (worst int64) {
 	now := start
+	var clock atomic.Int64 // the publishers' writer goroutines look at it too
 	rng := rand.New(rand.NewPCG(uint64(jitter), 3))
 	pool := rtpx.NewPool(64 << 20)
-	people := [2]*person{newPerson(t, "ann", pool, &now, rng, drift, jitter), newPerson(t, "bob", pool, &now, rng, -drift, jitter/2)}
+	people := [2]*person{newPerson(t, "ann", pool, clock.Load, rng, drift, jitter), newPerson(t, "bob", pool, clock.Load, rng, -drift, jitter/2)}
 	who, layer := 0, 0
 	video, audio := &ear{t: t, now: &now}, &ear{t: t, now: &now}
 	video.f, audio.f = New(videoLine(), video, 1, rng.Uint32()), New(audioLine(), audio, 1, rng.Uint32())
@@ -224,6 +226,7 @@ func lipSync(t *testing.T, drift float64, jitter int64, seconds int64) (worst in
 	audio.of = func(p *rtpx.Packet) int64 { return people[who].captured(audioPlace, p.TS) }
 	checks, long := 0, int64(0)
 	for ; now < start+seconds*second; now += 10 * syncMs {
+		clock.Store(now)
 		tick := (now - start) / (10 * syncMs)
 		for _, p := range people {
 			for i := range 3 {

@@ -5,7 +5,6 @@ import (
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
-
 )
 
 // TestNacksOfAStream plays arrivals of a camera and looks at what is asked for in all,
