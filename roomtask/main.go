@@ -24,6 +24,7 @@ var version = "dev"
 
 func main() {
 	started := time.Now()
+	room.KeepSmall()
 	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level(os.Getenv("MAYFLY_LOG"))}))
 	cfg, err := configFromEnv(os.Getenv)
 	if err != nil {

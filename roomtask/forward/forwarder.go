@@ -120,24 +120,25 @@ type Forwarder struct {
 	red     int       // former packets that each packet of audio carries
 	last    reference // where the last stint ended
 
-	out      uint64 // newest sequence number used, extended
-	keyOut   uint64 // first packet of the newest keyframe, or of the stint for audio
-	ts       uint32 // newest timestamp sent
-	tsAt     int64  // arrival of the first packet that had it
-	marker   bool   // the newest packet ended its frame
-	begun    bool   // something was sent
-	rtxSeq   uint16
-	reportAt int64 // when the next sender report may be due, ns; 0 = at once
-	told     told
-	fastest  timeline // the present as the fastest packet of the stint tells it
-	sent     sentRing
-	munger   munger // of the stint's codec: one of those below, or nil
-	vp8      vp8Pictures
-	vp9      vp9Munger
-	av1      av1Munger
-	types    rtpx.PayloadType // of the stint's codec
-	scratch  [rtpx.MaxPayload + 4]byte
-	stats    Stats
+	out          uint64 // newest sequence number used, extended
+	keyOut       uint64 // first packet of the newest keyframe, or of the stint for audio
+	ts           uint32 // newest timestamp sent
+	tsAt         int64  // arrival of the first packet that had it
+	marker       bool   // the newest packet ended its frame
+	begun        bool   // something was sent
+	rtxSeq       uint16
+	reportAt     int64 // when the next sender report may be due, ns; 0 = at once
+	told         told
+	fastest      timeline // the present as the fastest packet of the stint tells it
+	sent         sentRing
+	munger       munger       // of the stint's codec: one of those below, or nil
+	vp8          *vp8Pictures // nil until a packet of the codec comes, like the next two
+	vp9          *vp9Munger
+	av1          *av1Munger
+	firstPicture uint64           // of our own numbers, extended
+	types        rtpx.PayloadType // of the stint's codec
+	scratch      [rtpx.MaxPayload + 4]byte
+	stats        Stats
 }
 
 // reference is the source and layer whose timestamps continue in ours.
@@ -157,7 +158,7 @@ func New(line Line, sink Sink, seq uint16, ts uint32) *Forwarder {
 	f.sent.high = f.out
 	f.rtxSeq = seq & 0x7FFF
 	first := 1<<15 + uint64(seq&0x7FFF)
-	f.vp8.pid, f.vp9.pid, f.av1.frame = first, first, first
+	f.firstPicture = first
 	f.head.init(&f.line)
 	f.setTypes(rtpx.CodecUnknown)
 	return f

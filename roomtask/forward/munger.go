@@ -41,11 +41,21 @@ type numbers struct {
 func (f *Forwarder) mungerFor(p *rtpx.Packet) munger {
 	switch {
 	case p.VP8.Len > 0:
-		return &f.vp8
+		if f.vp8 == nil {
+			f.vp8 = &vp8Pictures{}
+			f.vp8.pid = f.firstPicture
+		}
+		return f.vp8
 	case p.VP9.Len > 0:
-		return &f.vp9
+		if f.vp9 == nil {
+			f.vp9 = &vp9Munger{pid: f.firstPicture}
+		}
+		return f.vp9
 	case p.DD.Len > 0:
-		return &f.av1
+		if f.av1 == nil {
+			f.av1 = &av1Munger{frame: f.firstPicture}
+		}
+		return f.av1
 	}
 	return nil
 }

@@ -4,6 +4,9 @@ package forward
 // before takes two; packets older than the oldest span are too late to be of use.
 const maxSpans = 128
 
+// firstSpans is the room for them until more is needed: most streams drop nothing.
+const firstSpans = 4
+
 // span holds for the numbers from its own From up to the next span's: they are
 // either dropped, or sent as n-off (modulo 2^64, so off may stand for a negative).
 type span struct {
@@ -16,19 +19,22 @@ type span struct {
 // hole. It remembers where it dropped, so that a number that comes late still maps
 // to its own place. The zero value maps nothing.
 type ranges struct {
-	spans [maxSpans]span // a ring
-	first int            // index of the oldest span
-	n     int            // spans in use; the newest one is open-ended and never dropped
+	spans []span // a ring, nil until reset; not to be copied
+	first int    // index of the oldest span
+	n     int    // spans in use; the newest one is open-ended and never dropped
 }
 
 // reset forgets everything and maps in to out, and all above it likewise.
 func (r *ranges) reset(in, out uint64) {
+	if r.spans == nil {
+		r.spans = make([]span, firstSpans)
+	}
 	r.first, r.n = 0, 1
 	r.spans[0] = span{from: in, off: in - out}
 }
 
 // at is the i-th oldest span.
-func (r *ranges) at(i int) *span { return &r.spans[(r.first+i)%maxSpans] }
+func (r *ranges) at(i int) *span { return &r.spans[(r.first+i)%len(r.spans)] }
 
 // drop leaves out the numbers lo..hi. Both must lie above every number that was
 // sent or dropped before; numbers between those and lo keep their places.
@@ -48,12 +54,25 @@ func (r *ranges) drop(lo, hi uint64) {
 }
 
 func (r *ranges) push(s span) {
-	if r.n == maxSpans {
+	switch {
+	case r.n < len(r.spans):
+	case r.n < maxSpans:
+		r.grow()
+	default:
 		r.first = (r.first + 1) % maxSpans
 		r.n--
 	}
 	r.n++
 	*r.at(r.n - 1) = s
+}
+
+// grow makes room for twice as many, or for the first.
+func (r *ranges) grow() {
+	wider := make([]span, max(firstSpans, 2*len(r.spans)))
+	for i := range r.n {
+		wider[i] = *r.at(i)
+	}
+	r.spans, r.first = wider, 0
 }
 
 // get returns the number under which in is sent; false if it is dropped or older

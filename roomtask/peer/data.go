@@ -24,6 +24,8 @@ const (
 	dataRate     = 128 << 10 // bytes per second
 	dataBurst    = 2 * signal.MaxDataBytes
 	messageToken = 512
+	// smallMessage is what a reader has room for until a longer message comes.
+	smallMessage = 2 << 10
 )
 
 // dataChannel is the participant's ordered channel. One goroutine reads it and one
@@ -168,9 +170,14 @@ func (s *session) read() {
 	}()
 	var parts signal.Assembler
 	rate := bucket{tokens: dataBurst, at: p.cfg.Now()}
-	buf := make([]byte, maxMessage)
+	small := make([]byte, smallMessage)
+	buf := small
 	for {
 		n, _, err := s.raw.ReadDataChannel(buf)
+		if errors.Is(err, io.ErrShortBuffer) && len(buf) < maxMessage {
+			buf = make([]byte, min(4*len(buf), maxMessage)) // the message is still there
+			continue
+		}
 		if errors.Is(err, io.ErrShortBuffer) {
 			p.fail(FailAbuse, errors.New("peer: data channel message too long"))
 			return
@@ -183,6 +190,7 @@ func (s *session) read() {
 			p.fail(FailAbuse, err)
 			return
 		}
+		buf = small
 		if frame != nil {
 			p.post(Data{Frame: frame})
 		}

@@ -96,9 +96,17 @@ func newKernelSender(conn *net.UDPConn, c *counters) *kernelSender {
 	return k
 }
 
+// callMessages bounds one call, and with it the time for which it holds up a stop of
+// the world: at most some 0.3 ms.
+const callMessages = 128
+
+// sendmmsg is a raw system call, of which the Go scheduler knows nothing. It does not
+// block, but it takes long: told of it, the scheduler would take the processor away
+// after 20 µs and wake another thread for it, which then has to give it back.
 func sendmmsg(fd uintptr, m []unix.Mmsghdr) (int, unix.Errno) {
+	m = m[:min(len(m), callMessages)]
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(unsafe.SliceData(m))),
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(unsafe.SliceData(m))),
 			uintptr(len(m)), unix.MSG_DONTWAIT, 0, 0)
 		runtime.KeepAlive(m)
 		if errno != unix.EINTR {

@@ -30,6 +30,7 @@ type host struct {
 }
 
 func newHost() (*host, error) {
+	room.KeepSmall()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()}))
 	h := &host{waiting: map[string]chan signal.Frame{}}
 	h.peers = &room.Peers{IP: netip.MustParseAddr("127.0.0.1"), TCPPort: -1, Log: log}
