@@ -1,6 +1,7 @@
 package sendq
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -10,9 +11,14 @@ import (
 	"mayfly/roomtask/rtpx"
 )
 
-// lossy answers what was written with transport-wide feedback after 20 ms, in
-// which of ten packets the first lost ones are missing.
+// lossy answers what was written with transport-wide feedback after 20 ms, in which of
+// ten packets the first lost ones are missing.
 func (r *rig) lossy(got []rtp.Packet, lost int) {
+	r.lose(got, func() bool { r.count++; return r.count%10 < lost }, func(*rtp.Packet, bool) {})
+}
+
+// lose answers likewise for a path that loses what drop says, and tells each packet's fate.
+func (r *rig) lose(got []rtp.Packet, drop func() bool, fate func(p *rtp.Packet, arrived bool)) {
 	if len(got) == 0 {
 		return
 	}
@@ -20,9 +26,10 @@ func (r *rig) lossy(got []rtp.Packet, lost int) {
 	at := clock() + 20*ms
 	var chunks []uint16
 	var deltas []byte
-	for range got {
-		r.count++
-		if r.count%10 < lost {
+	for i := range got {
+		lost := drop()
+		fate(&got[i], !lost)
+		if lost {
 			chunks = append(chunks, 1) // a run of one that is missing
 			continue
 		}
@@ -105,5 +112,53 @@ func (p *publisher) note(k rtcp.Packet) {
 		for _, b := range rr.Reports {
 			p.told[b.SSRC] = b.FractionLost
 		}
+	}
+}
+
+// TestResidualLossOfSound loses packets at random, and counts what a receiver that
+// reads the redundancy still misses once the protection has settled: p³ with two
+// packets repeated, p² with one.
+func TestResidualLossOfSound(t *testing.T) {
+	for _, c := range []struct{ loss, most float64 }{{0, 0}, {0.05, 0.006}, {0.15, 0.008}, {0.30, 0.035}} {
+		inBubble(t, func(t *testing.T, r *rig) {
+			ann := r.publisher("ann")
+			out := r.wire.audioOut(0)
+			out.REDPT = 63
+			r.s.SetSeat(0, out, nil)
+			r.assign(0, Assignment{Audio: ann.mic()})
+			rng := rand.New(rand.NewPCG(1, 2))
+			sent, heard := map[uint32]bool{}, map[uint32]bool{}
+			for i := range 3000 { // a minute, of which the first 3 s do not count
+				ann.speak()
+				got := r.wire.take()
+				r.lose(got, func() bool { return rng.Float64() < c.loss }, func(p *rtp.Packet, arrived bool) {
+					if i >= 150 {
+						sent[p.Timestamp] = true
+					}
+					var blocks [rtpx.MaxREDBlocks]rtpx.REDBlock
+					n := 1
+					if p.PayloadType == 63 {
+						n, _ = rtpx.ParseRED(p.Payload, &blocks)
+					}
+					for _, b := range blocks[:n] {
+						if arrived {
+							heard[p.Timestamp-uint32(b.TSOffset)] = true
+						}
+					}
+				})
+				r.tick(20 * time.Millisecond)
+			}
+			missed := 0
+			for ts := range sent {
+				if !heard[ts] {
+					missed++
+				}
+			}
+			ratio := float64(missed) / float64(len(sent))
+			t.Logf("%.0f %% lost on the way, %.2f %% of the sound is missing", 100*c.loss, 100*ratio)
+			if len(sent) < 2800 || ratio > c.most {
+				t.Errorf("%d of %d missing with %.0f %% lost, want at most %.1f %%", missed, len(sent), 100*c.loss, 100*c.most)
+			}
+		})
 	}
 }
