@@ -55,6 +55,13 @@ func (b *bottleneck) set(bps int64) {
 	b.mu.Unlock()
 }
 
+// change lets f change what the path is like.
+func (b *bottleneck) change(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+}
+
 // send takes a packet of size bytes at now.
 func (b *bottleneck) send(h *rtp.Header, size int, now int64) {
 	b.mu.Lock()

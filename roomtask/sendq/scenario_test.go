@@ -1,6 +1,7 @@
 package sendq
 
 import (
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -219,13 +220,15 @@ func TestSessionOfAStarvedReceiver(t *testing.T) {
 	inSession(t, 5_000_000, func(t *testing.T, s *session) {
 		s.run(10 * time.Second)
 		begun := clock()
-		s.b.pause = func(at int64) int64 { return max(at, at-(at-begun)%second+300*ms) }
+		s.b.change(func() {
+			s.b.pause = func(at int64) int64 { return max(at, at-(at-begun)%second+300*ms) }
+		})
 		e := s.run(30 * time.Second)
 		s.noAudioLost(e, "while it starves")
 		if e.paused > 0 || e.switches > 2 {
 			t.Errorf("paused %d moments, %d switches", e.paused, e.switches)
 		}
-		s.b.pause = nil
+		s.b.change(func() { s.b.pause = nil })
 		if took := s.until(10*time.Second, s.allWanted); took > 2500*time.Millisecond {
 			t.Errorf("all is back after %v", took)
 		}
@@ -240,9 +243,10 @@ func TestSessionUnderLossAndNoise(t *testing.T) {
 	}{{"noise", 0, 0, 2}, {"loss 5", 0.05, 0, 6}, {"loss 10", 0.1, 0, 8}, {"bursts", 0, 0.005, 20}} {
 		t.Run(c.name, func(t *testing.T) {
 			inSession(t, 1_500_000, func(t *testing.T, s *session) {
-				s.b.loss, s.b.bad = c.loss, c.bad
+				s.b.change(func() { s.b.loss, s.b.bad = c.loss, c.bad })
 				s.run(20 * time.Second)
-				s.steps = append(s.steps, func() { s.b.set(int64(1_500_000 * (0.95 + 0.1*s.b.rng.Float64()))) })
+				noise := rand.New(rand.NewPCG(2, 2))
+				s.steps = append(s.steps, func() { s.b.set(int64(1_500_000 * (0.95 + 0.1*noise.Float64()))) })
 				e := s.run(60 * time.Second)
 				if e.switches > c.switches || e.queue95() > 100 || e.mean() < 900_000 {
 					t.Errorf("%d switches in a minute, queue of %d ms, estimate %d", e.switches, e.queue95(), e.mean())
@@ -257,7 +261,7 @@ func TestSessionUnderLossAndNoise(t *testing.T) {
 
 func TestSessionOnABloatedPath(t *testing.T) {
 	inSession(t, 800_000, func(t *testing.T, s *session) {
-		s.b.queue = 2 * second
+		s.b.change(func() { s.b.queue = 2 * second })
 		s.run(10 * time.Second)
 		s.b.set(400_000)
 		s.run(5 * time.Second)
