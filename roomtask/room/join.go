@@ -267,6 +267,11 @@ func (r *Room) answered(p *participant, ev Event) {
 	r.emptySince = time.Time{}
 	p.seats = r.planFor(p)
 	r.apply(p)
+	for _, s := range p.seats {
+		if from := r.people[s.participant]; from != nil && s.video != "" {
+			from.media.Prime(s.video, s.width, s.height)
+		}
+	}
 	p.toldSeats, p.seatRev = r.seatList(p), 1
 	joined := signal.Joined{
 		Room: r.cfg.ID, Epoch: r.cfg.Epoch, Participant: p.id, Answer: answer, Resume: p.resume,

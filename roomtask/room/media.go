@@ -18,6 +18,9 @@ type Media interface {
 	SendData(frame []byte) bool
 	// Usage tells cumulative bytes and the transport in use ("" if none yet).
 	Usage() (in, out usage.Bytes, transport string)
+	// Prime asks for a keyframe of the layer that covers this size of an own video: a
+	// viewer is about to connect, which takes longer than the keyframe.
+	Prime(kind string, width, height int)
 	// Layers are those of an own video source, the lowest first; none if it is not published.
 	Layers(kind string) []Layer
 	// Codec is the codec of one of the participant's videos, as in SDP; "" while it is

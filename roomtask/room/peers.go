@@ -14,6 +14,7 @@ import (
 
 	"github.com/pion/webrtc/v4"
 
+	"mayfly/roomtask/alloc"
 	"mayfly/roomtask/metrics"
 	"mayfly/roomtask/peer"
 	"mayfly/roomtask/rtpx"
@@ -255,6 +256,23 @@ func (m *peerMedia) Health() Health {
 		})
 	}
 	return h
+}
+
+// Prime implements Media. The layer is the one that a sender would choose.
+func (m *peerMedia) Prime(kind string, width, height int) {
+	s := m.Publisher().Source(kind)
+	if s == nil {
+		return
+	}
+	var layers [maxLayers]alloc.Layer
+	n := min(s.LayerCount(), maxLayers)
+	for i := range n {
+		info := s.LayerInfo(i)
+		layers[i] = alloc.Layer{Active: info.Active, Width: info.Width, Height: info.Height}
+	}
+	if l := alloc.LayerFor(layers[:n], width, height); l != alloc.None {
+		s.RequestKeyframe(l)
+	}
 }
 
 // Layers implements Media.

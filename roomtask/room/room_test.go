@@ -36,6 +36,9 @@ func TestJoinIsAnsweredOnceWithEveryoneAndSeats(t *testing.T) {
 		if p := w.media["bob"].seatsNow()[0]; p.Width != 640 || w.media["bob"].from[0] != w.media["ann"] {
 			t.Errorf("bob's seat 0 carries %+v", p)
 		}
+		if p := w.media["ann"].primed; len(p) != 1 || p[0] != (Placement{Video: signal.KindCamera, Width: 640, Height: 360}) {
+			t.Errorf("a keyframe is on its way for bob: %+v", p)
+		}
 		if p := w.media["ann"].seatsNow()[0]; p.Audio != signal.KindMic || p.Video != "" {
 			t.Errorf("ann hears bob by an audio-only seat: %+v", p)
 		}

@@ -32,6 +32,7 @@ type fakeMedia struct {
 	health  Health
 	codec   string // of its videos
 	counts  Counts
+	primed  []Placement
 	pulses  int
 }
 
@@ -78,6 +79,11 @@ func (m *fakeMedia) Level() (uint8, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.level, m.level < 60
+}
+func (m *fakeMedia) Prime(kind string, width, height int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.primed = append(m.primed, Placement{Video: kind, Width: width, Height: height})
 }
 func (m *fakeMedia) Layers(kind string) []Layer {
 	switch kind {
