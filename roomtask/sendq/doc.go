@@ -11,6 +11,7 @@
 //
 // Its goroutine is a worker's (worker.go), which serves many Senders in turn.
 //
-// Read sender.go first, then inbox.go, send.go (what goes out, in which order),
-// feedback.go (what comes back) and seat.go (which layer is wanted).
+// Read sender.go first, then inbox.go, send.go (what goes out, in which order), pace.go
+// and pacer.go (what must wait), probe.go, feedback.go (what comes back), seat.go and
+// decide.go (which layer is wanted and sent).
 package sendq

@@ -19,6 +19,17 @@ func (r *rig) limit(bps int64) {
 	synctest.Wait()
 }
 
+// waits is what the pacer holds, and may hold.
+func (r *rig) waits() (bytes, room int64) {
+	done := make(chan struct{})
+	r.s.in.command(func() {
+		bytes, room = r.s.pace.queue.videoBytes(), r.s.pace.queue.room()
+		close(done)
+	})
+	<-done
+	return bytes, room
+}
+
 // onWheel says whether the sender waits for its wheel. All must be quiet.
 func (r *rig) onWheel() bool {
 	w := r.s.cfg.Wheel
@@ -56,7 +67,10 @@ func TestNothingWaitsOnAWidePath(t *testing.T) {
 			t.Errorf("%d of 200 packets went at once", n)
 		}
 		r.tick(time.Second, func() { ann.frame(0, false, 1200) })
-		if r.s.cfg.Wheel.timer != nil {
+		w := r.s.cfg.Wheel
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.timer != nil {
 			t.Error("the wheel was started")
 		}
 	})
@@ -119,8 +133,8 @@ func TestOverflowShedsTheLeastValuable(t *testing.T) {
 			}
 		}
 		r.pass(0)
-		if n := r.s.pace.queue.videoBytes(); n > r.s.pace.queue.room() {
-			t.Errorf("%d bytes wait, there is room for %d", n, r.s.pace.queue.room())
+		if bytes, room := r.waits(); bytes > room {
+			t.Errorf("%d bytes wait, there is room for %d", bytes, room)
 		}
 		asked := bob.plis(bob.base())
 		r.pass(2 * time.Second)
@@ -220,8 +234,8 @@ func TestABlockedWriterKeepsMemoryBounded(t *testing.T) {
 			}
 		})
 		r.wire.take()
-		if n := r.s.pace.queue.videoBytes(); n > r.s.pace.queue.room() {
-			t.Errorf("%d bytes wait in the pacer", n)
+		if bytes, room := r.waits(); bytes > room {
+			t.Errorf("%d bytes wait in the pacer, there is room for %d", bytes, room)
 		}
 		if d := r.s.Snapshot().Drops; d.AudioOverflow != 5000-audioRoom || d.Feedback == 0 {
 			t.Errorf("drops %+v", d)

@@ -25,7 +25,9 @@ func (r *rig) probeWith(p bwe.Probe) (got []rtp.Packet, at []time.Duration) {
 		}
 		r.pass(5 * time.Millisecond)
 	}
-	if r.s.probe.on || r.s.probe.done || r.onWheel() {
+	ended := make(chan bool, 1)
+	r.s.in.command(func() { ended <- !r.s.probe.on && !r.s.probe.done })
+	if !<-ended || r.onWheel() {
 		r.t.Error("the probe has no end")
 	}
 	return got, at
