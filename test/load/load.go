@@ -37,6 +37,7 @@ type Config struct {
 	JoinRate      float64       // joins a second, over all rooms; default 20
 	Settle        time.Duration // between the last join and the window that counts; default 5 s
 	Duration      time.Duration // of that window
+	Loaded        func()        // called when all have joined; optional
 
 	Every time.Duration // between lines of the table; default 2 s
 	Out   io.Writer     // the table; nil = none
@@ -110,6 +111,9 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	table := newTable(cfg.Out)
 	stop := r.show(table)
 	err := r.join(ctx)
+	if err == nil && cfg.Loaded != nil {
+		cfg.Loaded()
+	}
 	if err == nil {
 		err = wait(ctx, cfg.Settle)
 	}
