@@ -2,7 +2,7 @@
 // test/nettest. Every figure is the browser's own (getStats), over a window that begins
 // when the call has settled.
 import assert from 'node:assert/strict'
-import { mkdir } from 'node:fs/promises'
+import { appendFile, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { launchChromium, openAll, openChromium, openFirefox, openTab } from './lib/browsers.mjs'
@@ -108,20 +108,21 @@ test('one voice and one camera over lossy links: concealment, freezes, and who i
       }
       t.diagnostic(`longest without a frame, longest freeze: clean ${still.still.toFixed(0)} and ${still.frozen.toFixed(0)} ms, 5 % ${stillFive.still.toFixed(0)} and ${stillFive.frozen.toFixed(0)} ms`)
     }
-    // On a machine that starves everybody, what counts is what the link adds to that.
-    const slow = starved() ? still.frozen : 0
-    const besides = starved() ? ratio['clean voice'] : 0
-    if (slow) t.diagnostic('the machine is too busy for its own viewers: differences are judged')
-    const atMost = (name, bound) => assert.ok(ratio[name] - besides <= bound, `${name}: ${percent(ratio[name])} concealed, at most ${percent(bound)} of it by the link`)
+    if (starved()) {
+      // No verdict is no success: scripts/test.sh lists it, and fails on it when CI=true.
+      await appendFile('out/skipped.txt', 'bad links in browsers: this machine starves even the viewer without one\n')
+      return t.skip('this machine starves even the viewer on a good link')
+    }
+    const atMost = (name, bound) => assert.ok(ratio[name] <= bound, `${name}: ${percent(ratio[name])} concealed, at most ${percent(bound)}`)
     atMost('voice, 5 % lost down', 0.01)
     atMost('voice, 30 % lost down', 0.05)
     atMost('Firefox, voice, 15 % lost down', 0.05)
     atMost('voice, 30 % lost up', 0.10)
-    assert.ok(stillFive.frozen <= 1000 + slow, `no freeze over 1 s at 5 % loss, not ${stillFive.frozen.toFixed(0)} ms`)
+    assert.ok(stillFive.frozen <= 1000, `no freeze over 1 s at 5 % loss, not ${stillFive.frozen.toFixed(0)} ms`)
     const [before, after] = [begin['clean camera'], end['clean camera']]
     assert.equal(after.packetsLost - before.packetsLost, 0, 'the good link lost nothing')
     assert.deepEqual([after.frameWidth, after.frameHeight], [alone.frameWidth, alone.frameHeight], 'the good viewer keeps its layer')
-    if (!slow) assert.ok(after.framesDecoded - before.framesDecoded >= (0.9 * alone.framesPerSecond * WINDOW_MS) / 1000, 'and its frame rate')
+    assert.ok(after.framesDecoded - before.framesDecoded >= (0.9 * alone.framesPerSecond * WINDOW_MS) / 1000, 'and its frame rate')
     await Promise.all(pages.map(leave))
   } catch (err) {
     for (const p of [good, five]) t.diagnostic(`what ${p.name} saw:\n${await diary(p).catch(() => '')}`)
@@ -158,12 +159,13 @@ test('four videos over 100 kbit/s: the voice stays, the pictures go and come bac
 
     await link.set({ down: { ...fair, kbps: 100, queue_ms: 300 } })
     const squeezed = Date.now()
-    // What is sent is seen before the link; what the page is told has to pass it.
+    // What is sent is seen before the link; what the page is told has to pass it. The
+    // voice, its repairs and probes stay below 200 kbit/s, a picture does not.
     let shed = 0
     for (let last = (await link.counters()).down.in_bytes, at = squeezed; Date.now() < squeezed + 3000; ) {
       await sleep(200)
       const [bytes, now] = [(await link.counters()).down.in_bytes, Date.now()]
-      if (((bytes - last) * 8) / (now - at) > 130) shed = now - squeezed
+      if (((bytes - last) * 8) / (now - at) > 200) shed = now - squeezed
       ;[last, at] = [bytes, now]
     }
     await until('the page is told that no picture is sent', 5000, async () => (await paused()) === 4)
