@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/binary"
 	"encoding/hex"
 	"hash"
 	"net/netip"
@@ -33,23 +34,34 @@ const viaPion = 1 << 13
 // docs/decisions/0004-srtp-on-the-way-out.md has the measured reason.
 type direct struct {
 	net    packetSender                // set once
+	twcc   func(b []byte)              // set once: takes transport-wide feedback, keeps nothing
 	sealer atomic.Pointer[seal.Sealer] // set by the handshake, then used by the Sender's goroutine alone
 	to     atomic.Pointer[netip.AddrPort]
 	bytes  atomic.Int64 // sent
+	in     atomic.Int64 // bytes received
 
-	mu    sync.Mutex
-	hello *hello // guarded by mu; nil before and after the handshake
+	opener atomic.Pointer[seal.Opener] // set by the handshake, then used by the socket's reader alone
 
-	buf [maxSealed]byte // owned by the Sender's goroutine
+	mu     sync.Mutex
+	hello  *hello // guarded by mu; nil before and after the handshake
+	remove func() // guarded by mu: ends the diversion; nil when there is none
+	ended  bool   // guarded by mu
+
+	buf  [maxSealed]byte // owned by the Sender's goroutine
+	open [maxOpened]byte // owned by the socket's reader
 }
 
 // packetSender is the part of the transport that sends sealed packets.
 type packetSender interface {
 	Send(b []byte, to netip.AddrPort) (int, error)
+	Divert(from netip.AddrPort, take func(b []byte) bool) (remove func())
 }
 
 // maxSealed holds any packet: the longest payload that is received, headers, the tag.
 const maxSealed = 2048
+
+// maxOpened holds transport-wide feedback; longer RTCP is left to Pion.
+const maxOpened = 1500
 
 // hello is what the exporter needs of our ServerHello.
 type hello struct {
@@ -106,15 +118,16 @@ func (d *direct) Write(line []byte) (int, error) {
 	if h == nil || h.hash == nil || len(f) != 3 || string(f[0]) != "CLIENT_RANDOM" {
 		return len(line), nil
 	}
-	hs := seal.Handshake{Profile: h.profile, Server: h.random, Hash: h.hash, MasterSecret: make([]byte, hex.DecodedLen(len(f[2])))}
+	hs := seal.Handshake{Profile: h.profile, ServerRandom: h.random, Hash: h.hash, MasterSecret: make([]byte, hex.DecodedLen(len(f[2])))}
 	defer clear(hs.MasterSecret)
-	if n, err := hex.Decode(hs.Client[:], f[1][:min(len(f[1]), 64)]); err != nil || n != len(hs.Client) {
+	if n, err := hex.Decode(hs.ClientRandom[:], f[1][:min(len(f[1]), 64)]); err != nil || n != len(hs.ClientRandom) {
 		return len(line), nil
 	}
 	if _, err := hex.Decode(hs.MasterSecret, f[2]); err != nil {
 		return len(line), nil
 	}
-	if s, err := hs.ServerSealer(); err == nil {
+	if s, o, err := hs.Server(); err == nil {
+		d.opener.Store(o)
 		d.sealer.Store(s)
 	}
 	return len(line), nil
@@ -122,20 +135,75 @@ func (d *direct) Write(line []byte) (int, error) {
 
 // selected follows the selected pair: only UDP goes the short way.
 func (d *direct) selected(pair *webrtc.ICECandidatePair) {
-	d.to.Store(nil)
+	d.lose()
 	if pair == nil || pair.Remote == nil || pair.Local == nil || pair.Local.Protocol != webrtc.ICEProtocolUDP {
 		return
 	}
 	if addr, err := netip.ParseAddr(pair.Remote.Address); err == nil {
 		to := netip.AddrPortFrom(addr.Unmap(), pair.Remote.Port)
-		d.to.Store(&to)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if !d.ended {
+			d.to.Store(&to)
+			d.remove = d.net.Divert(to, d.take)
+		}
 	}
 }
+
+// lose leaves everything to Pion, until another pair is selected.
+func (d *direct) lose() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.to.Store(nil)
+	if d.remove != nil {
+		d.remove()
+		d.remove = nil
+	}
+}
+
+// end is lose for good.
+func (d *direct) end() {
+	d.lose()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = true
+}
+
+// take looks at SRTCP before Pion does, on the socket's reader. Of what is authentic it
+// keeps transport-wide feedback that comes alone, which is nearly all of it; the rest,
+// and what it cannot judge, goes Pion's way. A feedback packet that came before is
+// dropped here: Pion, which has not seen it, would take it for new.
+func (d *direct) take(b []byte) bool {
+	o := d.opener.Load()
+	if o == nil || len(b) > len(d.open) || b[1] != transportFeedback || b[0]&0x1f != formatTWCC {
+		return false
+	}
+	plain, ok := o.Open(d.open[:], b)
+	if !ok || len(plain) != 4*(1+int(binary.BigEndian.Uint16(plain[2:]))) {
+		return false
+	}
+	fresh, known := o.Fresh(b)
+	if !known {
+		return false
+	}
+	d.in.Add(int64(len(b)))
+	if fresh {
+		d.twcc(plain)
+	}
+	return true
+}
+
+// Transport-wide feedback is RTPFB with this format
+// (draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1).
+const (
+	transportFeedback = 205
+	formatTWCC        = 15
+)
 
 // state stops the short way when the path is lost for good.
 func (d *direct) state(s webrtc.ICETransportState) {
 	if s == webrtc.ICETransportStateFailed || s == webrtc.ICETransportStateClosed {
-		d.to.Store(nil)
+		d.lose()
 	}
 }
 

@@ -44,6 +44,8 @@ func (r *receiver) Send(b []byte, _ netip.AddrPort) (int, error) {
 	return len(b), nil
 }
 
+func (r *receiver) Divert(netip.AddrPort, func([]byte) bool) func() { return func() {} }
+
 // WriteRTP stands where Pion's writer is, and seals as it does.
 func (r *receiver) WriteRTP(h *rtp.Header, payload []byte) (int, error) {
 	if r.refuse {
@@ -173,6 +175,8 @@ func TestWriteAllocatesNothing(t *testing.T) {
 
 type sink struct{}
 
+func (sink) Divert(netip.AddrPort, func([]byte) bool) func() { return func() {} }
+
 func (sink) Send(b []byte, _ netip.AddrPort) (int, error)        { return len(b), nil }
 func (sink) WriteRTP(_ *rtp.Header, payload []byte) (int, error) { return len(payload), nil }
 
@@ -212,6 +216,58 @@ func TestKeyLog(t *testing.T) {
 		if got := d.sealer.Load() != nil; got != v.want {
 			t.Errorf("%s: sealer %v", v.name, got)
 		}
+	}
+}
+
+// TestFeedbackIsTaken seals feedback as a client does: what comes alone and is fresh is
+// taken, what is not ours to judge is left to Pion.
+func TestFeedbackIsTaken(t *testing.T) {
+	key, salt := bytes.Repeat([]byte{1}, 16), bytes.Repeat([]byte{2}, 12)
+	client, err := srtp.CreateContext(key, salt, srtp.ProtectionProfileAeadAes128Gcm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got [][]byte
+	d := &direct{twcc: func(b []byte) { got = append(got, bytes.Clone(b)) }}
+	sealed := func(plain []byte) []byte {
+		b, err := client.EncryptRTCP(nil, plain, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	twcc := []byte{0x8f, 205, 0, 5, 0, 0, 0, 7, 0, 0, 0, 8, 0, 1, 0, 1, 0, 0, 0, 0, 0x20, 1, 4, 0}
+	pli := []byte{0x81, 206, 0, 2, 0, 0, 0, 7, 0, 0, 0, 8}
+	b := sealed(twcc)
+	if d.take(b) {
+		t.Error("taken before the handshake")
+	}
+	o, err := seal.NewOpener(key, salt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.opener.Store(o)
+	if !d.take(b) || len(got) != 1 || !bytes.Equal(got[0], twcc) {
+		t.Errorf("feedback: %x", got)
+	}
+	if !d.take(b) || len(got) != 1 {
+		t.Error("feedback that came before must be dropped")
+	}
+	forged := bytes.Clone(sealed(twcc))
+	forged[len(forged)-6] ^= 1
+	for name, b := range map[string][]byte{
+		"PLI": sealed(pli), "feedback with more": sealed(append(bytes.Clone(twcc), pli...)), "forged": forged,
+		"long": append([]byte{0x8f, 205}, make([]byte, maxOpened)...),
+	} {
+		if d.take(b) || len(got) != 1 {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	if want := int64(2 * len(b)); d.in.Load() != want {
+		t.Errorf("%d bytes counted, want %d", d.in.Load(), want)
+	}
+	if n := testing.AllocsPerRun(100, func() { d.take(b) }); n != 0 {
+		t.Errorf("%v allocations a packet", n)
 	}
 }
 
@@ -255,6 +311,13 @@ func TestSeatsGoDirect(t *testing.T) {
 				_, ours = bob.Bytes()
 				return ours == int64(theirs.Stats().BytesReceived)
 			})
+			if v.direct {
+				eventually(t, "feedback is taken", func() bool { return bob.direct.in.Load() > 0 })
+				eventually(t, "both ends count the same", func() bool {
+					in, _ := bob.Bytes()
+					return in == int64(theirs.Stats().BytesSent)
+				})
+			}
 		})
 	}
 }

@@ -95,6 +95,7 @@ func New(cfg Config) (*Peer, error) {
 	p.data = newDataChannel(p)
 	p.direct.net = cfg.Net
 	p.sender = sendq.New(sendq.Config{Now: cfg.Now, WriteRTCP: p.writeRTCP, Wheel: cfg.Wheel, Log: cfg.Log, Forwarded: cfg.Forwarded})
+	p.direct.twcc = p.sender.TransportFeedback
 	p.publisher = ingest.NewPublisher(ingest.Config{
 		Participant: cfg.ID, Pool: cfg.Pool, WriteRTCP: p.writeRTCP, Now: cfg.Now, Log: cfg.Log,
 		Feedback: p.sender.Feedback, TransportFeedback: p.sender.TransportFeedback,
@@ -154,7 +155,7 @@ func (p *Peer) SendData(frame []byte) bool { return p.data.send(frame) }
 // SRTP, SRTCP and DTLS, over all ICE restarts.
 func (p *Peer) Bytes() (in, out int64) {
 	s := p.ice.Stats()
-	return int64(s.BytesReceived), int64(s.BytesSent) + p.direct.bytes.Load()
+	return int64(s.BytesReceived) + p.direct.in.Load(), int64(s.BytesSent) + p.direct.bytes.Load()
 }
 
 // Transport is "udp" or "tcp", "" before a pair was selected.
@@ -202,6 +203,7 @@ func (p *Peer) Close() {
 // shutdown closes the PeerConnection first: it unblocks everybody else.
 func (p *Peer) shutdown() {
 	defer close(p.closed)
+	p.direct.end()
 	if err := p.pc.GracefulClose(); err != nil {
 		p.cfg.Log.Debug("close", "err", err)
 	}

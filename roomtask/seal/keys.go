@@ -41,26 +41,32 @@ func (p Profile) keySize() (int, bool) {
 // Handshake is what a finished DTLS 1.2 handshake leaves behind for its exporter
 // (RFC 5705 §4).
 type Handshake struct {
-	Profile        Profile
-	MasterSecret   []byte
-	Client, Server [32]byte         // the randoms of both hellos
-	Hash           func() hash.Hash // of the cipher suite's PRF
+	Profile                    Profile
+	MasterSecret               []byte
+	ClientRandom, ServerRandom [32]byte         // the randoms of both hellos
+	Hash                       func() hash.Hash // of the cipher suite's PRF
 }
 
 // ErrProfile is the answer to a profile that is not AES-GCM.
 var ErrProfile = errors.New("seal: not an AES-GCM profile")
 
-// ServerSealer makes the sealer of what the DTLS server sends.
-func (h *Handshake) ServerSealer() (*Sealer, error) {
+// Server makes what the DTLS server needs: the sealer of its RTP, and the opener of
+// the client's RTCP.
+func (h *Handshake) Server() (*Sealer, *Opener, error) {
 	size, ok := h.Profile.keySize()
 	if !ok {
-		return nil, ErrProfile
+		return nil, nil, ErrProfile
 	}
-	seed := append(append([]byte(exporterLabel), h.Client[:]...), h.Server[:]...)
+	seed := append(append([]byte(exporterLabel), h.ClientRandom[:]...), h.ServerRandom[:]...)
 	// In this order: client key, server key, client salt, server salt (RFC 5764 §4.2).
 	m := expand(h.Hash, h.MasterSecret, seed, 2*size+2*saltSize)
 	defer clear(m)
-	return NewSealer(m[size:2*size], m[2*size+saltSize:])
+	s, err := NewSealer(m[size:2*size], m[2*size+saltSize:])
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := NewOpener(m[:size], m[2*size:2*size+saltSize])
+	return s, o, err
 }
 
 // expand is P_hash of RFC 5246 §5, which is the PRF of TLS 1.2.
@@ -83,20 +89,39 @@ func expand(h func() hash.Hash, secret, seed []byte, size int) []byte {
 
 // NewSealer makes a sealer of a master key of 16 or 32 bytes and a master salt of 12.
 func NewSealer(masterKey, masterSalt []byte) (*Sealer, error) {
+	gcm, salt, err := session(masterKey, masterSalt, labelKey, labelSalt)
+	if err != nil {
+		return nil, err
+	}
+	return &Sealer{gcm: gcm, salt: salt}, nil
+}
+
+// NewOpener is NewSealer for the other direction's RTCP.
+func NewOpener(masterKey, masterSalt []byte) (*Opener, error) {
+	gcm, salt, err := session(masterKey, masterSalt, labelRTCPKey, labelRTCPSalt)
+	if err != nil {
+		return nil, err
+	}
+	return &Opener{gcm: gcm, salt: salt}, nil
+}
+
+// session makes the session's cipher and salt.
+func session(masterKey, masterSalt []byte, key, salt byte) (gcm cipher.AEAD, out [saltSize]byte, err error) {
 	if len(masterSalt) != saltSize {
-		return nil, fmt.Errorf("seal: a salt of %d bytes", len(masterSalt))
+		return nil, out, fmt.Errorf("seal: a salt of %d bytes", len(masterSalt))
 	}
 	master, err := aes.NewCipher(masterKey)
 	if err != nil {
-		return nil, fmt.Errorf("seal: master key: %w", err)
+		return nil, out, fmt.Errorf("seal: master key: %w", err)
 	}
-	key := derive(master, masterSalt, labelKey, len(masterKey))
-	defer clear(key)
-	return fromSession(key, derive(master, masterSalt, labelSalt, saltSize))
+	k := derive(master, masterSalt, key, len(masterKey))
+	defer clear(k)
+	copy(out[:], derive(master, masterSalt, salt, saltSize))
+	gcm, err = newGCM(k)
+	return gcm, out, err
 }
 
-// fromSession makes a sealer of the session key and salt.
-func fromSession(key, salt []byte) (*Sealer, error) {
+func newGCM(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, fmt.Errorf("seal: session key: %w", err)
@@ -105,7 +130,7 @@ func fromSession(key, salt []byte) (*Sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
-	return &Sealer{gcm: gcm, salt: [saltSize]byte(salt)}, nil
+	return gcm, nil
 }
 
 // derive is the AES-CM key derivation of RFC 3711 §4.3.3 at a derivation rate of 0.

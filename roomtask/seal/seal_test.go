@@ -51,10 +51,11 @@ func TestVectors(t *testing.T) {
 		{"AES-256", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
 			"8040f17b8041f8d35501a0b232b1de78a822fe12ef9f78fa332e33aab18012389a58e2f3b50b2a0276ffae0f1ba63799b87b7aa3db36dfffd6b0f9bb7878d7a76c13"},
 	} {
-		s, err := fromSession(unhex(t, v.key), unhex(t, "517569642070726f2071756f"))
+		gcm, err := newGCM(unhex(t, v.key))
 		if err != nil {
 			t.Fatal(err)
 		}
+		s := &Sealer{gcm: gcm, salt: [saltSize]byte(unhex(t, "517569642070726f2071756f"))}
 		h.PayloadType = 64
 		dst := make([]byte, 100)
 		n, err := s.Seal(dst, h, payload, 0xf17b)
@@ -198,8 +199,8 @@ func TestIndex(t *testing.T) {
 func TestExporter(t *testing.T) {
 	for _, h := range []func() hash.Hash{sha256.New, sha512.New384} {
 		hs := Handshake{Profile: AES256GCM, MasterSecret: bytes.Repeat([]byte{3}, 48), Hash: h}
-		hs.Client[0], hs.Server[31] = 1, 2
-		seed := append(append([]byte(exporterLabel), hs.Client[:]...), hs.Server[:]...)
+		hs.ClientRandom[0], hs.ServerRandom[31] = 1, 2
+		seed := append(append([]byte(exporterLabel), hs.ClientRandom[:]...), hs.ServerRandom[:]...)
 		m, err := prf.PHash(hs.MasterSecret, seed, 2*32+2*12, h)
 		if err != nil {
 			t.Fatal(err)
@@ -208,7 +209,7 @@ func TestExporter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := hs.ServerSealer()
+		got, _, err := hs.Server()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +224,7 @@ func TestExporter(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	if _, err := (&Handshake{Profile: 1, Hash: sha256.New}).ServerSealer(); !errors.Is(err, ErrProfile) {
+	if _, _, err := (&Handshake{Profile: 1, Hash: sha256.New}).Server(); !errors.Is(err, ErrProfile) {
 		t.Errorf("AES-CM: %v", err)
 	}
 	s, err := NewSealer(make([]byte, 16), make([]byte, saltSize))

@@ -158,6 +158,13 @@ func (t *Transport) Send(b []byte, to netip.AddrPort) (int, error) {
 	return t.udp.WriteToAddrPort(b, to)
 }
 
+// Divert offers take each SRTCP packet from an address before Pion sees it, until
+// remove is called. take runs on the socket's reader: it must not block, and not keep
+// or change the packet. True means that it was for take alone.
+func (t *Transport) Divert(from netip.AddrPort, take func(b []byte) bool) (remove func()) {
+	return t.udp.diverts.add(from, take)
+}
+
 // UDPAddr is the bound UDP address.
 func (t *Transport) UDPAddr() netip.AddrPort { return t.udp.local }
 

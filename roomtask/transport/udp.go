@@ -26,6 +26,7 @@ type socket struct {
 	local    netip.AddrPort
 	counters *counters
 	egress   *egress // nil where there is no batching
+	diverts  diverts
 	endOnce  sync.Once
 	ended    chan struct{} // closed when the mux's reader has seen the end
 
@@ -77,6 +78,10 @@ func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 		if err == nil {
 			s.counters.udpPacketsIn.Add(1)
 			s.counters.udpBytesIn.Add(uint64(n))
+			if s.diverted(b[:n], from) {
+				tries = -1
+				continue
+			}
 			return n, from, nil
 		}
 		if errors.Is(err, net.ErrClosed) {
