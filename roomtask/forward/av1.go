@@ -4,8 +4,9 @@ import "mayfly/roomtask/rtpx"
 
 // av1Munger selects the layers of AV1 by the dependency descriptor, which names the
 // references of each frame: a frame within the limit is sent if none of them was left
-// out. So a limit takes effect at the next picture, up as well as down, as soon as the
-// structure of the stream lets it. Frame numbers are moved by one offset for each
+// out. So temporal layers come and go with the next picture that lets them. Spatial
+// layers go with the next picture, and come with a keyframe, since the last frame of a
+// picture must be known when it is sent. Frame numbers are moved by one offset for each
 // stint; within one, a dropped frame leaves a hole, for references are distances.
 type av1Munger struct {
 	done  decisions // by frame: each has the bit of layer 0
@@ -25,7 +26,7 @@ func (m *av1Munger) begin(p *rtpx.Packet, lim limit) {
 
 func (m *av1Munger) jumped(p *rtpx.Packet) bool {
 	id := m.unwrap(p.DD.Frame)
-	return id <= m.done.high || id > m.done.high+64
+	return id <= m.done.high || id > m.done.high+maxPictures
 }
 
 func (m *av1Munger) unwrap(frame uint16) uint64 {
@@ -37,15 +38,21 @@ func (m *av1Munger) keep(p *rtpx.Packet, lim limit) bool {
 	if d.Len == 0 {
 		return false // of a structure that is not known
 	}
-	id := m.unwrap(d.Frame)
-	if id > m.done.high {
-		m.done.advance(id)
-		if p.TS != m.ts {
+	id, before := m.unwrap(d.Frame), m.done.high
+	same := p.TS == m.ts
+	if id > before {
+		m.done.advance(id, m.sid, m.lim.tid)
+		if !same {
 			m.ts, m.lim = p.TS, lim
 			m.sid = min(m.sid, lim.sid)
 			if p.Key {
 				m.sid = lim.sid
 			}
+		}
+		// Lower layers that were passed over are of this picture, too.
+		for i := id; i > before && i+uint64(d.SID) >= id; i-- {
+			now := m.done.at(i)
+			now.top, now.tid = m.sid, m.lim.tid
 		}
 	}
 	was := m.done.at(id)
@@ -54,18 +61,23 @@ func (m *av1Munger) keep(p *rtpx.Packet, lim limit) bool {
 		return false
 	case was.kept != 0:
 		return true
-	case !m.admit(d, id):
+	case !m.admit(d, id, was):
 		was.dropped = 1
+		if same && m.done.lost(before, 0) {
+			// Frames of which nothing came, between two of a picture that were left
+			// out, are left out with them, as their place in the sequence is.
+			for i := max(before+1, id-min(id, decided-1)); i < id; i++ {
+				m.done.at(i).dropped = 1
+			}
+		}
 		return false
 	}
 	was.kept = 1
-	m.sid = max(m.sid, int8(d.SID))
-	was.top = m.sid
 	return true
 }
 
-func (m *av1Munger) admit(d *rtpx.DD, id uint64) bool {
-	if int8(d.SID) > m.lim.sid || int8(d.TID) > m.lim.tid {
+func (m *av1Munger) admit(d *rtpx.DD, id uint64, was *decision) bool {
+	if int8(d.SID) > was.top || int8(d.TID) > was.tid {
 		return false
 	}
 	for refs, back := d.Refs, uint64(1); refs != 0; refs, back = refs>>1, back+1 {

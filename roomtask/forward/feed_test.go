@@ -145,6 +145,11 @@ type pic struct {
 
 // payload is the descriptor and a body that tells the packets apart.
 func (c pic) payload(body uint32) []byte {
+	return binary.BigEndian.AppendUint32(c.head(), body)
+}
+
+// head is the descriptor and the first byte of the frame.
+func (c pic) head() []byte {
 	b := []byte{0x80, 0x70}
 	if c.first {
 		b[0] |= 0x10
@@ -168,7 +173,7 @@ func (c pic) payload(body uint32) []byte {
 	if c.isKey {
 		head = 0
 	}
-	return binary.BigEndian.AppendUint32(append(b, head), body)
+	return append(b, head)
 }
 
 // sentOut is a copy of what the forwarder sent.

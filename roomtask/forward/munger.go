@@ -85,10 +85,15 @@ func (m *vp8Pictures) write(dst []byte, p *rtpx.Packet, n numbers) []byte {
 // decided is how many pictures, or frames, a decisions remembers: 8 s at 30 fps.
 const decided = 256
 
+// maxPictures is the largest step of the numbers in which a source goes on: some
+// seconds of loss. Behind a larger one it has begun anew.
+const maxPictures = 512
+
 // decision is what was decided about one picture.
 type decision struct {
 	kept, dropped uint8 // spatial layers, as bits
 	top           int8  // the highest one that is sent
+	tid           int8  // the highest temporal layer that is sent
 }
 
 // decisions remembers what was decided about the newest pictures of a stint, by their
@@ -109,10 +114,11 @@ func (d *decisions) at(id uint64) *decision {
 	return &d.of[id%decided]
 }
 
-// advance makes id the newest picture.
-func (d *decisions) advance(id uint64) {
+// advance makes id the newest picture. Those that were passed over may come late, and
+// are judged by the layers that were sent at this time.
+func (d *decisions) advance(id uint64, top, tid int8) {
 	for i := max(d.high+1, id-min(id, decided-1)); i <= id; i++ {
-		d.of[i%decided] = decision{}
+		d.of[i%decided] = decision{top: top, tid: tid}
 	}
 	d.high = id
 }

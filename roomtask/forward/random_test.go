@@ -441,7 +441,7 @@ func (w *world) judgePair(a, b *outPacket, st []outPacket, at int) {
 	if (fa.frame == fb.frame) != (d == 0) || d < 0 {
 		w.t.Fatalf("timestamps %d, %d of pictures %d, %d", a.h.Timestamp, b.h.Timestamp, fa.frame, fb.frame)
 	}
-	w.judgePictures(a, b, missing, resumed)
+	w.judgePictures(a, b, missing+fillers, resumed) // a filler may stand for a picture that came too late
 }
 
 // judgePictures checks the picture ids of two neighbours.

@@ -10,6 +10,7 @@ import "mayfly/roomtask/rtpx"
 // receiver then orders its frames by sequence number.
 type vp8Munger struct {
 	pids   ranges
+	done   decisions
 	bits   uint   // width of the source's picture id: 7 or 15
 	high   uint64 // newest picture of the source, extended
 	pid    uint64 // newest picture id sent, extended
@@ -38,6 +39,9 @@ func (m *vp8Munger) begin(d *rtpx.VP8Descriptor, maxTID int8) {
 		// One cycle up, so that unwrapping never goes below zero.
 		m.high = 1<<m.bits + uint64(d.PictureID)
 		m.pids.reset(m.high, m.pid+1)
+		m.done.begin(m.high)
+		m.done.advance(m.high, 0, m.tid)
+		m.done.at(m.high).kept = 1
 	}
 	m.tl0Off = d.TL0PicIdx - (m.tl0 + 1)
 	m.keyOff = d.KeyIdx - (m.key + 1)
@@ -71,13 +75,17 @@ func (m *vp8Munger) keep(d *rtpx.VP8Descriptor, key bool, maxTID int8) bool {
 	if !d.HasPictureID {
 		return true
 	}
-	id := m.unwrap(d.PictureID)
+	id, tid := m.unwrap(d.PictureID), int8(d.TID)
 	if id <= m.high {
 		_, ok := m.pids.get(id)
+		was := m.done.at(id)
+		if was != nil && was.kept == 0 && d.HasTID && tid > was.tid {
+			return false // all of it is late, and what it depends on was left out
+		}
 		return ok
 	}
 	m.high = id
-	tid := int8(d.TID)
+	m.done.advance(id, 0, m.tid)
 	m.tid = min(m.tid, maxTID)
 	switch {
 	case key:
@@ -89,6 +97,7 @@ func (m *vp8Munger) keep(d *rtpx.VP8Descriptor, key bool, maxTID int8) bool {
 		m.pids.drop(id, id)
 		return false
 	}
+	m.done.at(id).kept = 1
 	return true
 }
 

@@ -41,7 +41,7 @@ func (m *vp9Munger) jumped(p *rtpx.Packet) bool {
 		return false
 	}
 	id := m.unwrap(d.PictureID)
-	return d.Wide != (m.bits == 15) || id <= m.done.high || id > m.done.high+64
+	return d.Wide != (m.bits == 15) || id <= m.done.high || id > m.done.high+maxPictures
 }
 
 // unwrap extends a picture id to the one nearest to the newest.
@@ -66,10 +66,11 @@ func (m *vp9Munger) keep(p *rtpx.Packet, lim limit) bool {
 	id := m.unwrap(d.PictureID)
 	newest := id > m.done.high
 	if newest {
-		m.done.advance(id)
+		m.done.advance(id, m.sid, m.tid)
 		m.limit(p, lim)
 		m.climb(d, lim)
-		m.done.at(id).top = m.sid
+		now := m.done.at(id)
+		now.top, now.tid = m.sid, m.tid
 	}
 	was := m.done.at(id)
 	bit := uint8(1) << d.SID
@@ -78,7 +79,12 @@ func (m *vp9Munger) keep(p *rtpx.Packet, lim limit) bool {
 		return false
 	case was.kept&bit != 0:
 		return true
-	case !m.admit(d, id, lim):
+	case !m.admit(d, id, was, lim):
+		// Layers of which nothing came, between two that were left out, are left out
+		// with them, as their place in the sequence is.
+		for low := bit >> 1; was.dropped&(bit-1) != 0 && low != 0 && (was.kept|was.dropped)&low == 0; low >>= 1 {
+			was.dropped |= low
+		}
 		was.dropped |= bit
 		return false
 	}
@@ -90,6 +96,9 @@ func (m *vp9Munger) keep(p *rtpx.Packet, lim limit) bool {
 // limit applies lim to a new picture, whose first packet is p.
 func (m *vp9Munger) limit(p *rtpx.Packet, lim limit) {
 	m.sid, m.tid = min(m.sid, lim.sid), min(m.tid, lim.tid)
+	if p.VP9.Flexible {
+		m.tid = lim.tid // the references decide
+	}
 	if p.Key {
 		m.sid, m.tid = lim.sid, lim.tid
 	}
@@ -108,16 +117,14 @@ func (m *vp9Munger) climb(d *rtpx.VP9Descriptor, lim limit) {
 	}
 }
 
-// admit decides about a layer frame of picture id.
-func (m *vp9Munger) admit(d *rtpx.VP9Descriptor, id uint64, lim limit) bool {
+// admit decides about a layer frame of picture id, of which was tells what is sent.
+func (m *vp9Munger) admit(d *rtpx.VP9Descriptor, id uint64, was *decision, lim limit) bool {
 	switch sid := int8(d.SID); {
-	case sid > m.sid && (sid > m.sid+1 || sid > lim.sid || d.Inter || !d.InterLayer || id != m.done.high):
+	case sid > was.top && (sid > was.top+1 || sid > lim.sid || d.Inter || !d.InterLayer || id != m.done.high):
 		return false
 	case sid > 0 && d.InterLayer && m.done.lost(id, d.SID-1):
 		return false
-	case int8(d.TID) > lim.tid:
-		return false
-	case !d.Flexible && int8(d.TID) > m.tid:
+	case int8(d.TID) > was.tid:
 		return false
 	}
 	if d.Flexible && d.Inter {
@@ -127,7 +134,9 @@ func (m *vp9Munger) admit(d *rtpx.VP9Descriptor, id uint64, lim limit) bool {
 			}
 		}
 	}
-	m.sid = max(m.sid, int8(d.SID))
+	if id == m.done.high {
+		m.sid = max(m.sid, int8(d.SID))
+	}
 	return true
 }
 

@@ -61,6 +61,7 @@ type DD struct {
 // they come. The zero value is ready.
 type DDReader struct {
 	s       *DDStructure
+	at      uint16 // frame that brought it
 	active  uint32
 	scratch DDStructure
 }
@@ -68,8 +69,8 @@ type DDReader struct {
 // Reset forgets the structure, as when another stream begins.
 func (q *DDReader) Reset() { q.s, q.active = nil, 0 }
 
-// Parse reads the descriptor b. Only what the newest packet so far says of the
-// structure holds for others. A structure that has changed is the one thing that is
+// Parse reads the descriptor b; newest says that no later packet came before. The
+// structure of the latest frame that had one holds for others. A structure that has changed is the one thing that is
 // allocated.
 func (q *DDReader) Parse(b []byte, newest bool) (d DD, err error) {
 	if len(b) < 3 || len(b) > MaxDD {
@@ -120,8 +121,11 @@ func (q *DDReader) Parse(b []byte, newest bool) (d DD, err error) {
 	if r.short || r.at > 8*len(b) {
 		return DD{}, ErrDD
 	}
-	if newest {
-		q.s, q.active = d.S, d.Active
+	// What comes late may have been overtaken by its own frame only.
+	if d.HasStructure && (newest || q.s == nil || int16(d.Frame-q.at) > 0) {
+		q.s, q.at, q.active = d.S, d.Frame, d.Active
+	} else if newest {
+		q.active = d.Active
 	}
 	return d, nil
 }
