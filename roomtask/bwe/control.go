@@ -96,10 +96,11 @@ func (e *Estimator) onReport(now int64) {
 	}
 }
 
-// bothGrow says that there is loss, and a queue that grows: together they need less
-// proof than each alone.
+// bothGrow says that there is loss, and a queue that grows, and that less arrives than
+// is sent by more than what a path loses anyway: together they need less proof than each
+// alone.
 func (e *Estimator) bothGrow(now int64) bool {
-	return e.losses.excess() > lossHold && e.delay.trend > e.delay.threshold &&
+	return e.losses.excess() > lossHold && e.fewer(now) && e.delay.trend > e.delay.threshold &&
 		e.delay.queue > queueEmpty+e.delay.jitter() && !e.probe.disturbs(now)
 }
 
@@ -128,7 +129,7 @@ func (e *Estimator) cutForDelay(now int64) {
 		return
 	}
 	recent := min(e.arrived.now(), arrived)
-	e.remeasure = recent < arrived*3/4
+	e.remeasure = recent < arrived*3/4 && e.acked.bps(now) < e.sent.bps(now)*9/10
 	if e.remeasure {
 		arrived = max(recent, minBps)
 	}
@@ -164,18 +165,19 @@ func (e *Estimator) cutForDelay(now int64) {
 }
 
 // pressed says that late packets are proof enough to go below the floor: fewer arrive
-// than are sent, some are lost, or it has lasted.
+// than are sent, many are lost, or it has lasted.
 func (e *Estimator) pressed(now int64) bool {
-	return e.fewer(now) || e.losses.excess() > lossHold || (e.lateFor != 0 && now-e.lateFor > pressTime)
+	return e.fewer(now) || e.losses.excess() > lossLimit || (e.lateFor != 0 && now-e.lateFor > pressTime)
 }
 
-// fewer says that less arrives than is sent, and not because the receiver paused: the
-// path has become narrower than that.
+// fewer says that less arrives than is sent, by more than what is lost, and not because
+// the receiver paused: the path has become narrower than that.
 func (e *Estimator) fewer(now int64) bool {
 	if e.arrived.paused() {
 		return false
 	}
-	return e.remeasure || e.acked.bps(now) < e.sent.bps(now)*pressNum/pressDen
+	through := float64(e.sent.bps(now)) * (1 - min(e.losses.share, lossOwnMax))
+	return e.remeasure || float64(e.acked.bps(now)) < through*pressNum/pressDen
 }
 
 // drainLeast is the time in which a queue at a bottleneck cannot empty: half of what it

@@ -20,7 +20,7 @@ const (
 	thresholdDn  = 0.039
 	overTime     = 10 * ms // a trend must last
 	usualQueue   = 30 * ms // above this, the threshold does not get used to growth
-	trendQueue   = 25 * ms // a growing delay below this is jitter, or a keyframe on its way
+	trendQueue   = 40 * ms // a growing delay below this is jitter, or a keyframe on its way
 	// Packets that arrive this close together, and several times as fast as they were
 	// sent, waited for the receiver and not for the path: they make one group.
 	burstGap   = 2 * ms
