@@ -56,7 +56,7 @@ func (f *Forwarder) inOrder(p *rtpx.Packet) bool {
 		c.newTS, c.lim = p.TS, f.want
 	}
 	if m := f.munger; m != nil {
-		if m == munger(&f.av1) && p.DD.Len == 0 {
+		if c.codec == rtpx.CodecAV1 && p.DD.Len == 0 {
 			c.dropping = false
 			return false // of a structure that came later: a hole, for nobody knows what is missing
 		}
