@@ -133,7 +133,7 @@ func (v *oracleViewer) judgeNeighbours(a, b *out, fillers uint64) {
 	}
 	missing := uint64(0)
 	for at := a.place + 1; at < b.place; at++ {
-		if !v.arrived[arrival{a.stint, at, a.frame.ssrc}] {
+		if !v.arrived[arrivedAt{a.stint, at, a.frame.ssrc}] {
 			missing++
 		}
 	}
@@ -219,7 +219,7 @@ func (v *oracleViewer) judgeReferences(st []out) {
 			for _, at := range need.packets {
 				if !sent[at] && !v.visible(real, at) {
 					t.Fatalf("stint %d: frame %+v needs packet %d of frame %+v, which was not sent, and no number is missing; lost: %v",
-						p.stint, p.frame, at, need, !v.arrived[arrival{p.stint, at, need.ssrc}])
+						p.stint, p.frame, at, need, !v.arrived[arrivedAt{p.stint, at, need.ssrc}])
 				}
 			}
 		}

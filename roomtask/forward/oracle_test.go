@@ -43,7 +43,6 @@ type oracle struct {
 	frames  []*frame
 	places  map[place]int // where a packet stands in its stream
 	pubs    []*publisher
-	clocks  []*Clock
 	viewers []*oracleViewer
 	next    int // style of the next publisher
 }
@@ -56,7 +55,7 @@ type oracleViewer struct {
 	inbox   []inboxed
 	unwrap  rtpx.Unwrapper16
 	outs    map[uint64]out // by extended sequence number
-	arrived map[arrival]bool
+	arrived map[arrivedAt]bool
 	rtxSeq  uint16
 	resent  int
 	dd      map[uint32]*rtpx.DDReader // by stint
@@ -68,8 +67,8 @@ type inboxed struct {
 	p *rtpx.Packet
 }
 
-// arrival is a packet that reached a viewer's forwarder in a stint.
-type arrival struct {
+// arrivedAt is a packet that reached a viewer's forwarder in a stint.
+type arrivedAt struct {
 	stint, place int
 	ssrc         uint32
 }
@@ -105,7 +104,7 @@ func newOracle(t *testing.T, seed uint64) *oracle {
 		o.join()
 	}
 	for range 3 {
-		v := &oracleViewer{o: o, outs: map[uint64]out{}, arrived: map[arrival]bool{}, dd: map[uint32]*rtpx.DDReader{}}
+		v := &oracleViewer{o: o, outs: map[uint64]out{}, arrived: map[arrivedAt]bool{}, dd: map[uint32]*rtpx.DDReader{}}
 		v.f = New(oracleLine(), v, uint16(o.rng.Uint32()), o.rng.Uint32())
 		v.rtxSeq = v.f.rtxSeq
 		o.viewers = append(o.viewers, v)
@@ -116,7 +115,6 @@ func newOracle(t *testing.T, seed uint64) *oracle {
 // join adds a publisher, of each style in turn.
 func (o *oracle) join() {
 	o.pubs = append(o.pubs, newPublisher(o, len(o.pubs), styles[o.next%len(styles)]))
-	o.clocks = append(o.clocks, &Clock{})
 	o.next++
 }
 
@@ -128,7 +126,7 @@ func (o *oracle) leave() {
 	gone := o.present()[0]
 	for _, v := range o.viewers {
 		if v.pub == gone {
-			v.f.Select(nil, 0, nil, o.now.Load())
+			v.f.Select(nil, 0, o.now.Load())
 			v.pub = nil
 		}
 	}
@@ -185,7 +183,7 @@ func (v *oracleViewer) act(now int64) {
 		v.look(v.o.present()[i], now)
 	case 1, 2, 3:
 		if v.pub != nil {
-			v.f.Select(v.pub.src, rng.IntN(v.pub.src.LayerCount()), v.clock(), now)
+			v.f.Select(v.pub.src, rng.IntN(v.pub.src.LayerCount()), now)
 		}
 	case 4, 5:
 		v.f.SetMaxTID(int8(rng.IntN(4)))
@@ -206,14 +204,12 @@ func (v *oracleViewer) act(now int64) {
 	}
 }
 
-func (v *oracleViewer) clock() *Clock { return v.o.clocks[v.pub.num] }
-
 func (v *oracleViewer) look(p *publisher, now int64) {
 	if v.pub = p; p == nil {
-		v.f.Select(nil, 0, nil, now)
+		v.f.Select(nil, 0, now)
 		return
 	}
-	v.f.Select(p.src, v.o.rng.IntN(p.src.LayerCount()), v.clock(), now)
+	v.f.Select(p.src, v.o.rng.IntN(p.src.LayerCount()), now)
 }
 
 // Push implements Sink.
@@ -238,7 +234,7 @@ func (v *oracleViewer) rewrite(t *Tap, p *rtpx.Packet) {
 	readable := p.Codec != rtpx.CodecAV1 || p.DD.Len > 0 || len(p.Payload()) == 0
 	if v.f.cur.tap == t && p.SSRC == v.f.cur.ssrc && readable {
 		stint := int(v.f.stats.Switches)
-		v.arrived[arrival{stint, v.o.places[place{p.SSRC, p.Seq}], p.SSRC}] = true
+		v.arrived[arrivedAt{stint, v.o.places[place{p.SSRC, p.Seq}], p.SSRC}] = true
 	}
 	if !ok {
 		return
