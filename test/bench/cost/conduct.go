@@ -58,10 +58,11 @@ var rows = []row{
 var rowKeys = map[string]string{"twcc": "mayfly", "plain": "mayfly -twcc", "yardstick": "yardstick"}
 
 const (
-	windowLength = 5 * time.Second
+	windowLength = 4 * time.Second
 	shortWindow  = 2 * time.Second
 	searchWindow = 2 * time.Second
 	settleLimit  = 20 * time.Second
+	settleLight  = 4 * time.Second // there is no estimate to wait for
 	// lossLimit is what counts as no loss: a machine that is shared drops a few packets
 	// whenever the receiver's processor is taken away.
 	lossLimit = 0.0005
@@ -97,6 +98,9 @@ func conduct(o options) error {
 				w := work{
 					Publishers: s.publishers, Subscribers: s.subscribers, Light: s.light, TWCC: r.twcc && !s.light,
 					Window: o.window, Settle: settleLimit, Profile: profileName(o, s, r),
+				}
+				if s.light {
+					w.Settle = settleLight
 				}
 				if o.short {
 					w.Window = shortWindow
