@@ -40,6 +40,10 @@ bench: ## what a packet costs, against the obvious relay; POST, start, join (BEN
 load: build ## rooms of robots against targets (ROOMS=2 PARTS=4 DURATION=20s; URL= KEY= for a deployment)
 	@$(BIN)/mayfly load $(if $(ROOMS),-rooms $(ROOMS)) $(if $(PARTS),-parts $(PARTS)) $(if $(DURATION),-duration $(DURATION)) $(if $(URL),-url $(URL)) $(if $(KEY),-key $(KEY)) $(LOADFLAGS)
 
+.PHONY: fuzz
+fuzz: ## every fuzz target, one after the other (FUZZTIME=10m each)
+	@scripts/fuzz.sh
+
 .PHONY: vuln
 vuln: ## known vulnerabilities in what the code reaches (needs vuln.go.dev, or GOVULNDB)
 	@scripts/setup.sh gotools

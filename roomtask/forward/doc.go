@@ -20,7 +20,7 @@
 //     keyframes, and makes the switch: Forwarder.begin (forwarder.go), with the new
 //     timestamp offset from Forwarder.startTS (rewrite.go).
 //  7. Forwarder.forward (rewrite.go) maps the sequence number (ranges.get, ranges.go)
-//     and Forwarder.emit writes the VP8 numbers (vp8Munger.numbers, vp8.go) into the
+//     and Forwarder.emit writes the codec's numbers (munger, munger.go) into the
 //     scratch copy and notes it for retransmission (sentRing.put, sent.go).
 //  8. The sender stamps the transport-wide number, in the order of the wire:
 //     Forwarder.StampTWCC (rewrite.go), and tells the estimator (bwe.Estimator.OnSent).

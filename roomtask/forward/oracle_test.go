@@ -81,7 +81,6 @@ type out struct {
 	payload []byte
 	frame   *frame // nil for a filler
 	place   int    // in the source's stream
-	pt      uint8
 	pid     uint16 // picture id or frame number, as sent
 	tl0     uint8
 	hasTL0  bool

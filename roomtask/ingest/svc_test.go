@@ -10,7 +10,10 @@ import (
 	"mayfly/shared/signal"
 )
 
-const ptVP9 = 98
+const (
+	ptVP9, ptH264, ptAV1 = 98, 102, 104
+	idDD                 = 12
+)
 
 var svcLine = Line{Mid: "2", Kind: signal.KindCamera, Ext: exts,
 	Codecs: []Codec{{PT: ptVP9, Name: "VP9", ClockRate: 90000}}}
