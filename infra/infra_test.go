@@ -152,7 +152,7 @@ func TestTaskEnvironment(t *testing.T) {
 	names := sortedKeys(set)
 	names = append(names, matches(`"(MAYFLY_[A-Z_]+)"`, source(t, "functions/fleet"))...) // RunTask's overrides
 	// For one machine and for debugging; unset on Fargate.
-	names = append(names, "MAYFLY_LOG", "MAYFLY_MEDIA_IP")
+	names = append(names, "MAYFLY_LOG", "MAYFLY_MEDIA_IP", "MAYFLY_METRICS_ADDR", "MAYFLY_PPROF")
 	slices.Sort(names)
 	read := matches(`(?:[gG]etenv|number)\("(MAYFLY_[A-Z_]+)"`, source(t, "roomtask"))
 	if diff := cmp.Diff(read, names); diff != "" {
