@@ -51,7 +51,7 @@ func (r *receiver) WriteRTP(h *rtp.Header, payload []byte) (int, error) {
 	if r.refuse {
 		return 0, nil
 	}
-	size, err := rtp.MarshalPacketTo(r.buf, h, payload) //nolint:staticcheck // what Pion's writer calls
+	size, err := (&rtp.Packet{Header: *h, Payload: payload}).MarshalTo(r.buf)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -159,7 +159,7 @@ func TestSameAsPion(t *testing.T) {
 			t.Fatal(err)
 		}
 		plain := make([]byte, 1000)
-		size, err := rtp.MarshalPacketTo(plain, h, payload) //nolint:staticcheck // what Pion's writer calls
+		size, err := (&rtp.Packet{Header: *h, Payload: payload}).MarshalTo(plain)
 		if err != nil {
 			t.Fatal(err)
 		}
