@@ -20,6 +20,7 @@ type endState struct {
 	since   time.Time
 	askedAt time.Time
 	flushed bool // participants are closed, the count is final
+	partial bool // the last word carried only some of the sessions that are due
 }
 
 // decide ends the room when its time has come, and carries an ending on.
@@ -63,15 +64,21 @@ func (r *Room) ask(now time.Time, final bool) {
 		return
 	}
 	r.end.askedAt = now
-	for {
-		report, more := r.book.Report(now.UnixMilli(), true)
-		if more { // what does not fit one frame goes ahead as heartbeats
-			report.Final = false
-			r.cfg.Send(signal.LinkHeartbeat, signal.Heartbeat{JoinSeq: r.joinSeq, Usage: report})
-			continue
-		}
-		r.cfg.Send(signal.LinkEnding, signal.Ending{Reason: r.end.reason, JoinSeq: r.joinSeq, Final: final, Usage: report})
+	report, more := r.book.Report(now.UnixMilli(), true)
+	r.end.partial = more
+	if more { // what does not fit goes ahead, frame by frame, each once the last arrived
+		report.Final = false
+		r.cfg.Send(signal.LinkHeartbeat, signal.Heartbeat{JoinSeq: r.joinSeq, Usage: report})
 		return
+	}
+	r.cfg.Send(signal.LinkEnding, signal.Ending{Reason: r.end.reason, JoinSeq: r.joinSeq, Final: final, Usage: report})
+}
+
+// acked goes on with an ending whose last word was not the whole count.
+func (r *Room) acked() {
+	if r.end.partial && (r.phase == asking || r.phase == closing) {
+		r.end.askedAt = time.Time{}
+		r.decide(r.cfg.Now())
 	}
 }
 

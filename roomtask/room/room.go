@@ -243,6 +243,7 @@ func (r *Room) linkFrame(f signal.Frame) {
 		var m signal.Ack
 		if err = decode(f, &m); err == nil {
 			r.book.Acked(m.Seq)
+			r.acked()
 			r.nearCap(m.Budget)
 		}
 	case signal.LinkEndingOK:
