@@ -37,7 +37,7 @@ func newSteady(t testing.TB) *steady {
 	s := &steady{}
 	s.now.Store(int64(time.Hour))
 	s.p = NewPublisher(Config{
-		Participant: "alice", Pool: rtpx.NewPool(64 << 20), Now: s.now.Load,
+		Participant: "alice", Pool: rtpx.NewPool(64 << 20), Now: s.now.Load, Limits: Unlimited,
 		WriteRTCP: func([]rtcp.Packet) error { return nil },
 	})
 	t.Cleanup(s.p.Close)

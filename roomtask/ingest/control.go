@@ -28,6 +28,9 @@ func (c *control) Write(b []byte) (int, error) {
 	if len(b) < 8 || b[0]>>6 != 2 {
 		return len(b), nil
 	}
+	if !c.p.reporting.admit(c.p.cfg.Now(), pace{packet: controlGap}, 0) {
+		return len(b), nil
+	}
 	from := binary.BigEndian.Uint32(b[4:])
 	switch rtcp.PacketType(b[1]) {
 	case rtcp.TypeSenderReport:

@@ -42,8 +42,12 @@ type Publisher struct {
 	wake   chan struct{} // to the writer goroutine; holds one
 	done   chan struct{} // closed by Close
 	idle   chan struct{} // closed when the writer goroutine has ended
+	video  pace          // of a source, as Config.Limits has it
+	audio  pace
 
 	rtt atomic.Int64 // nanoseconds, 0 while unknown
+
+	reporting flow // of RTCP; owned by Pion's SRTCP goroutine
 
 	mu sync.Mutex
 	// guarded by mu
@@ -58,6 +62,7 @@ type Publisher struct {
 	twcc     recorder
 	clock    senderClock
 	nackBuf  []uint16
+	stray    flow                             // of streams that belong to no source
 	red      [rtpx.MaxREDBlocks]rtpx.REDBlock // of the packet under way
 	stats    Stats
 	nextRR   int64
@@ -81,6 +86,7 @@ func NewPublisher(cfg Config) *Publisher {
 		reports: make(map[uint32]*control),
 		nackBuf: make([]uint16, 0, nackCap),
 	}
+	p.video, p.audio = cfg.Limits.paces()
 	go p.write()
 	return p
 }
@@ -391,6 +397,10 @@ func (p *Publisher) admit(s *sink, h *rtpx.Header, size int, now int64, out *adm
 	}
 	p.stats.Packets++
 	p.stats.Bytes += uint64(size)
+	if !p.within(s, size, now) {
+		p.stats.Flood++
+		return nil, false, false
+	}
 	x := p.table.read(h)
 	if x.hasTransportSeq {
 		p.twcc.record(s.ssrc, x.transportSeq, now)

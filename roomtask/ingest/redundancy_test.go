@@ -186,7 +186,7 @@ func TestRedundancyAtRandom(t *testing.T) {
 
 // TestRedundancyDoesNotAllocate: neither while nothing is lost nor while it restores.
 func TestRedundancyDoesNotAllocate(t *testing.T) {
-	p := NewPublisher(Config{Participant: "a", Pool: rtpx.NewPool(16 << 20), Now: func() int64 { return 1e18 }})
+	p := NewPublisher(Config{Participant: "a", Pool: rtpx.NewPool(16 << 20), Limits: Unlimited, Now: func() int64 { return 1e18 }})
 	defer p.Close()
 	p.Bind([]Line{micLine})
 	buf := p.BufferFactory(packetio.RTPBufferPacket, 20)

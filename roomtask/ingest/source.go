@@ -30,6 +30,7 @@ type Source struct {
 	mid     string
 	codec   string
 	clock   uint32
+	flow    flow
 	level   levelMeter
 	proxied proxiedLoss
 }

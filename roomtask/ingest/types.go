@@ -40,6 +40,8 @@ type Config struct {
 	// the same clock stamps our own sender reports.
 	Now func() int64
 
+	Limits Limits // of each source
+
 	// Feedback gets RTCP about our outgoing stream ssrc. A report block comes as a
 	// *rtcp.ReceiverReport with that one block, whether it was in an SR or an RR.
 	Feedback func(ssrc uint32, p rtcp.Packet)
@@ -116,6 +118,7 @@ type Stats struct {
 	Duplicate      uint64
 	Late           uint64 // older than the window of the duplicate filter
 	NoBuffer       uint64 // dropped because the pool was at its cap
+	Flood          uint64 // dropped because the source sends more than any may
 	Repaired       uint64 // missing packets that a retransmission brought
 	Restored       uint64 // missing packets that the redundancy of later ones brought
 	Lost           uint64 // missing packets that were given up

@@ -35,6 +35,7 @@ const viaPion = 1 << 13
 type direct struct {
 	net    packetSender                // set once
 	twcc   func(b []byte)              // set once: takes transport-wide feedback, keeps nothing
+	fault  func(value any)             // set once: is told of a panic
 	sealer atomic.Pointer[seal.Sealer] // set by the handshake, then used by the Sender's goroutine alone
 	to     atomic.Pointer[netip.AddrPort]
 	bytes  atomic.Int64 // sent
@@ -172,8 +173,15 @@ func (d *direct) end() {
 // take looks at SRTCP before Pion does, on the socket's reader. Of what is authentic it
 // keeps transport-wide feedback that comes alone, which is nearly all of it; the rest,
 // and what it cannot judge, goes Pion's way. A feedback packet that came before is
-// dropped here: Pion, which has not seen it, would take it for new.
-func (d *direct) take(b []byte) bool {
+// dropped here: Pion, which has not seen it, would take it for new. The reader is
+// everybody's, so a panic must not leave here.
+func (d *direct) take(b []byte) (taken bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			d.fault(r)
+			taken = true
+		}
+	}()
 	o := d.opener.Load()
 	if o == nil || len(b) > len(d.open) || b[1] != transportFeedback || b[0]&0x1f != formatTWCC {
 		return false

@@ -94,8 +94,10 @@ func New(cfg Config) (*Peer, error) {
 	}
 	p.data = newDataChannel(p)
 	p.direct.net = cfg.Net
-	p.sender = sendq.New(sendq.Config{Now: cfg.Now, WriteRTCP: p.writeRTCP, Wheel: cfg.Wheel, Log: cfg.Log, Forwarded: cfg.Forwarded})
+	p.sender = sendq.New(sendq.Config{Now: cfg.Now, WriteRTCP: p.writeRTCP, Wheel: cfg.Wheel, Log: cfg.Log, Forwarded: cfg.Forwarded,
+		Fault: func(r any) { _ = p.fault("sender", r) }})
 	p.direct.twcc = p.sender.TransportFeedback
+	p.direct.fault = func(r any) { _ = p.fault("feedback", r) }
 	p.publisher = ingest.NewPublisher(ingest.Config{
 		Participant: cfg.ID, Pool: cfg.Pool, WriteRTCP: p.writeRTCP, Now: cfg.Now, Log: cfg.Log,
 		Feedback: p.sender.Feedback, TransportFeedback: p.sender.TransportFeedback,

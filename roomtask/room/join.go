@@ -202,7 +202,10 @@ func (r *Room) offer(p *participant, f signal.Frame) {
 
 // mediaEvent handles what happened to a participant's PeerConnection.
 func (r *Room) mediaEvent(p *participant, ev Event) {
-	if ev.Done != nil {
+	switch {
+	case ev.Done != nil && ev.Kind == EventMediaChanged:
+		ev.Done()
+	case ev.Done != nil:
 		defer ev.Done()
 	}
 	if r.people[p.id] != p {

@@ -75,5 +75,7 @@ type Event struct {
 	Generation int
 	Code, Text string
 	Data       []byte
-	Done       func() // called when the event has been handled; may be nil
+	// Done is called when the event has been handled, EventMediaChanged's before: what
+	// changes meanwhile is another event. May be nil.
+	Done func()
 }

@@ -32,12 +32,13 @@ const (
 	dropNotConnected
 	dropWriteError
 	dropNoBuffer
+	dropFlood
 	numDrops
 )
 
 // dropNames are the values of the label reason.
 var dropNames = [numDrops]string{
-	"video_overflow", "audio_overflow", "paced", "feedback", "resend_budget", "not_connected", "write_error", "no_buffer",
+	"video_overflow", "audio_overflow", "paced", "feedback", "resend_budget", "not_connected", "write_error", "no_buffer", "flood",
 }
 
 func (c *Counts) add(o Counts) {

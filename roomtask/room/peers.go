@@ -126,6 +126,7 @@ func (f *Peers) Collect(w *metrics.Writer) {
 	w.Sample(float64(c.UDPPacketsIn), "dir", "in").Sample(float64(c.UDPPacketsOut), "dir", "out")
 	w.Family("transport_faults_total", metrics.Counter, "What the sockets met with.")
 	w.Sample(float64(c.UDPReadErrors), "kind", "read_error").Sample(float64(c.UDPWriteErrors), "kind", "write_error")
+	w.Sample(float64(c.UDPRefused), "kind", "refused")
 	w.Sample(float64(c.UDPDropped), "kind", "dropped").Sample(float64(c.UDPFallbacks), "kind", "fallback").Sample(float64(c.UDPWaits), "kind", "wait")
 	w.Family("transport_runs_total", metrics.Counter, "Sends of several datagrams as one.").Sample(float64(c.UDPRuns))
 	w.Family("transport_run_packets_total", metrics.Counter, "Datagrams in them.").Sample(float64(c.UDPSegments))
@@ -138,6 +139,7 @@ type peerMedia struct {
 	post    func(Event)
 	closed  chan struct{}
 	pending atomic.Int32 // EventData posted, not handled yet
+	changed atomic.Bool  // EventMediaChanged posted, not looked at yet
 
 	assigned map[int]sendq.Assignment // by seat; owned by the room loop
 }
@@ -158,7 +160,9 @@ func (m *peerMedia) event(e peer.Event) {
 	case peer.DataOpen:
 		m.post(Event{Kind: EventDataOpen})
 	case peer.Published:
-		m.post(Event{Kind: EventMediaChanged})
+		if !m.changed.Swap(true) { // however often a source comes and goes, one waits
+			m.post(Event{Kind: EventMediaChanged, Done: func() { m.changed.Store(false) }})
+		}
 	case peer.Data:
 		if m.pending.Add(1) > maxPending { // a flood must not fill everybody's mailbox
 			m.pending.Add(-1)
@@ -223,6 +227,7 @@ func (m *peerMedia) Counts() Counts {
 	for reason, n := range map[drop]int64{
 		dropVideoOverflow: d.VideoOverflow, dropAudioOverflow: d.AudioOverflow, dropPaced: d.Paced, dropFeedback: d.Feedback,
 		dropResendBudget: d.ResendBudget, dropNotConnected: d.NotConnected, dropWriteError: d.WriteErrors, dropNoBuffer: int64(pub.NoBuffer),
+		dropFlood: int64(pub.Flood),
 	} {
 		c.Drops[reason] = uint64(n)
 	}

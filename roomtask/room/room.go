@@ -139,6 +139,9 @@ func (r *Room) post(m any) {
 	case r.mailbox <- m:
 	default:
 		r.dropped.Add(1)
+		if e, ok := m.(eventMsg); ok && e.ev.Done != nil {
+			e.ev.Done() // or its sender would wait for it for ever
+		}
 	}
 }
 
@@ -200,8 +203,10 @@ func (r *Room) pulse(ctx context.Context) {
 func (r *Room) handle(m any) {
 	switch m := m.(type) {
 	case frameMsg:
+		defer r.survive(nil)
 		r.linkFrame(signal.Frame(m))
 	case eventMsg:
+		defer r.survive(m.p)
 		r.mediaEvent(m.p, m.ev)
 	case terminateMsg:
 		r.terminated = true

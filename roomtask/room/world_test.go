@@ -31,6 +31,7 @@ type fakeMedia struct {
 	level   uint8
 	health  Health
 	codec   string // of its videos
+	faulty  bool   // it has a bug: asking for the codec panics
 	counts  Counts
 	primed  []Placement
 	pulses  int
@@ -97,6 +98,9 @@ func (m *fakeMedia) Layers(kind string) []Layer {
 func (m *fakeMedia) Codec(string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.faulty {
+		panic("a bug")
+	}
 	return m.codec
 }
 func (m *fakeMedia) Paused(int) string       { return "" }

@@ -48,7 +48,7 @@ type stream struct {
 
 func newPublisher(t testing.TB, name string, pool *rtpx.Pool) *publisher {
 	p := &publisher{t: t, name: name, pool: pool, asked: map[uint32]int{}, told: map[uint32]uint8{}, bufs: map[uint32]io.ReadWriteCloser{}, next: map[uint32]*stream{}}
-	p.in = ingest.NewPublisher(ingest.Config{Participant: name, Pool: pool, Now: clock, WriteRTCP: p.rtcp})
+	p.in = ingest.NewPublisher(ingest.Config{Participant: name, Pool: pool, Now: clock, WriteRTCP: p.rtcp, Limits: ingest.Unlimited})
 	ext := map[string]uint8{ingest.ExtMid: extMid, ingest.ExtRid: extRid, ingest.ExtAudioLevel: extLevel}
 	p.in.Bind([]ingest.Line{
 		{Mid: "0", Kind: signal.KindMic, Codecs: []ingest.Codec{{PT: ptOpus, Name: "opus", ClockRate: 48000}}, Ext: ext},

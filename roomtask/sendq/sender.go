@@ -57,6 +57,9 @@ type Config struct {
 	// nanoseconds, for one packet in 16; nil = nobody asks. It is called by the goroutine
 	// and must not block.
 	Forwarded func(ns int64)
+	// Fault is told of a panic in the Sender's goroutine, which serves other senders too:
+	// this one sends nothing more and is to be closed. nil = nobody asks.
+	Fault func(value any)
 }
 
 // tickEvery is the time between two looks at the estimate and the lines while nothing
@@ -81,6 +84,7 @@ type Sender struct {
 	shown shown
 
 	// owned by the goroutine
+	broken    bool // a panic ended it
 	work      batch
 	more      bool             // some of work is left
 	next      int              // of work.video, the first that is not sent yet

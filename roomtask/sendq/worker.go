@@ -104,7 +104,7 @@ func (k *worker) run() {
 		}
 		for i, s := range round {
 			round[i] = nil
-			if s.turn() {
+			if s.safely() {
 				k.add(s)
 			}
 		}

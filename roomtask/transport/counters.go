@@ -15,15 +15,18 @@ type Counters struct {
 	// to lack; UDPDropped are batched datagrams that it refused; UDPWaits are the times
 	// a batch waited for room in the socket's buffer.
 	UDPFallbacks, UDPDropped, UDPWaits uint64
-	TCPAccepted, TCPRefused            uint64
-	TCPBytesIn, TCPBytesOut            uint64
-	TCPOpen                            int64
+	// UDPRefused are datagrams that Pion was not shown: DTLS from where no check has
+	// passed, and what is neither STUN, DTLS nor RTP.
+	UDPRefused              uint64
+	TCPAccepted, TCPRefused uint64
+	TCPBytesIn, TCPBytesOut uint64
+	TCPOpen                 int64
 }
 
 // counters are changed from any goroutine.
 type counters struct {
 	udpPacketsIn, udpPacketsOut, udpBytesIn, udpBytesOut, udpReadErrors, udpWriteErrors atomic.Uint64
-	udpRuns, udpSegments, udpFallbacks, udpDropped, udpWaits                            atomic.Uint64
+	udpRuns, udpSegments, udpFallbacks, udpDropped, udpWaits, udpRefused                atomic.Uint64
 	tcpAccepted, tcpRefused, tcpBytesIn, tcpBytesOut                                    atomic.Uint64
 	tcpOpen                                                                             atomic.Int64
 }
@@ -34,7 +37,7 @@ func (c *counters) snapshot() Counters {
 		UDPBytesIn: c.udpBytesIn.Load(), UDPBytesOut: c.udpBytesOut.Load(),
 		UDPReadErrors: c.udpReadErrors.Load(), UDPWriteErrors: c.udpWriteErrors.Load(),
 		UDPRuns: c.udpRuns.Load(), UDPSegments: c.udpSegments.Load(), UDPFallbacks: c.udpFallbacks.Load(),
-		UDPDropped: c.udpDropped.Load(), UDPWaits: c.udpWaits.Load(),
+		UDPDropped: c.udpDropped.Load(), UDPWaits: c.udpWaits.Load(), UDPRefused: c.udpRefused.Load(),
 		TCPAccepted: c.tcpAccepted.Load(), TCPRefused: c.tcpRefused.Load(),
 		TCPBytesIn: c.tcpBytesIn.Load(), TCPBytesOut: c.tcpBytesOut.Load(),
 		TCPOpen: c.tcpOpen.Load(),

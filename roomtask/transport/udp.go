@@ -27,6 +27,7 @@ type socket struct {
 	counters *counters
 	egress   *egress // nil where there is no batching
 	diverts  diverts
+	guard    *guard
 	endOnce  sync.Once
 	ended    chan struct{} // closed when the mux's reader has seen the end
 
@@ -48,7 +49,7 @@ func listenUDP(at netip.AddrPort, c *counters) (*socket, error) {
 	_ = conn.SetWriteBuffer(udpBuffer)
 	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	s := &socket{
-		UDPConn: conn, counters: c, ended: make(chan struct{}),
+		UDPConn: conn, counters: c, ended: make(chan struct{}), guard: newGuard(),
 		local: netip.AddrPortFrom(local.Addr().Unmap(), local.Port()),
 	}
 	if out := newSender(conn, c); out != nil {
@@ -82,6 +83,11 @@ func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 				tries = -1
 				continue
 			}
+			if !s.guard.in(b[:n], from) {
+				s.counters.udpRefused.Add(1)
+				tries = -1
+				continue
+			}
 			return n, from, nil
 		}
 		if errors.Is(err, net.ErrClosed) {
@@ -108,6 +114,7 @@ func (s *socket) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 		}
 		return len(b), nil
 	}
+	s.guard.out(b, to)
 	n, err := s.WriteToUDPAddrPort(b, to)
 	if err != nil {
 		s.counters.udpWriteErrors.Add(1)
