@@ -35,23 +35,32 @@ func (r Retry) Do(ctx context.Context, f func() error) error {
 	if most <= 0 {
 		most = 250 * time.Millisecond
 	}
-	sleep, random := r.Sleep, r.Random
-	if sleep == nil {
-		sleep = sleepTimer
-	}
-	if random == nil {
-		random = rand.Float64
-	}
 	for try := 1; ; try++ {
 		err := f()
 		if err == nil || !LostRace(err) && !errors.Is(err, store.ErrThrottled) || try >= tries {
 			return err
 		}
-		if serr := sleep(ctx, time.Duration(random()*float64(wait))); serr != nil {
+		if serr := r.Pause(ctx, time.Duration(r.Float64()*float64(wait))); serr != nil {
 			return errors.Join(err, serr)
 		}
 		wait = min(wait*2, most)
 	}
+}
+
+// Pause waits for d, or returns the error of a context that ended.
+func (r Retry) Pause(ctx context.Context, d time.Duration) error {
+	if r.Sleep != nil {
+		return r.Sleep(ctx, d)
+	}
+	return sleepTimer(ctx, d)
+}
+
+// Float64 is a random number in [0, 1).
+func (r Retry) Float64() float64 {
+	if r.Random != nil {
+		return r.Random()
+	}
+	return rand.Float64()
 }
 
 // LostRace says that err is a commit that found another version than it believed.

@@ -152,10 +152,7 @@ func (r *Room) Hello(taskARN, version string, started time.Time) signal.Register
 
 // Run runs the room to its end. It returns when every participant's media is gone.
 func (r *Room) Run(ctx context.Context) Exit {
-	r.startedAt = r.cfg.Now()
-	if r.cfg.Started.IsZero() {
-		r.cfg.Started = r.startedAt
-	}
+	r.begin()
 	pctx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { r.pulse(pctx) })

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"mayfly/functions/control"
@@ -231,12 +230,8 @@ func (j *Join) again(ctx context.Context, f func() (retry bool, err error)) erro
 		if err == nil || !retry || try == linkTries {
 			return err
 		}
-		t := time.NewTimer(wait/2 + rand.N(wait))
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return errors.Join(err, ctx.Err())
+		if perr := j.Retry.Pause(ctx, wait/2+time.Duration(j.Retry.Float64()*float64(wait))); perr != nil {
+			return errors.Join(err, perr)
 		}
 		wait *= 2
 	}

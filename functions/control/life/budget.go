@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/budget"
@@ -71,7 +70,7 @@ func (l *Life) take(ctx context.Context, room *Room) (*control.Quota, error) {
 	for _, d := range stored {
 		shards[d.N], docs[d.N] = d.Shard, d
 	}
-	i, after, no := budget.Take(q, shards, rand.IntN(budget.Shards), l.nowMS())
+	i, after, no := budget.Take(q, shards, int(l.Config.Retry.Float64()*budget.Shards), l.nowMS())
 	switch no {
 	case budget.TooMany:
 		return nil, ErrQuota

@@ -53,6 +53,7 @@ type Config struct {
 	SpendPerDay                   int64
 	StartEtaMS                    int64         // expected milliseconds from claim to live, told to watchers; 0 tells none
 	Retry                         control.Retry // of commits that lose a race; the zero value is good
+	Beside                        control.Beside
 }
 
 const defaultMaxRooms = 50

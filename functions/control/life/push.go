@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
 
 	"mayfly/functions/control"
 	"mayfly/functions/store"
@@ -51,20 +51,9 @@ func (l *Life) tell(ctx context.Context, room string) error {
 	if err != nil {
 		return fmt.Errorf("watchers of %s: %w", room, err)
 	}
+	conns = slices.DeleteFunc(conns, func(c *control.RoomConn) bool { return c.Kind != control.ConnClient })
 	errs := make([]error, len(conns))
-	sem := make(chan struct{}, pushers)
-	var wg sync.WaitGroup
-	for i, c := range conns {
-		if c.Kind != control.ConnClient {
-			continue
-		}
-		sem <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-sem }()
-			errs[i] = l.push(ctx, c, data)
-		})
-	}
-	wg.Wait()
+	l.Config.Beside.Run(pushers, len(conns), func(i int) { errs[i] = l.push(ctx, conns[i], data) })
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("tell watchers of %s: %w", room, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/ledger"
@@ -40,11 +39,7 @@ func (l *Life) Busy(ctx context.Context) (bool, error) {
 // sweepRooms takes the shards of the index side by side, rooms of one in order.
 func (l *Life) sweepRooms(ctx context.Context) error {
 	errs := make([]error, control.Shards)
-	var wg sync.WaitGroup
-	for shard := range control.Shards {
-		wg.Go(func() { errs[shard] = l.sweepShard(ctx, shard) })
-	}
-	wg.Wait()
+	l.Config.Beside.Run(control.Shards, control.Shards, func(shard int) { errs[shard] = l.sweepShard(ctx, shard) })
 	return errors.Join(errs...)
 }
 
