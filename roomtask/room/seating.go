@@ -128,6 +128,16 @@ func wanted(n int, wants []signal.Want, others []occupant) []plan {
 	return out
 }
 
+// sounds tells whether an occupant publishes sound that is not muted.
+func (o occupant) sounds() bool {
+	for _, kind := range []string{signal.KindMic, signal.KindScreenAudio} {
+		if muted, ok := o.kinds[kind]; ok && !muted {
+			return true
+		}
+	}
+	return false
+}
+
 // heard lists audio-only plans for at most n microphones (and sounds of screens)
 // that no plan in taken carries: the loudest first, then in the order of joining.
 func heard(n int, others []occupant, loudest []string, taken []plan) []plan {
@@ -136,14 +146,20 @@ func heard(n int, others []occupant, loudest []string, taken []plan) []plan {
 	for _, p := range taken {
 		have[sound{p.participant, p.audio}] = true
 	}
-	byID := make(map[string]occupant, len(others))
+	// Few of a large room can be heard, and this runs for each viewer at each change.
+	byID := map[string]occupant{}
 	order := append([]string(nil), loudest...)
 	for _, o := range others {
-		byID[o.id] = o
-		order = append(order, o.id)
+		if o.sounds() {
+			byID[o.id] = o
+			order = append(order, o.id)
+		}
 	}
 	var out []plan
 	for _, id := range order {
+		if len(out) >= n {
+			break
+		}
 		for _, kind := range []string{signal.KindMic, signal.KindScreenAudio} {
 			o := byID[id]
 			if muted, ok := o.kinds[kind]; !ok || muted || have[sound{id, kind}] || len(out) >= n {
