@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/datachannel"
@@ -33,6 +34,8 @@ const (
 type dataChannel struct {
 	p     *Peer
 	ready chan struct{} // something is queued
+
+	in, out atomic.Int64 // bytes of messages
 
 	mu     sync.Mutex
 	queue  [][]byte // guarded by mu
@@ -185,6 +188,7 @@ func (s *session) read() {
 		if err != nil {
 			return
 		}
+		s.d.in.Add(int64(n))
 		frame, err := whole(&parts, buf[:n])
 		if err != nil {
 			p.fail(FailAbuse, err)
@@ -286,7 +290,8 @@ func (s *session) message(text []byte) error {
 			return io.ErrClosedPipe
 		}
 	}
-	_, err := s.raw.WriteDataChannel(text, true)
+	n, err := s.raw.WriteDataChannel(text, true)
+	s.d.out.Add(int64(n))
 	return err
 }
 

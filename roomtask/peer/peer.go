@@ -160,6 +160,9 @@ func (p *Peer) Bytes() (in, out int64) {
 	return int64(s.BytesReceived) + p.direct.in.Load(), int64(s.BytesSent) + p.direct.bytes.Load()
 }
 
+// DataBytes counts the messages of the data channel, without what SCTP adds.
+func (p *Peer) DataBytes() (in, out int64) { return p.data.in.Load(), p.data.out.Load() }
+
 // Transport is "udp" or "tcp", "" before a pair was selected.
 func (p *Peer) Transport() string {
 	if t := p.protocol.Load(); t != nil {

@@ -54,10 +54,7 @@ func (c *Counts) add(o Counts) {
 }
 
 func addBytes(b *usage.Bytes, o usage.Bytes) {
-	b.Total += o.Total
-	b.Audio += o.Audio
-	b.Video += o.Video
-	b.RTX += o.RTX
+	*b = b.Add(o)
 }
 
 // figures are what the loop publishes for Collect.
@@ -193,8 +190,11 @@ func (m *Metrics) collectCounts(w *metrics.Writer, c *Counts) {
 func collectBytes(w *metrics.Writer, dir string, b usage.Bytes) {
 	w.Sample(float64(b.Audio), "dir", dir, "kind", "audio")
 	w.Sample(float64(b.Video), "dir", dir, "kind", "video")
+	w.Sample(float64(b.Screen), "dir", dir, "kind", "screen")
 	w.Sample(float64(b.RTX), "dir", dir, "kind", "rtx")
-	w.Sample(float64(max(0, b.Total-b.Audio-b.Video-b.RTX)), "dir", dir, "kind", "other")
+	w.Sample(float64(b.FEC), "dir", dir, "kind", "fec")
+	w.Sample(float64(b.Data), "dir", dir, "kind", "data")
+	w.Sample(float64(max(0, b.Total-b.Audio-b.Video-b.Screen-b.RTX-b.FEC-b.Data)), "dir", dir, "kind", "other")
 }
 
 // publishFigures hands the present counts to Collect.

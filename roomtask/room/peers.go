@@ -207,14 +207,19 @@ func (m *peerMedia) Paused(seat int) string {
 func (m *peerMedia) Usage() (in, out usage.Bytes, transport string) {
 	in.Total, out.Total = m.Bytes()
 	for _, l := range m.Publisher().Stats().Layers {
-		if _, kind, _ := splitSource(l.Source); kind == signal.KindMic || kind == signal.KindScreenAudio {
+		switch _, kind, _ := splitSource(l.Source); kind {
+		case signal.KindMic, signal.KindScreenAudio:
 			in.Audio += int64(l.Bytes)
-		} else {
+		case signal.KindScreen:
+			in.Screen += int64(l.Bytes)
+		default:
 			in.Video += int64(l.Bytes)
 		}
 	}
 	snap := m.Sender().Snapshot()
-	out.Audio, out.Video, out.RTX = snap.AudioBytes, snap.VideoBytes, snap.RTXBytes
+	out.Audio, out.Video, out.Screen = snap.AudioBytes-snap.FECBytes, snap.VideoBytes-snap.ScreenBytes, snap.ScreenBytes
+	out.RTX, out.FEC = snap.RTXBytes, snap.FECBytes
+	in.Data, out.Data = m.DataBytes()
 	return in, out, m.Transport()
 }
 

@@ -56,11 +56,15 @@ func TestAudioIsProtectedByTheLossOfItsPath(t *testing.T) {
 			r.s.SetSeat(0, out, nil)
 			r.assign(0, Assignment{Audio: ann.mic()})
 			var last rtp.Packet
+			redundant := int64(0) // bytes beyond the four of what was spoken
 			for range 125 { // 2.5 s
 				ann.speak()
 				got := r.wire.take()
 				if len(got) > 0 {
 					last = got[len(got)-1]
+				}
+				for _, p := range got {
+					redundant += int64(len(p.Payload) - 4)
 				}
 				r.lossy(got, c.lost)
 				r.tick(20 * time.Millisecond)
@@ -69,6 +73,9 @@ func TestAudioIsProtectedByTheLossOfItsPath(t *testing.T) {
 			n := 1
 			if last.PayloadType == 63 {
 				n, _ = rtpx.ParseRED(last.Payload, &blocks)
+			}
+			if fec := r.s.Snapshot().FECBytes; fec != redundant || fec > 0 != (c.lost > 0) {
+				t.Errorf("%d of 10 lost: counted %d bytes of former packets, sent %d", c.lost, fec, redundant)
 			}
 			if last.PayloadType != c.pt || n != c.blocks {
 				t.Errorf("%d of 10 lost: payload type %d with %d blocks, want %d with %d", c.lost, last.PayloadType, n, c.pt, c.blocks)

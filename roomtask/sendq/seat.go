@@ -9,6 +9,7 @@ import (
 	"mayfly/roomtask/forward"
 	"mayfly/roomtask/ingest"
 	"mayfly/roomtask/rtpx"
+	"mayfly/shared/signal"
 )
 
 const (
@@ -64,7 +65,7 @@ func (s *Sender) bindLine(st *seat, old *line, o *lineOut) *line {
 	if o == nil {
 		return nil
 	}
-	l := &line{s: s, num: s.freeNumber(), out: *o, seat: st, tid: alloc.MaxTemporal - 1}
+	l := &line{s: s, num: s.freeNumber(), out: *o, seat: st, tid: alloc.MaxTemporal - 1, screen: st.screen()}
 	l.f = forward.New(o.line(), l, uint16(rand.Uint32()), rand.Uint32())
 	s.all = append(s.all, l)
 	s.lines[o.SSRC] = l
@@ -84,6 +85,9 @@ func (s *Sender) freeNumber() int {
 	}
 }
 
+// screen says whether the pictures in the seat are of a screen.
+func (st *seat) screen() bool { return st.a.Video != nil && st.a.Video.Kind() == signal.KindScreen }
+
 func (s *Sender) assign(num int, a Assignment) {
 	st := s.seat(num)
 	if st.a.Video != a.Video && st.video != nil {
@@ -97,6 +101,9 @@ func (s *Sender) assign(num int, a Assignment) {
 		st.unheard = false
 	}
 	st.a = a
+	if st.video != nil {
+		st.video.screen = st.screen()
+	}
 	s.apply(st)
 }
 

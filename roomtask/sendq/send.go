@@ -74,6 +74,11 @@ func (s *Sender) send(e *entry, k kind, now int64) (n int) {
 	f := e.line.f
 	if h, payload, ok := f.Rewrite(e.tap, e.p, now); ok {
 		n = s.write(e.line, h, payload, k, now)
+		if n > 0 && k == kindVideo && e.line.screen {
+			s.count.screen += int64(n)
+		} else if n > 0 && k == kindAudio {
+			s.count.fec += int64(max(0, len(payload)-len(e.p.Payload())))
+		}
 		s.timed(e.p)
 		if n == 0 && k == kindVideo {
 			f.Resync(now) // the receiver could not decode what follows

@@ -287,6 +287,7 @@ type line struct {
 	cost     [maxLayers]cost   // of what sits there
 	red      forward.REDPolicy // of an audio line
 	seat     *seat
+	screen   bool       // what sits there is a screen
 	class    queueClass // of its video; kept while some of it waits
 	queued   int        // packets in the pacer
 	tid      int8       // temporal layers that are granted

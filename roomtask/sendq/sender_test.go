@@ -114,6 +114,9 @@ func TestNoKeyframeIsSaid(t *testing.T) {
 		if st := r.seat(0); st.Paused != "" || st.Layer != 0 {
 			t.Errorf("paused %q, layer %d after the keyframe", st.Paused, st.Layer)
 		}
+		if snap := r.s.Snapshot(); snap.ScreenBytes == 0 || snap.ScreenBytes != snap.VideoBytes {
+			t.Errorf("%d of %d bytes are a screen's", snap.ScreenBytes, snap.VideoBytes)
+		}
 	})
 }
 

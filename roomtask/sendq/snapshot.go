@@ -26,10 +26,11 @@ const (
 // costs less than counting atomically.
 type counters struct {
 	tally
-	public [2*numKinds + 4]atomic.Int64
+	public [2*numKinds + 6]atomic.Int64
 }
 
 type tally struct {
+	screen, fec               int64 // bytes, of kindVideo and of kindAudio
 	bytes, packets            [numKinds]int64
 	resendBudget, paced       int64
 	notConnected, writeErrors int64
@@ -47,6 +48,8 @@ func (c *counters) publish() {
 	rest[1].Store(c.paced)
 	rest[2].Store(c.notConnected)
 	rest[3].Store(c.writeErrors)
+	rest[4].Store(c.screen)
+	rest[5].Store(c.fec)
 }
 
 // read may be called from any goroutine.
@@ -56,6 +59,7 @@ func (c *counters) read() (t tally) {
 	}
 	rest := c.public[2*numKinds:]
 	t.resendBudget, t.paced, t.notConnected, t.writeErrors = rest[0].Load(), rest[1].Load(), rest[2].Load(), rest[3].Load()
+	t.screen, t.fec = rest[4].Load(), rest[5].Load()
 	return t
 }
 
@@ -95,6 +99,7 @@ type SeatState struct {
 type Snapshot struct {
 	AudioBytes, VideoBytes, RTXBytes       int64
 	AudioPackets, VideoPackets, RTXPackets int64
+	ScreenBytes, FECBytes                  int64 // of VideoBytes those of screens, of AudioBytes those of former packets
 	// Of what was sent only to probe: packets sent again that nobody asked for, and
 	// packets of padding.
 	ProbeBytes, PaddingBytes     int64
@@ -129,6 +134,7 @@ func (s *Sender) Snapshot() Snapshot {
 	t, d := s.count.read(), s.in.dropped()
 	snap.AudioBytes, snap.VideoBytes, snap.RTXBytes = t.bytes[kindAudio], t.bytes[kindVideo], t.bytes[kindRTX]
 	snap.AudioPackets, snap.VideoPackets, snap.RTXPackets = t.packets[kindAudio], t.packets[kindVideo], t.packets[kindRTX]
+	snap.ScreenBytes, snap.FECBytes = t.screen, t.fec
 	snap.ProbeBytes, snap.PaddingBytes = t.bytes[kindProbe], t.bytes[kindPadding]
 	snap.ProbePackets, snap.PaddingPackets = t.packets[kindProbe], t.packets[kindPadding]
 	to := &snap.Drops

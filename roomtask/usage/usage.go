@@ -14,8 +14,8 @@ import (
 )
 
 // MaxSessions is how many sessions one report carries, so that its frame stays
-// below 32 KB (a session is about 330 bytes of JSON).
-const MaxSessions = 80
+// below 32 KB (a session is at most about 545 bytes of JSON).
+const MaxSessions = 56
 
 // Book holds the sessions of one task. It is owned by the room loop.
 type Book struct {
@@ -83,7 +83,9 @@ func (b *Book) Update(id string, now int64, in, out usage.Bytes, transport strin
 }
 
 // video is what says that a session was more than sound.
-func video(s usage.Session) int64 { return s.BytesIn.Video + s.BytesOut.Video }
+func video(s usage.Session) int64 {
+	return s.BytesIn.Video + s.BytesOut.Video + s.BytesIn.Screen + s.BytesOut.Screen
+}
 
 // End closes a session at now. The first End of a session counts.
 func (b *Book) End(id string, now int64, reason string) {
@@ -158,8 +160,5 @@ func (b *Book) totals() usage.Totals {
 }
 
 func grown(old, now usage.Bytes) usage.Bytes {
-	return usage.Bytes{
-		Total: max(old.Total, now.Total), Audio: max(old.Audio, now.Audio),
-		Video: max(old.Video, now.Video), RTX: max(old.RTX, now.RTX),
-	}
+	return old.Zip(now, func(x, y int64) int64 { return max(x, y) })
 }

@@ -48,15 +48,25 @@ type Session struct {
 
 // Bytes counts UDP or TCP payload bytes by kind. Total is everything on the
 // participant's transport but STUN: SRTP, SRTCP and DTLS (browsers count the same
-// in RTCTransportStats); the others are parts of it.
+// in RTCTransportStats); the others are parts of it, and no part is in another. What
+// is in none of them is probing, RTCP, handshakes and SCTP's own.
 type Bytes struct {
-	Total int64 `json:"total"`
-	Audio int64 `json:"audio"`
-	Video int64 `json:"video"`
-	RTX   int64 `json:"rtx"`
+	Total  int64 `json:"total"`
+	Audio  int64 `json:"audio"`            // without FEC
+	Video  int64 `json:"video"`            // of cameras
+	Screen int64 `json:"screen,omitempty"` // pictures of screens
+	RTX    int64 `json:"rtx"`              // sent again because somebody asked
+	FEC    int64 `json:"fec,omitempty"`    // former audio that packets repeat (RFC 2198), as sent
+	Data   int64 `json:"data,omitempty"`   // frames over the data channel, without SCTP
+}
+
+// Zip returns f of each pair of parts.
+func (b Bytes) Zip(o Bytes, f func(x, y int64) int64) Bytes {
+	return Bytes{
+		Total: f(b.Total, o.Total), Audio: f(b.Audio, o.Audio), Video: f(b.Video, o.Video), Screen: f(b.Screen, o.Screen),
+		RTX: f(b.RTX, o.RTX), FEC: f(b.FEC, o.FEC), Data: f(b.Data, o.Data),
+	}
 }
 
 // Add returns the sum.
-func (b Bytes) Add(o Bytes) Bytes {
-	return Bytes{b.Total + o.Total, b.Audio + o.Audio, b.Video + o.Video, b.RTX + o.RTX}
-}
+func (b Bytes) Add(o Bytes) Bytes { return b.Zip(o, func(x, y int64) int64 { return x + y }) }

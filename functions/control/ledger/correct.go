@@ -230,7 +230,7 @@ func (r *record) overlay(e control.Epoch, sessions []control.Session) {
 // less is a − b, field by field.
 func less(a, b control.LedgerTotals) control.LedgerTotals {
 	bytes := func(a, b usage.Bytes) usage.Bytes {
-		return usage.Bytes{Total: a.Total - b.Total, Audio: a.Audio - b.Audio, Video: a.Video - b.Video, RTX: a.RTX - b.RTX}
+		return a.Zip(b, func(x, y int64) int64 { return x - y })
 	}
 	return control.LedgerTotals{
 		ParticipantMS: a.ParticipantMS - b.ParticipantMS, AudioOnlyMS: a.AudioOnlyMS - b.AudioOnlyMS,

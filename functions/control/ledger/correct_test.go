@@ -334,7 +334,7 @@ func TestUnattributed(t *testing.T) {
 	v := b.view()
 	equal(t, "unattributed", v.Epochs[0].Unattributed, Unattributed{ParticipantMS: 5000, BytesOut: usage.Bytes{Total: 150, Video: 90}})
 	equal(t, "totals", fmt.Sprint(v.Totals.ParticipantMS, v.Totals.Sessions, v.Totals.BytesOut, v.Totals.Egress.TCP, v.Totals.Egress.Unknown, v.Quality),
-		"9000 2 {250 60 90 0} 100 150bounded")
+		"9000 2 {250 60 90 0 0 0 0} 100 150bounded")
 }
 
 func TestBooks(t *testing.T) {

@@ -87,10 +87,7 @@ func (r *record) counts(e *control.Epoch) counts {
 
 // beyond is a − b, each part at least 0.
 func beyond(a, b usage.Bytes) usage.Bytes {
-	return usage.Bytes{
-		Total: max(0, a.Total-b.Total), Audio: max(0, a.Audio-b.Audio),
-		Video: max(0, a.Video-b.Video), RTX: max(0, a.RTX-b.RTX),
-	}
+	return a.Zip(b, func(x, y int64) int64 { return max(0, x-y) })
 }
 
 // totals adds up the room.
