@@ -5,6 +5,7 @@
 /** @type {Record<string, string>} */
 const PHASES = {
   requested: "Your room is being prepared",
+  queued: "All servers are busy; your room is next in line",
   provisioning: "Finding a server for your room",
   pulling: "Loading your room",
   booting: "Starting your room",

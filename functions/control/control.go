@@ -11,8 +11,10 @@ package control
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
+	"mayfly/functions/control/shape"
 	"mayfly/functions/store"
 )
 
@@ -34,13 +36,19 @@ type Fleet interface {
 	Find(ctx context.Context, startedBy string) ([]Task, error)
 }
 
-// StartRequest names the task to start.
+// StartRequest names the task to start, and says what it is to be. Requests of one
+// Token are the same in every field.
 type StartRequest struct {
-	Room   string
-	Epoch  int
-	Token  string // idempotency: "<room>.<epoch>", ≤ 64 ASCII characters
-	Region string
+	Room     string
+	Epoch    int
+	Token    string // idempotency: "<room>.<epoch>[.<attempt>]", ≤ 64 ASCII characters
+	Region   string
+	Revision string // of the task definition; "" is the fleet's own
+	shape.Shape
 }
+
+// StartedBy is how ECS remembers whose task it is.
+func (r StartRequest) StartedBy() string { return "room/" + r.Room + "/" + strconv.Itoa(r.Epoch) }
 
 // Task is a Fargate task as ECS tells it. Times are Unix milliseconds, 0 if unknown.
 type Task struct {
@@ -68,10 +76,13 @@ type Task struct {
 	StorageGiB    int64  `json:"storage_gib,omitempty"`       // ephemeral; Fargate charges for more than 20
 }
 
-// Errors of a Fleet.
+// Errors of a Fleet. The last three are ECS's own word that nothing was started; any
+// other error of Start may hide a task.
 var (
 	ErrTaskUnknown = errors.New("fleet: no such task")
-	ErrNoCapacity  = errors.New("fleet: no capacity") // retryable: throttled, no capacity, quota
+	ErrNoCapacity  = errors.New("fleet: no capacity")    // of this shape: no capacity, or a quota is used up
+	ErrBusy        = errors.New("fleet: too many calls") // the same again, later
+	ErrRefused     = errors.New("fleet: refused")        // for a reason that time does not heal: no such revision, no permission
 )
 
 // Post sends to WebSocket connections of the two APIs.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mayfly/functions/control/budget"
+	"mayfly/functions/control/shape"
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
 	"mayfly/shared/signal"
@@ -157,6 +158,11 @@ type Room struct {
 	QuotaShard int               `json:"quota_shard"`              // which of the tenant's counters holds it
 	Metered    bool              `json:"metered,omitempty"`        // the tenant's spend of a day is limited
 	Spent      int64             `json:"spent_nano_usd,omitempty"` // counted against that so far
+	Size       string            `json:"size,omitempty"`           // of its tasks, as shape knows it
+	Spot       bool              `json:"spot,omitempty"`           // its first task may be one that ECS takes back
+	Media      string            `json:"media,omitempty"`          // shape.Audio, or shape.Video or "" for both
+	Revision   string            `json:"revision,omitempty"`       // of the task definition, fixed at create; "" is the deployment's
+	Ask        shape.Shape       `json:"ask,omitzero"`             // what the start's present attempt asks for
 	Limits     signal.RoomLimits `json:"limits"`
 	Metadata   json.RawMessage   `json:"metadata,omitempty"` // the product's own, given back as it is
 	Tags       map[string]string `json:"tags,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mayfly/functions/control/price"
+	"mayfly/functions/control/shape"
 	"mayfly/functions/store"
 	"mayfly/shared/usage"
 )
@@ -102,6 +103,7 @@ type Epoch struct {
 	Epoch       int          `json:"epoch"`
 	AskedMS     int64        `json:"asked_ms"`              // when the epoch was claimed
 	AcceptedMS  int64        `json:"accepted_ms,omitempty"` // when RunTask answered
+	Asked       shape.Shape  `json:"asked,omitzero"`        // of the last attempt; what ECS tells of the task goes before it
 	Task        Task         `json:"task"`                  // as ECS last told it; ARN "" until known
 	Stopped     bool         `json:"stopped,omitempty"`
 	StoppedFrom string       `json:"stopped_from,omitempty"` // provenance of the stop: From…

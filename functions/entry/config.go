@@ -64,6 +64,8 @@ type Config struct {
 	// whole dollars (default 0, without limit).
 	Life life.Config
 
+	// What new rooms' tasks are stands in Life too: see tasks (config_tasks.go).
+
 	// SweepFor is how long one scheduled invocation of lifecycle goes on sweeping; 0 is
 	// one pass. SWEEP_FOR_S, default 50: the schedule is a minute. The function's timeout
 	// cuts it short.
@@ -120,10 +122,11 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	perSecond, err4 := integer(getenv, "CREATES_PER_S", 5)
 	burst, err5 := integer(getenv, "CREATE_BURST", 20)
 	spend, err6 := integer(getenv, "SPEND_PER_DAY_USD", 0)
+	err7 := c.tasks(getenv)
 	c.Life.CreatesPerSecond, c.Life.CreateBurst, c.Life.SpendPerDay = perSecond, burst, int64(min(spend, 1_000_000_000))*1_000_000_000
 	c.Life.MaxRooms, c.Life.StartEtaMS, c.SweepFor = maxRooms, int64(eta), time.Duration(sweep)*time.Second
 	errs := []error{
-		err1, err2, err3, err4, err5, err6,
+		err1, err2, err3, err4, err5, err6, err7,
 		checkURL("CLIENT_WS_ENDPOINT", c.ClientEndpoint, "https", "http"),
 		checkURL("TASK_WS_ENDPOINT", c.TaskEndpoint, "https", "http"),
 		checkURL("CLIENT_WS_URL", c.SignallingURL, "wss", "ws"),

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,13 +22,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"mayfly/functions/control"
 	"mayfly/functions/fleet/taskevent"
 )
 
-// Start's retries. A room's creator waits for the first answer, and the sweep tries
-// again within a minute: so few, and short.
+// Start's retries, of throttled calls and of those without an answer. A room's creator
+// waits for the first answer, and the sweep tries again within seconds: so few, and short.
 const (
 	tries     = 3
 	baseDelay = 200 * time.Millisecond // doubled each time, with full jitter
@@ -66,19 +68,23 @@ func New(client *ecs.Client, c Config) *Fleet {
 
 // Start runs one task, or finds the one that the same token started before.
 //
+// Its error is one of control's three only if ECS has refused every call: then no task
+// will come of the token, and another token may be tried.
+//
 // ECS keeps a token for 24 hours and answers a repeat with the first call's task. A
 // repeat after a deploy names another task definition, so that ECS refuses it and
 // tells which task the token belongs to: that task is the room's, whatever it runs.
 func (f *Fleet) Start(ctx context.Context, r control.StartRequest) (control.Task, error) {
 	if f.config.Region != "" && r.Region != "" && r.Region != f.config.Region {
-		return control.Task{}, fmt.Errorf("fleet: room of region %s in a stack of %s", r.Region, f.config.Region)
+		return control.Task{}, fmt.Errorf("%w: room of region %s in a stack of %s", control.ErrRefused, r.Region, f.config.Region)
 	}
 	in := f.runTask(r)
+	unsure := false
 	var last error
 	for try := range tries {
 		if try > 0 {
 			if err := f.config.Sleep(ctx, jitter(try)); err != nil {
-				return control.Task{}, errors.Join(err, last)
+				return control.Task{}, errors.Join(err, sure(last, unsure))
 			}
 		}
 		task, err := f.run(ctx, in)
@@ -87,50 +93,94 @@ func (f *Fleet) Start(ctx context.Context, r control.StartRequest) (control.Task
 			return task, nil
 		}
 		last = err
-		if !errors.Is(err, control.ErrNoCapacity) {
-			return control.Task{}, err
+		if errors.Is(err, control.ErrNoCapacity) || errors.Is(err, control.ErrRefused) || ctx.Err() != nil {
+			break // the same again would be refused again: another shape is for the caller to decide
 		}
+		unsure = unsure || !errors.Is(err, control.ErrBusy)
 	}
-	return control.Task{}, last
+	return control.Task{}, sure(last, unsure)
+}
+
+// sure keeps a refusal from being taken for ECS's last word, when an earlier call of
+// the same token was not answered and may still take effect.
+func sure(err error, unsure bool) error {
+	if err == nil || !unsure {
+		return err
+	}
+	return fmt.Errorf("fleet: a call of this token has no answer; the last: %s", err.Error())
 }
 
 // runTask is the same for the same request, to the byte: ECS compares. So nothing here
 // may depend on time or chance.
 func (f *Fleet) runTask(r control.StartRequest) *ecs.RunTaskInput {
-	return &ecs.RunTaskInput{
+	in := &ecs.RunTaskInput{
 		Cluster:        &f.config.Cluster,
-		TaskDefinition: &f.config.TaskDefinition,
+		TaskDefinition: aws.String(f.taskDefinition(r.Revision)),
 		ClientToken:    &r.Token,
-		StartedBy:      aws.String(fmt.Sprintf("room/%s/%d", r.Room, r.Epoch)),
+		StartedBy:      aws.String(r.StartedBy()),
 		Count:          aws.Int32(1),
-		LaunchType:     types.LaunchTypeFargate,
 		PropagateTags:  types.PropagateTagsTaskDefinition,
 		NetworkConfiguration: &types.NetworkConfiguration{AwsvpcConfiguration: &types.AwsVpcConfiguration{
-			Subnets: f.config.Subnets, SecurityGroups: f.config.SecurityGroups,
+			Subnets: f.subnets(r.Zone), SecurityGroups: f.config.SecurityGroups,
 			AssignPublicIp: types.AssignPublicIpEnabled,
 		}},
 		// Overrides are echoed in events and descriptions: never a secret here.
 		Overrides: &types.TaskOverride{ContainerOverrides: []types.ContainerOverride{{
-			Name: aws.String(taskevent.Container),
-			Environment: []types.KeyValuePair{
-				{Name: aws.String("MAYFLY_ROOM"), Value: &r.Room},
-				{Name: aws.String("MAYFLY_EPOCH"), Value: aws.String(strconv.Itoa(r.Epoch))},
-			},
+			Name: aws.String(taskevent.Container), Environment: environment(r),
 		}}},
+	}
+	if r.Spot { // a launch type beside a strategy is refused
+		in.CapacityProviderStrategy = []types.CapacityProviderStrategyItem{{CapacityProvider: aws.String("FARGATE_SPOT"), Weight: 1}}
+	} else {
+		in.LaunchType = types.LaunchTypeFargate
+	}
+	if r.CPU > 0 {
+		in.Overrides.Cpu, in.Overrides.Memory = aws.String(strconv.Itoa(r.CPU)), aws.String(strconv.Itoa(r.Memory))
+	}
+	return in
+}
+
+// environment says which room the task is for.
+func environment(r control.StartRequest) []types.KeyValuePair {
+	return []types.KeyValuePair{
+		{Name: aws.String("MAYFLY_ROOM"), Value: &r.Room},
+		{Name: aws.String("MAYFLY_EPOCH"), Value: aws.String(strconv.Itoa(r.Epoch))},
 	}
 }
 
-// run makes one attempt. Its error is a control.ErrNoCapacity when another attempt
-// may succeed.
+// taskDefinition is the configured one, at a revision if one is given.
+func (f *Fleet) taskDefinition(revision string) string {
+	if revision == "" {
+		return f.config.TaskDefinition
+	}
+	family := f.config.TaskDefinition
+	if i := strings.LastIndexByte(family, ':'); i > strings.LastIndexByte(family, '/') {
+		family = family[:i]
+	}
+	return family + ":" + revision
+}
+
+// subnets are all of them, or the one of a zone, from 1.
+func (f *Fleet) subnets(zone int) []string {
+	if zone <= 0 || len(f.config.Subnets) == 0 {
+		return f.config.Subnets
+	}
+	i := (zone - 1) % len(f.config.Subnets)
+	return f.config.Subnets[i : i+1]
+}
+
+// run makes one call. Its error is one of control's three if ECS has refused, and
+// another one if a task may come of the call all the same.
 func (f *Fleet) run(ctx context.Context, in *ecs.RunTaskInput) (control.Task, error) {
 	out, err := f.client.RunTask(ctx, in, once)
 	var conflict *types.ConflictException
 	switch {
 	case errors.As(err, &conflict) && len(conflict.ResourceIds) > 0:
 		return f.adopt(ctx, conflict.ResourceIds[0])
-	case err != nil && ctx.Err() == nil && retryable(err):
-		return control.Task{}, fmt.Errorf("fleet: run task: %w: %w", control.ErrNoCapacity, err)
 	case err != nil:
+		if kind := refusal(err); kind != nil {
+			return control.Task{}, fmt.Errorf("fleet: run task: %w: %w", kind, err)
+		}
 		return control.Task{}, fmt.Errorf("fleet: run task: %w", err)
 	case len(out.Tasks) > 0:
 		return taskOf(out.Tasks[0]), nil
@@ -153,20 +203,29 @@ func (f *Fleet) adopt(ctx context.Context, arn string) (control.Task, error) {
 	return task, err
 }
 
-// retryable tells whether an exception may pass: load, capacity, quotas that other
-// tasks give back, and calls that may not have arrived.
-func retryable(err error) bool {
+// refusal is the kind of an exception by which ECS says that it has done nothing; nil
+// if it may have done something: no answer, or a fault on its side.
+func refusal(err error) error {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
-		return true // no answer
+		return nil // no answer
 	}
 	switch api.ErrorCode() {
-	case "ThrottlingException", "RequestLimitExceeded", "LimitExceededException", "ServiceUnavailable", "ServiceUnavailableException":
-		return true
+	case "ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException":
+		return control.ErrBusy
+	case "LimitExceededException":
+		return control.ErrNoCapacity
 	case "ClientException":
-		return aboutCapacity(api.ErrorMessage()) || strings.Contains(strings.ToLower(api.ErrorMessage()), "concurrent")
+		if aboutCapacity(api.ErrorMessage()) {
+			return control.ErrNoCapacity
+		}
+		return control.ErrRefused
 	}
-	return api.ErrorFault() == smithy.FaultServer
+	var answer *smithyhttp.ResponseError
+	if api.ErrorFault() == smithy.FaultServer || !errors.As(err, &answer) || answer.HTTPStatusCode() >= http.StatusInternalServerError {
+		return nil
+	}
+	return control.ErrRefused
 }
 
 func failureError(failure types.Failure) error {
@@ -174,10 +233,11 @@ func failureError(failure types.Failure) error {
 	if detail := aws.ToString(failure.Detail); detail != "" {
 		reason += ": " + detail
 	}
+	kind := control.ErrRefused
 	if strings.HasPrefix(reason, "RESOURCE:") || aboutCapacity(reason) {
-		return fmt.Errorf("fleet: run task: %w: %s", control.ErrNoCapacity, reason)
+		kind = control.ErrNoCapacity
 	}
-	return fmt.Errorf("fleet: run task: %s", reason)
+	return fmt.Errorf("fleet: run task: %w: %s", kind, reason)
 }
 
 // aboutCapacity recognises "Capacity is unavailable at this time…" and "You've reached

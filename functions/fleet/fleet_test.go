@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/shape"
 )
 
 var request = control.StartRequest{Room: "room_01", Epoch: 2, Token: "room_01.2", Region: "eu-central-1"}
@@ -101,12 +102,15 @@ func TestStartRetries(t *testing.T) {
 		want   error // nil: a task
 	}{
 		{"throttled once", []fault{throttled}, 2, nil},
-		{"no capacity, then throttled", []fault{{failure: capacity}, throttled}, 3, nil},
-		{"no capacity", []fault{{failure: capacity}, {failure: capacity}, {failure: capacity}, {failure: capacity}}, 3, control.ErrNoCapacity},
-		{"no network interface", []fault{{failure: "RESOURCE:ENI"}}, 2, nil},
-		{"vCPU quota", []fault{vcpus, vcpus, vcpus}, 3, control.ErrNoCapacity},
+		{"throttled", []fault{throttled, throttled, throttled}, 3, control.ErrBusy},
+		{"throttled, then no capacity", []fault{throttled, {failure: capacity}}, 2, control.ErrNoCapacity},
+		{"no capacity", []fault{{failure: capacity}, {failure: capacity}}, 1, control.ErrNoCapacity},
+		{"no network interface", []fault{{failure: "RESOURCE:ENI"}}, 1, control.ErrNoCapacity},
+		{"vCPU quota", []fault{vcpus, vcpus, vcpus}, 1, control.ErrNoCapacity},
 		{"server error that took effect", []fault{{status: 500, code: "ServerException", tookTask: true}}, 2, nil},
-		{"server errors", []fault{server, server, server}, 3, control.ErrNoCapacity},
+		{"server errors", []fault{server, server, server}, 3, errUnsure},
+		{"server error, then no capacity", []fault{server, {failure: capacity}}, 2, errUnsure},
+		{"server error, then throttled", []fault{server, throttled, throttled}, 3, errUnsure},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -114,7 +118,7 @@ func TestStartRetries(t *testing.T) {
 			s.faults = tt.faults
 			f, slept := newFleet(s, "roomtask:7")
 			task, err := f.Start(t.Context(), request)
-			if !errors.Is(err, tt.want) {
+			if kind := kindOf(err); kind != tt.want { //nolint:errorlint // kinds are compared, not errors
 				t.Fatalf("Start = %v, want %v", err, tt.want)
 			}
 			if tt.want == nil && (len(s.tasks) != 1 || task.ARN != s.tasks[0].arn) {
@@ -132,6 +136,74 @@ func TestStartRetries(t *testing.T) {
 	}
 }
 
+// errUnsure stands for errors that may hide a task.
+var errUnsure = errors.New("unsure")
+
+// kindOf is which of control's refusals an error is.
+func kindOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, kind := range []error{control.ErrNoCapacity, control.ErrBusy, control.ErrRefused} {
+		if errors.Is(err, kind) {
+			return kind
+		}
+	}
+	return errUnsure
+}
+
+// A call that nobody answered may have started a task.
+func TestNoAnswerIsNoRefusal(t *testing.T) {
+	s := newECS(t)
+	f, _ := newFleet(s, "roomtask:7")
+	s.url = "http://127.0.0.1:1" // nothing listens there
+	f.client = s.client()
+	if _, err := f.Start(t.Context(), request); !errors.Is(kindOf(err), errUnsure) {
+		t.Errorf("nobody listens: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.Start(ctx, request); !errors.Is(kindOf(err), errUnsure) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// A shape becomes overrides and a capacity provider; a revision replaces the one of the
+// configuration; a zone is one of the subnets.
+func TestStartShaped(t *testing.T) {
+	for name, tt := range map[string]struct {
+		shape                      shape.Shape
+		revision, definition, want string
+	}{
+		"small, on demand":   {shape.Shape{CPU: 512, Memory: 1024}, "", "roomtask:7", `FARGATE roomtask:7 512/1024 [subnet-a subnet-b]`},
+		"Spot":               {shape.Shape{CPU: 1024, Memory: 2048, Spot: true}, "9", "roomtask:7", `FARGATE_SPOT roomtask:9 1024/2048 [subnet-a subnet-b]`},
+		"second zone":        {shape.Shape{Zone: 2}, "12", "arn:aws:ecs:eu-central-1:1:task-definition/roomtask:7", `FARGATE arn:aws:ecs:eu-central-1:1:task-definition/roomtask:12 <nil>/<nil> [subnet-b]`},
+		"a zone too many":    {shape.Shape{Zone: 3}, "", "roomtask", `FARGATE roomtask <nil>/<nil> [subnet-a]`},
+		"no revision before": {shape.Shape{}, "3", "arn:aws:ecs:eu-central-1:1:task-definition/roomtask", `FARGATE arn:aws:ecs:eu-central-1:1:task-definition/roomtask:3 <nil>/<nil> [subnet-a subnet-b]`},
+	} {
+		s := newECS(t)
+		f, _ := newFleet(s, tt.definition)
+		r := request
+		r.Shape, r.Revision = tt.shape, tt.revision
+		for range 2 { // a repeat is the same to the byte, or it would be a conflict
+			if _, err := f.Start(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		body := s.requests["RunTask"][0]
+		kind := body["launchType"]
+		if providers, ok := body["capacityProviderStrategy"].([]any); ok && kind == nil {
+			kind = providers[0].(map[string]any)["capacityProvider"]
+		}
+		over := body["overrides"].(map[string]any)
+		subnets := body["networkConfiguration"].(map[string]any)["awsvpcConfiguration"].(map[string]any)["subnets"]
+		got := fmt.Sprintf("%v %v %v/%v %v", kind, body["taskDefinition"], over["cpu"], over["memory"], subnets)
+		if got != tt.want || len(s.tasks) != 1 {
+			t.Errorf("%s: %s, %d tasks, want %s", name, got, len(s.tasks), tt.want)
+		}
+	}
+}
+
 func TestStartGivesUpAtOnce(t *testing.T) {
 	for _, f := range []fault{
 		{status: http.StatusBadRequest, code: "AccessDeniedException", message: "no"},
@@ -143,8 +215,8 @@ func TestStartGivesUpAtOnce(t *testing.T) {
 		s := newECS(t)
 		s.faults = []fault{f}
 		fleet, _ := newFleet(s, "roomtask:7")
-		if _, err := fleet.Start(t.Context(), request); err == nil || errors.Is(err, control.ErrNoCapacity) {
-			t.Errorf("%+v: Start = %v, want an error that is not about capacity", f, err)
+		if _, err := fleet.Start(t.Context(), request); !errors.Is(kindOf(err), control.ErrRefused) {
+			t.Errorf("%+v: Start = %v, want a refusal that is not about capacity", f, err)
 		}
 		if got := len(s.requests["RunTask"]); got != 1 {
 			t.Errorf("%+v: %d calls, want 1", f, got)
@@ -161,7 +233,7 @@ func TestStartGivesUpAtOnce(t *testing.T) {
 
 func TestStartStopsWaiting(t *testing.T) {
 	s := newECS(t)
-	s.faults = []fault{{failure: "RESOURCE:ENI"}}
+	s.faults = []fault{{status: http.StatusBadRequest, code: "ThrottlingException", message: "Rate exceeded"}}
 	f, _ := newFleet(s, "roomtask:7")
 	ctx, cancel := context.WithCancel(t.Context())
 	f.config.Sleep = func(ctx context.Context, _ time.Duration) error {
@@ -169,7 +241,7 @@ func TestStartStopsWaiting(t *testing.T) {
 		return sleep(ctx, time.Hour)
 	}
 	_, err := f.Start(ctx, request)
-	if !errors.Is(err, context.Canceled) || !errors.Is(err, control.ErrNoCapacity) {
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, control.ErrBusy) {
 		t.Errorf("Start = %v, want both the cancellation and the refusal", err)
 	}
 }

@@ -58,7 +58,7 @@ func loadKeys(path string) (keys, error) {
 // env is the environment of the functions: the variables that the templates set.
 func (l *Local) env(name string) string {
 	return map[string]string{
-		"TABLE": "local", "REGION": Region, "CLUSTER": cluster, "TASK_DEFINITION": "mayfly:1", "SUBNETS": "local",
+		"TABLE": "local", "REGION": Region, "CLUSTER": cluster, "TASK_DEFINITION": "mayfly:1", "SUBNETS": "local-a,local-b",
 		"CLIENT_WS_ENDPOINT": l.url + "/" + clientAPIID, "TASK_WS_ENDPOINT": l.url + "/" + taskAPIID, "TASK_API_ID": taskAPIID,
 		"CLIENT_WS_URL": l.wsURL, "PUBLIC_URL": l.public, "ALLOWED_ORIGINS": strings.Join(l.origins(), ","),
 		"API_KEYS": api.KeyEntry(tenant, l.keys.APIKey), "TICKET_SECRET": l.keys.TicketSecret,

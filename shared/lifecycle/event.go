@@ -10,6 +10,7 @@ const (
 	Claim       Kind = "claim"        // somebody wants the task started now
 	Started     Kind = "started"      // RunTask answered with a task
 	StartFailed Kind = "start_failed" // RunTask failed, or seemed to
+	Assigned    Kind = "assigned"     // a standby task was claimed, in the commit of this step
 	TaskSeen    Kind = "task_seen"    // ECS says that the task exists and has not stopped
 	TaskStopped Kind = "task_stopped" // ECS proved that the task stopped; Task "" means that the epoch never had one
 	Register    Kind = "register"     // the task claims the room over its link
@@ -31,8 +32,18 @@ type Event struct {
 	Link    string // Register
 	JoinSeq uint64 // Ending: the highest join that the task has admitted
 	Final   bool   // Ending: not a question, the task ends anyway
-	Reason  string // Ending, Delete
+	Reason  string // Ending, Delete; StartFailed: what the room fails with if it comes to that
 	Clean   bool   // TaskStopped: the task exited by itself, with code 0
+
+	Attempt, Ask int // StartFailed, Assigned: which start of the epoch, and which call of it
+	// Refused says that ECS has answered, and started nothing. A StartFailed without
+	// it may have taken effect.
+	Refused bool
+	// Move says that this shape cannot be had now, and another may. Shapes is how many
+	// there are: after the last of them there is a pause.
+	Move   bool
+	Shapes int
+	Jitter int // StartFailed: a random number from 0 to 999, which spreads the next try
 }
 
 // ActionKind names what is to be done.
@@ -42,7 +53,7 @@ type ActionKind string
 // lost in a crash, and are asked for again by a later step if they still matter.
 const (
 	Emit  ActionKind = "emit"  // append the event Name to the room's outbox
-	Start ActionKind = "start" // RunTask for Epoch
+	Start ActionKind = "start" // a task for Epoch: one of the standby, or RunTask of Attempt
 	Stop  ActionKind = "stop"  // StopTask of Task
 	Look  ActionKind = "look"  // ask ECS about Task, feed the answer back
 	Find  ActionKind = "find"  // ask ECS whether Epoch has a task, feed the answer back
@@ -53,12 +64,14 @@ const (
 
 // Action is one thing to be done.
 type Action struct {
-	Kind   ActionKind
-	Name   string // Emit
-	Epoch  int    // Start, Find
-	Task   string // Stop, Look
-	Link   string // End
-	Reason string // Stop, End
+	Kind    ActionKind
+	Name    string // Emit
+	Epoch   int    // Start, Find
+	Attempt int    // Start: which start of the epoch
+	Ask     int    // Start: which call of the attempt
+	Task    string // Stop, Look
+	Link    string // End
+	Reason  string // Stop, End
 }
 
 // Names of emitted events.

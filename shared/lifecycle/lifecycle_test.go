@@ -22,6 +22,9 @@ func rooms() map[string]Room {
 	requested := New(t0, t0+3_600_000)
 	starting := requested
 	starting.State, starting.Phase, starting.Epoch, starting.StartingMS = Starting, PhaseProvisioning, 1, t0
+	starting.Asks, starting.Open, starting.AskedMS = 1, 1, t0
+	queued := starting // ECS has refused every call
+	queued.Phase, queued.Open, queued.Refusal, queued.StartErrors = PhaseQueued, 0, ReasonNoCapacity, 1
 	known := starting
 	known.Task, known.TaskVersion = taskA, 1
 	live := known
@@ -38,7 +41,7 @@ func rooms() map[string]Room {
 	failed := starting
 	failed.State, failed.Phase, failed.EndedMS = Failed, PhaseFailed, tNow-1000
 	return map[string]Room{
-		"requested": requested, "starting": starting, "starting+task": known, "live": live, "moving": moving,
+		"requested": requested, "starting": starting, "queued": queued, "starting+task": known, "live": live, "moving": moving,
 		"draining": draining, "draining-task": unasked, "ended": ended, "failed": failed,
 	}
 }
@@ -53,6 +56,9 @@ func events() map[string]Event {
 		"claim":             at(Event{Kind: Claim}),
 		"started":           at(Event{Kind: Started, Epoch: 1, Task: taskA, Version: 1}),
 		"start_failed":      at(Event{Kind: StartFailed, Epoch: 1}),
+		"start_failed/no":   at(Event{Kind: StartFailed, Epoch: 1, Refused: true, Reason: ReasonNoCapacity}),
+		"start_failed/move": at(Event{Kind: StartFailed, Epoch: 1, Refused: true, Move: true, Shapes: 3, Reason: ReasonNoCapacity}),
+		"assigned":          at(Event{Kind: Assigned, Epoch: 1, Task: taskA, Version: 4}),
 		"task_seen":         at(Event{Kind: TaskSeen, Epoch: 1, Task: taskA, Version: 3, Phase: PhaseBooting}),
 		"task_stopped":      at(Event{Kind: TaskStopped, Epoch: 1, Task: taskA, Version: 5}),
 		"task_stopped/0":    at(Event{Kind: TaskStopped, Epoch: 1, Task: taskA, Version: 5, Clean: true}),
@@ -165,8 +171,11 @@ func checkStep(t *testing.T, what string, prev Room, e Event, next Room, actions
 			tells++
 		case Start:
 			starts++
-			if next.State != Starting || a.Epoch != next.Epoch {
-				t.Errorf("%s: starts epoch %d in %s epoch %d", what, a.Epoch, next.State, next.Epoch)
+			if next.State != Starting || a.Epoch != next.Epoch || a.Attempt != next.Attempt || next.Task != "" {
+				t.Errorf("%s: starts epoch %d attempt %d in %s epoch %d attempt %d", what, a.Epoch, a.Attempt, next.State, next.Epoch, next.Attempt)
+			}
+			if next.Attempt > prev.Attempt && next.Epoch == prev.Epoch && prev.Open&^1 != 0 && prev.Open&(prev.Open-1) != 0 {
+				t.Errorf("%s: attempt %d begins while calls %b of the one before are open", what, next.Attempt, prev.Open)
 			}
 		case Stop:
 			if a.Task == "" {

@@ -18,9 +18,21 @@ type Room struct {
 	ShortLives  int    `json:"short_lives,omitempty"`  // tasks in a row that registered and died soon after
 	StartErrors int    `json:"start_errors,omitempty"` // RunTask calls in a row that failed, this epoch
 
+	// Attempt counts this epoch's ways to start a task, from 0. Each has its own token
+	// and its own shape, which never change. Asks numbers the attempt's RunTask calls, and
+	// Open has a bit for each of them that ECS has not answered: the next attempt may begin
+	// only when it is 0, or a call that is still under way could start a second task.
+	Attempt int    `json:"attempt,omitempty"`
+	Asks    int    `json:"asks,omitempty"`
+	Open    uint64 `json:"open,omitempty"`
+	Refusal string `json:"start_refusal,omitempty"` // why ECS refused last, this epoch: Reason…
+
 	CreatedMS   int64 `json:"created_ms"`
 	EndsAtMS    int64 `json:"ends_at_ms"`              // maximum duration, over all epochs
+	QueueMS     int64 `json:"queue_ms,omitempty"`      // how long a start may wait for capacity; 0: the rules' own
 	StartingMS  int64 `json:"starting_ms,omitempty"`   // this epoch was claimed
+	AskedMS     int64 `json:"asked_ms,omitempty"`      // RunTask was last called for, or a standby task claimed
+	TaskMS      int64 `json:"task_ms,omitempty"`       // this epoch's task became known
 	LiveMS      int64 `json:"live_ms,omitempty"`       // this epoch's task registered
 	FirstLiveMS int64 `json:"first_live_ms,omitempty"` // the first of all
 	DrainingMS  int64 `json:"draining_ms,omitempty"`
@@ -43,6 +55,7 @@ func New(nowMS, endsAtMS int64) Room {
 // Phases.
 const (
 	PhaseRequested    = "requested"
+	PhaseQueued       = "queued" // ECS has refused: no capacity, or too many calls; it is asked again
 	PhaseProvisioning = "provisioning"
 	PhasePulling      = "pulling"
 	PhaseBooting      = "booting"
@@ -63,6 +76,7 @@ const (
 	ReasonTerminated   = "terminated"    // a task was told to go (SIGTERM): the room moves
 	ReasonTaskExited   = "task_exited"   // the task ended by itself and could not say so first
 	ReasonNoCapacity   = "no_capacity"   // no task could be started in time
+	ReasonStartRefused = "start_refused" // ECS refuses such a task whatever the capacity: a wrong revision, say
 	ReasonStartTimeout = "start_timeout" // a start was asked for, and no task came of it
 	ReasonStartFailed  = "start_failed"  // tasks stopped before they registered
 	ReasonTaskCrashes  = "task_crashes"  // tasks keep dying soon after they registered
@@ -74,9 +88,12 @@ type Rules struct {
 	// ClaimLeaseMS is how long the caller that claimed a start has to call RunTask
 	// before the sweep calls it again with the same token. Default 15 s.
 	ClaimLeaseMS int64
-	// StartTimeoutMS is the most time from a claim to the registration of its task:
+	// StartTimeoutMS is the most time from a task's being known to its registration:
 	// Fargate's p99 is about 90 s. Default 120 s.
 	StartTimeoutMS int64
+	// QueueMS is the most time from a claim to a task, for rooms that have no limit of
+	// their own. Default 120 s.
+	QueueMS int64
 	// AskGraceMS is how long after a claim a RunTask may still take effect unseen:
 	// the Lambda timeout plus ECS's eventual consistency. Default 60 s.
 	AskGraceMS int64
@@ -113,6 +130,7 @@ func (r Rules) WithDefaults() Rules {
 	}{
 		{&r.ClaimLeaseMS, 15_000},
 		{&r.StartTimeoutMS, 120_000},
+		{&r.QueueMS, 120_000},
 		{&r.AskGraceMS, 60_000},
 		{&r.LeaseMS, 45_000},
 		{&r.SilentLimitMS, 600_000},

@@ -26,6 +26,8 @@ func (s *step) apply() error {
 		return s.claim()
 	case Started, StartFailed, TaskSeen, TaskStopped:
 		return s.word()
+	case Assigned:
+		return s.assigned()
 	case Register, Heartbeat, Ending:
 		return s.frame()
 	case Join:
@@ -80,10 +82,10 @@ func (s *step) nextEpoch() {
 	s.Epoch++
 	s.Task, s.TaskVersion, s.Link = "", 0, ""
 	s.Moving, s.StopAsked, s.StartErrors = false, false, 0
-	s.StartingMS, s.LiveMS, s.HeartbeatMS, s.SilentMS = s.e.AtMS, 0, 0, 0
-	s.dueIn(s.rules.ClaimLeaseMS)
+	s.Attempt, s.Asks, s.Open, s.Refusal = 0, 0, 0, ""
+	s.StartingMS, s.TaskMS, s.LiveMS, s.HeartbeatMS, s.SilentMS = s.e.AtMS, 0, 0, 0, 0
 	s.emit(EventStarting)
-	s.do(Action{Kind: Start, Epoch: s.Epoch})
+	s.ask()
 	s.phase(PhaseProvisioning)
 }
 
@@ -169,7 +171,7 @@ func (s *step) finish(reason string) {
 		s.stopOwn(reason)
 		s.dueIn(s.rules.RecheckMS)
 	default: // a RunTask may be under way: its answer, or the sweep, stops the task
-		s.DueAtMS = max(s.e.AtMS, s.StartingMS+s.rules.AskGraceMS)
+		s.DueAtMS = max(s.e.AtMS, s.graceEnds())
 	}
 }
 

@@ -6,6 +6,9 @@ const pairs = `
 requested     × claim             → starting 1: emit room.starting, start 1, tell
 requested     × started           → refused impossible
 requested     × start_failed      → refused impossible
+requested     × start_failed/no   → refused impossible
+requested     × start_failed/move → refused impossible
+requested     × assigned          → refused claimed
 requested     × task_seen         → refused impossible
 requested     × task_stopped      → refused impossible
 requested     × task_stopped/0    → refused impossible
@@ -23,6 +26,9 @@ requested     × due               → starting 1: emit room.starting, start 1, 
 starting      × claim             → refused claimed
 starting      × started           → starting 1
 starting      × start_failed      → starting 1
+starting      × start_failed/no   → starting 1: tell
+starting      × start_failed/move → starting 1: tell, start 1
+starting      × assigned          → starting 1: tell
 starting      × task_seen         → starting 1: tell
 starting      × task_stopped      → starting 2: emit room.starting, start 2, tell
 starting      × task_stopped/0    → starting 2: emit room.starting, start 2, tell
@@ -37,9 +43,32 @@ starting      × ending/terminated → refused not_registered
 starting      × delete            → draining 1 because deleted: tell
 starting      × due               → starting 1: start 1
 
+queued        × claim             → refused claimed
+queued        × started           → starting 1: tell
+queued        × start_failed      → starting 1
+queued        × start_failed/no   → starting 1
+queued        × start_failed/move → starting 1
+queued        × assigned          → refused claimed
+queued        × task_seen         → starting 1: tell
+queued        × task_stopped      → starting 2: emit room.starting, start 2, tell
+queued        × task_stopped/0    → starting 2: emit room.starting, start 2, tell
+queued        × task_stopped/none → failed 1 because no_capacity: emit room.failed, tell
+queued        × register          → live 1 link-b: emit room.live, tell
+queued        × heartbeat         → refused not_registered
+queued        × join              → refused not_live
+queued        × ending            → refused not_registered
+queued        × ending/behind     → refused not_registered
+queued        × ending/final      → refused not_registered
+queued        × ending/terminated → refused not_registered
+queued        × delete            → draining 1 because deleted: tell
+queued        × due               → starting 1: start 1
+
 starting+task × claim             → refused claimed
 starting+task × started           → starting 1
 starting+task × start_failed      → starting 1
+starting+task × start_failed/no   → starting 1
+starting+task × start_failed/move → starting 1
+starting+task × assigned          → refused claimed
 starting+task × task_seen         → starting 1: tell
 starting+task × task_stopped      → starting 2: emit room.starting, start 2, tell
 starting+task × task_stopped/0    → starting 2: emit room.starting, start 2, tell
@@ -57,6 +86,9 @@ starting+task × due               → starting 1: look arn:task/a
 live          × claim             → refused claimed
 live          × started           → live 1
 live          × start_failed      → live 1
+live          × start_failed/no   → live 1
+live          × start_failed/move → live 1
+live          × assigned          → refused claimed
 live          × task_seen         → live 1
 live          × task_stopped      → starting 2: emit room.starting, start 2, tell
 live          × task_stopped/0    → ended 1 because task_exited: emit room.ended, tell
@@ -74,6 +106,9 @@ live          × due               → live 1
 moving        × claim             → refused claimed
 moving        × started           → live 1 moving
 moving        × start_failed      → live 1 moving
+moving        × start_failed/no   → live 1 moving
+moving        × start_failed/move → live 1 moving
+moving        × assigned          → refused claimed
 moving        × task_seen         → live 1 moving
 moving        × task_stopped      → starting 2: emit room.starting, start 2, tell
 moving        × task_stopped/0    → starting 2: emit room.starting, start 2, tell
@@ -91,6 +126,9 @@ moving        × due               → live 1 moving: stop arn:task/a, look arn:
 draining      × claim             → refused ended
 draining      × started           → draining 1
 draining      × start_failed      → draining 1
+draining      × start_failed/no   → draining 1
+draining      × start_failed/move → draining 1
+draining      × assigned          → refused ended
 draining      × task_seen         → draining 1
 draining      × task_stopped      → ended 1: emit room.ended, tell
 draining      × task_stopped/0    → ended 1: emit room.ended, tell
@@ -108,6 +146,9 @@ draining      × due               → draining 1: end link-a, look arn:task/a
 draining-task × claim             → refused ended
 draining-task × started           → draining 1: stop arn:task/a
 draining-task × start_failed      → draining 1
+draining-task × start_failed/no   → draining 1
+draining-task × start_failed/move → draining 1
+draining-task × assigned          → refused ended
 draining-task × task_seen         → draining 1: stop arn:task/a
 draining-task × task_stopped      → ended 1: emit room.ended, tell
 draining-task × task_stopped/0    → ended 1: emit room.ended, tell
@@ -125,6 +166,9 @@ draining-task × due               → draining 1: find 1
 ended         × claim             → refused ended
 ended         × started           → ended 1
 ended         × start_failed      → ended 1
+ended         × start_failed/no   → ended 1
+ended         × start_failed/move → ended 1
+ended         × assigned          → refused ended
 ended         × task_seen         → ended 1
 ended         × task_stopped      → ended 1
 ended         × task_stopped/0    → ended 1
@@ -142,6 +186,9 @@ ended         × due               → ended 1
 failed        × claim             → refused ended
 failed        × started           → failed 1: stop arn:task/a
 failed        × start_failed      → failed 1
+failed        × start_failed/no   → failed 1
+failed        × start_failed/move → failed 1
+failed        × assigned          → refused ended
 failed        × task_seen         → failed 1: stop arn:task/a
 failed        × task_stopped      → failed 1
 failed        × task_stopped/0    → failed 1

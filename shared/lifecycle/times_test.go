@@ -67,7 +67,7 @@ func TestStartThatNeverComes(t *testing.T) {
 		room, got = walk(t, room, Event{Kind: Due, AtMS: at})
 		expect(t, got, "starting 1: start 1")
 		room, _ = walk(t, room, Event{Kind: StartFailed, Epoch: 1, AtMS: at + 100})
-		if wait, want := room.DueAtMS-at-100, int64(2000)<<i; wait != want {
+		if wait, want := room.DueAtMS-at-100, int64(1000)<<i; wait != want {
 			t.Errorf("waits %d ms after failure %d, want %d", wait, i+1, want)
 		}
 	}
@@ -75,15 +75,17 @@ func TestStartThatNeverComes(t *testing.T) {
 	expect(t, got, "starting 1: find 1") // a failed call may have started a task
 	_, got = walk(t, room, Event{Kind: TaskStopped, Epoch: 1, AtMS: t0 + 120_001})
 	expect(t, got, "failed 1 because no_capacity: emit room.failed, tell")
-	_, got = walk(t, room, Event{Kind: TaskSeen, Epoch: 1, Task: taskA, AtMS: t0 + 120_001}, Event{Kind: Due, AtMS: t0 + 121_000})
-	expect(t, got, "starting 1: stop arn:task/a, look arn:task/a") // there was one after all, and it is late
+	room, got = walk(t, room, Event{Kind: TaskSeen, Epoch: 1, Task: taskA, AtMS: t0 + 120_001}, Event{Kind: Due, AtMS: t0 + 140_000})
+	expect(t, got, "starting 1: look arn:task/a") // there was one after all, and it has its time to register
+	_, got = walk(t, room, Event{Kind: Due, AtMS: t0 + 240_001})
+	expect(t, got, "starting 1: stop arn:task/a, look arn:task/a")
 }
 
 func TestTaskThatNeverRegisters(t *testing.T) {
 	room, got := walk(t, New(t0, t0+3_600_000),
 		Event{Kind: Claim, AtMS: t0},
 		Event{Kind: Started, Epoch: 1, Task: taskA, Version: 1, AtMS: t0 + 200},
-		Event{Kind: Due, AtMS: t0 + 120_000})
+		Event{Kind: Due, AtMS: t0 + 120_200})
 	expect(t, got, "starting 1: stop arn:task/a, look arn:task/a")
 	if _, _, err := (Rules{}).Step(room, Event{Kind: Register, Epoch: 1, Task: taskA, AtMS: t0 + 120_500}); err == nil {
 		t.Error("a task that is being stopped was let in")

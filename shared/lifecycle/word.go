@@ -43,10 +43,13 @@ func (s *step) running() {
 	case Starting:
 		s.StartErrors = 0
 		if first {
-			s.DueAtMS = min(s.e.AtMS+s.rules.RecheckMS, s.StartingMS+s.rules.StartTimeoutMS)
+			s.known()
 		}
-		if phaseOrder[s.e.Phase] > phaseOrder[s.Phase] {
+		switch {
+		case phaseOrder[s.e.Phase] > phaseOrder[s.Phase]:
 			s.phase(s.e.Phase)
+		case s.Phase == PhaseQueued:
+			s.phase(PhaseProvisioning)
 		}
 	case Draining:
 		if s.Link == "" && !s.StopAsked {
@@ -54,17 +57,6 @@ func (s *step) running() {
 			s.dueIn(s.rules.RecheckMS)
 		}
 	}
-}
-
-// startFailed waits a little longer after each failure. A start that failed may
-// have taken effect, so nothing is decided here.
-func (s *step) startFailed() {
-	if s.State != Starting || s.Task != "" {
-		return
-	}
-	s.StartErrors++
-	wait := min(int64(1000)<<min(s.StartErrors, 10), s.rules.RecheckMS)
-	s.DueAtMS = min(s.e.AtMS+wait, s.StartingMS+s.rules.StartTimeoutMS)
 }
 
 // stopped: the epoch's task is over, by ECS's proof.
@@ -80,10 +72,8 @@ func (s *step) stopped() {
 		switch {
 		case over:
 			s.end(Ended, ReasonMaxDuration)
-		case s.e.Task == "" && s.StartErrors > 0:
-			s.end(Failed, ReasonNoCapacity)
 		case s.e.Task == "":
-			s.end(Failed, ReasonStartTimeout)
+			s.end(Failed, s.unstarted())
 		case s.StartFails >= s.rules.MaxStarts:
 			s.end(Failed, ReasonStartFailed)
 		default:
@@ -139,25 +129,6 @@ func (s *step) due() {
 	}
 }
 
-func (s *step) dueStarting() {
-	late := s.e.AtMS >= s.StartingMS+s.rules.StartTimeoutMS
-	switch {
-	case s.Task == "" && late:
-		s.dueIn(s.rules.RecheckMS)
-		s.do(Action{Kind: Find, Epoch: s.Epoch})
-	case s.Task == "":
-		s.dueIn(s.rules.ClaimLeaseMS)
-		s.do(Action{Kind: Start, Epoch: s.Epoch})
-	case late:
-		s.stopOwn(ReasonStartTimeout)
-		s.dueIn(s.rules.RecheckMS)
-		s.look()
-	default:
-		s.DueAtMS = min(s.e.AtMS+s.rules.RecheckMS, max(s.e.AtMS, s.StartingMS+s.rules.StartTimeoutMS))
-		s.look()
-	}
-}
-
 func (s *step) dueLive() {
 	if s.e.AtMS < s.HeartbeatMS+s.rules.LeaseMS && !s.Moving {
 		s.liveDue()
@@ -175,8 +146,8 @@ func (s *step) dueLive() {
 
 func (s *step) dueDraining() {
 	switch {
-	case s.Task == "" && s.e.AtMS < s.StartingMS+s.rules.AskGraceMS:
-		s.DueAtMS = s.StartingMS + s.rules.AskGraceMS
+	case s.Task == "" && s.e.AtMS < s.graceEnds():
+		s.DueAtMS = s.graceEnds()
 	case s.Task == "":
 		s.dueIn(s.rules.RecheckMS)
 		s.do(Action{Kind: Find, Epoch: s.Epoch})

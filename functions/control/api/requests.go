@@ -40,6 +40,7 @@ var (
 	boundUnused       = bound{5, 3600, 300}
 	boundEmpty        = bound{1, 3600, 20}
 	boundDuration     = bound{10, 24 * 3600, 4 * 3600}
+	boundStart        = bound{10, 3600, 120}
 )
 
 // createRequest is the body of POST /v1/rooms. A field that is left out has its
@@ -55,6 +56,11 @@ type createRequest struct {
 	Tags            map[string]string `json:"tags,omitempty"`
 	Participants    []inviteRequest   `json:"participants,omitempty"`
 	Budget          *budgetRequest    `json:"budget,omitempty"`
+	Size            string            `json:"size,omitempty"`  // auto (the default), s, m, l or xl
+	Media           string            `json:"media,omitempty"` // video (the default) or audio
+	Spot            bool              `json:"spot,omitempty"`  // its task may be one that AWS takes back
+	Version         string            `json:"version,omitempty"`
+	StartDeadlineS  *int              `json:"start_deadline_s,omitempty"`
 }
 
 // budgetRequest caps what a room may use, besides its duration.
@@ -182,6 +188,7 @@ func (c *createRequest) check(region string, f *faults) {
 	if c.Region != "" && c.Region != "auto" && c.Region != region {
 		f.add("/region", "must be \"auto\" or %q", region)
 	}
+	c.checkTask(f)
 	checkMetadata(f, c.Metadata)
 	checkTags(f, c.Tags)
 	checkInvites(f, c.Participants)

@@ -48,7 +48,7 @@ func (a *API) createTickets(c *call) error {
 	if err := a.publisher.publish(ctx, a.cfg.Store, a.cfg.Key, a.cfg.Now()); err != nil {
 		return err
 	}
-	list, replayed, err := a.keepInvites(ctx, c.tenant, key, room.ID, body)
+	list, replayed, err := a.keepInvites(ctx, key, room, body)
 	if err != nil {
 		return err
 	}
@@ -64,12 +64,12 @@ func (a *API) createTickets(c *call) error {
 
 // keepInvites makes the invites, or finds those that the Idempotency-Key stands
 // for. Nothing is stored without a key: a ticket needs no row until it is used.
-func (a *API) keepInvites(ctx context.Context, tenant, key, room string, body ticketsRequest) ([]invite, bool, error) {
-	fresh := invites(body.Participants, a.now())
+func (a *API) keepInvites(ctx context.Context, key string, room *control.Room, body ticketsRequest) ([]invite, bool, error) {
+	fresh := invites(body.Participants, room.Media, a.now())
 	if key == "" {
 		return fresh, false, nil
 	}
-	hash, err := bodyHash("tickets/"+room, body)
+	hash, err := bodyHash("tickets/"+room.ID, body)
 	if err != nil {
 		return nil, false, err
 	}
@@ -80,10 +80,10 @@ func (a *API) keepInvites(ctx context.Context, tenant, key, room string, body ti
 	var list []invite
 	var replayed bool
 	err = control.Retry{}.Do(ctx, func() error {
-		kept, err := control.Load[control.Idem](ctx, a.cfg.Store, control.IdemKey(tenant, key))
+		kept, err := control.Load[control.Idem](ctx, a.cfg.Store, control.IdemKey(room.Tenant, key))
 		if errors.Is(err, store.ErrNotFound) {
 			w, err := control.Put(&control.Idem{
-				Tenant: tenant, Key: key, BodyHash: hash, Room: room, Answer: answer, CreatedMS: a.now().UnixMilli(),
+				Tenant: room.Tenant, Key: key, BodyHash: hash, Room: room.ID, Answer: answer, CreatedMS: a.now().UnixMilli(),
 			})
 			if err != nil {
 				return err

@@ -28,27 +28,27 @@ func (a *API) createRoom(c *call) error {
 	}
 	var f faults
 	key := idempotencyKey(c.r, "rooms", &f)
-	limits, caps := body.limits(&f), body.Budget.caps(&f)
+	create := life.CreateRequest{
+		Tenant: c.tenant, IdempotencyKey: key, ExternalID: body.ExternalID, Region: a.cfg.Region,
+		Limits: body.limits(&f), Metadata: body.Metadata, Tags: body.Tags, Caps: body.Budget.caps(&f),
+	}
+	body.task(&create, &f)
 	body.check(a.cfg.Region, &f)
 	if p := f.problem(); p != nil {
 		return p
 	}
-	hash, err := bodyHash("rooms", body)
-	if err != nil {
+	var err error
+	if create.BodyHash, err = bodyHash("rooms", body); err != nil {
 		return err
 	}
 	ctx := c.r.Context()
 	if err := a.publisher.publish(ctx, a.cfg.Store, a.cfg.Key, a.cfg.Now()); err != nil {
 		return err
 	}
-	answer, err := json.Marshal(invites(body.Participants, a.now()))
-	if err != nil {
+	if create.Answer, err = json.Marshal(invites(body.Participants, create.Media, a.now())); err != nil {
 		return fmt.Errorf("encode invites: %w", err)
 	}
-	made, err := a.cfg.Life.Create(ctx, life.CreateRequest{
-		Tenant: c.tenant, IdempotencyKey: key, BodyHash: hash, ExternalID: body.ExternalID, Region: a.cfg.Region,
-		Limits: limits, Metadata: body.Metadata, Tags: body.Tags, Caps: caps, Answer: answer,
-	})
+	made, err := a.cfg.Life.Create(ctx, create)
 	if err != nil {
 		return err
 	}

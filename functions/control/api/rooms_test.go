@@ -46,7 +46,7 @@ func TestCreateGivesRoomTicketsAndURL(t *testing.T) {
 	if rec.Header().Get("Location") != "/v1/rooms/"+room.ID || !roomForm.MatchString(room.ID) {
 		t.Errorf("id %q at %q", room.ID, rec.Header().Get("Location"))
 	}
-	want := limitsView{MaxParticipants: 5, UnusedTimeoutS: 300, EmptyTimeoutS: 30, MaxDurationS: 14400}
+	want := limitsView{MaxParticipants: 5, UnusedTimeoutS: 300, EmptyTimeoutS: 30, MaxDurationS: 14400, StartDeadlineS: 120}
 	if room.Limits != want || room.Region != "eu-test-1" || room.ExternalID != "lesson-7" || room.Tags["team"] != "blue" ||
 		string(room.Metadata) != `{"b":[1,2],"a":null}` || room.SignalURL != "wss://ws.example/live" {
 		t.Errorf("room %+v", room)
@@ -91,7 +91,7 @@ func TestCreateGivesRoomTicketsAndURL(t *testing.T) {
 func TestCreateWithNothing(t *testing.T) {
 	w := newWorld(t)
 	room := w.create(`{}`)
-	if room.Limits != (limitsView{25, 300, 20, 14400}) || room.State != lifecycle.Requested || len(room.Participants) != 0 {
+	if room.Limits != (limitsView{25, 300, 20, 14400, 120}) || room.State != lifecycle.Requested || len(room.Participants) != 0 {
 		t.Errorf("room %+v", room)
 	}
 }

@@ -29,14 +29,14 @@ type invite struct {
 	ExpiresS   int64             `json:"exp"`
 }
 
-// invites turns a checked request into invites.
-func invites(requests []inviteRequest, now time.Time) []invite {
+// invites turns a checked request into invites to a room of the media.
+func invites(requests []inviteRequest, media string, now time.Time) []invite {
 	list := make([]invite, 0, len(requests))
 	for i := range requests {
 		q := &requests[i]
 		list = append(list, invite{
 			ID:       "p_" + ulid.MustNew(ulid.Timestamp(now), rand.Reader).String(),
-			Identity: q.Identity, Name: q.Name, Grants: q.grants(), Attributes: q.Attributes,
+			Identity: q.Identity, Name: q.Name, Grants: hears(q.grants(), media), Attributes: q.Attributes,
 			IssuedS: now.Unix(), ExpiresS: now.Add(q.ttl()).Unix(),
 		})
 	}

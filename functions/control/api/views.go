@@ -7,7 +7,6 @@ import (
 	"mayfly/functions/control"
 	"mayfly/functions/control/budget"
 	"mayfly/shared/lifecycle"
-	"mayfly/shared/signal"
 )
 
 // roomView is a room as products see it. Times are RFC 3339 in UTC.
@@ -21,6 +20,7 @@ type roomView struct {
 	ExternalID   string            `json:"external_id,omitempty"`
 	Region       string            `json:"region"`
 	Limits       limitsView        `json:"limits"`
+	Task         taskView          `json:"task"`
 	Budget       *budgetView       `json:"budget,omitempty"`
 	PriceBook    string            `json:"price_book,omitempty"`
 	Present      int               `json:"present"` // participants in the room, some seconds old at most
@@ -41,6 +41,7 @@ type limitsView struct {
 	UnusedTimeoutS  int `json:"unused_timeout_s"`
 	EmptyTimeoutS   int `json:"empty_timeout_s"`
 	MaxDurationS    int `json:"max_duration_s"`
+	StartDeadlineS  int `json:"start_deadline_s"`
 }
 
 // budgetView are the room's caps, and how near it has come to one of them.
@@ -71,8 +72,8 @@ type inviteView struct {
 func (a *API) view(r *control.Room) roomView {
 	return roomView{
 		ID: r.ID, State: r.State, Phase: r.Phase, PhaseSince: stamp(r.PhaseMS), Reason: r.Reason, Epoch: r.Epoch,
-		ExternalID: r.ExternalID, Region: r.Region, Limits: limitsOf(r.Limits),
-		Budget: budgetOf(r), PriceBook: r.PriceBook, Present: r.Present,
+		ExternalID: r.ExternalID, Region: r.Region, Limits: limitsOf(r),
+		Task: taskOf(r), Budget: budgetOf(r), PriceBook: r.PriceBook, Present: r.Present,
 		Metadata: r.Metadata, Tags: r.Tags,
 		CreatedAt: stamp(r.CreatedMS), LiveAt: stamp(r.FirstLiveMS), EndedAt: stamp(r.EndedMS), EndsAt: stamp(r.EndsAtMS),
 		SignalURL: a.cfg.SignallingURL, UsageURL: a.cfg.PublicURL + "/v1/rooms/" + r.ID + "/usage",
@@ -91,8 +92,12 @@ func (a *API) createdView(r *control.Room) roomView {
 	return v
 }
 
-func limitsOf(l signal.RoomLimits) limitsView {
-	return limitsView{l.MaxParticipants, l.UnusedTimeoutS, l.EmptyTimeoutS, l.MaxDurationS}
+func limitsOf(r *control.Room) limitsView {
+	l, start := r.Limits, int(r.QueueMS/1000)
+	if start == 0 {
+		start = boundStart.standard
+	}
+	return limitsView{l.MaxParticipants, l.UnusedTimeoutS, l.EmptyTimeoutS, l.MaxDurationS, start}
 }
 
 // stamp writes Unix milliseconds as RFC 3339; 0 is "".

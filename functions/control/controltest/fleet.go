@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"mayfly/functions/control"
@@ -32,20 +34,25 @@ type Fleet struct {
 	// Faults is asked before each call ("start", "stop", "describe", "find") how it
 	// goes; nil means well. Set once, before use.
 	Faults func(call string) Fault
+	// Refuse is asked before a task is launched whether ECS refuses; nil means that it
+	// never does. Set once, before use.
+	Refuse func(r control.StartRequest) error
 
 	mu     sync.Mutex
-	tokens map[string]string        // clientToken → ARN; guarded by mu
+	tokens map[string]started       // by clientToken; guarded by mu
 	tasks  map[string]*control.Task // by ARN; guarded by mu
 	asked  map[string]bool          // ARNs that were told to stop; guarded by mu
 	hidden map[string]bool          // ARNs that Describe and Find don't know (yet); guarded by mu
 	events []control.Task           // not taken yet; guarded by mu
 	calls  map[string]int           // guarded by mu
+	// conflicts counts tokens that came again with other parameters; guarded by mu.
+	conflicts int
 }
 
 // NewFleet is an empty cluster.
 func NewFleet(c *Clock) *Fleet {
 	return &Fleet{
-		Clock: c, tokens: map[string]string{}, tasks: map[string]*control.Task{},
+		Clock: c, tokens: map[string]started{}, tasks: map[string]*control.Task{},
 		asked: map[string]bool{}, hidden: map[string]bool{}, calls: map[string]int{},
 	}
 }
@@ -71,20 +78,66 @@ func (f *Fleet) Start(_ context.Context, r control.StartRequest) (control.Task, 
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	arn, ok := f.tokens[r.Token]
-	if !ok {
-		arn = fmt.Sprintf("arn:aws:ecs:local:000000000000:task/mayfly/%032x", len(f.tasks)+1)
-		f.tokens[r.Token] = arn
-		f.tasks[arn] = &control.Task{
-			ARN: arn, StartedBy: fmt.Sprintf("room/%s/%d", r.Room, r.Epoch), LastStatus: "PROVISIONING",
-			Version: 1, CreatedMS: f.Clock.MS(), CPU: "1024", Memory: "2048",
+	s, ok := f.tokens[r.Token]
+	if !ok && f.Refuse != nil {
+		if err := f.Refuse(r); err != nil {
+			return control.Task{}, err
 		}
-		f.event(f.tasks[arn])
+	}
+	if !ok {
+		s = started{f.launch(r), r}
+		f.tokens[r.Token] = s
+	}
+	if s.request != r { // ConflictException with the first call's task
+		f.conflicts++
 	}
 	if fault == TookEffect {
 		return control.Task{}, ErrFault
 	}
-	return *f.tasks[arn], nil
+	return *f.tasks[s.arn], nil
+}
+
+// launch makes the task of a request, and its event. The caller holds mu.
+func (f *Fleet) launch(r control.StartRequest) string {
+	arn := fmt.Sprintf("arn:aws:ecs:local:000000000000:task/mayfly/%032x", len(f.tasks)+1)
+	t := &control.Task{
+		ARN: arn, StartedBy: r.StartedBy(), LastStatus: "PROVISIONING",
+		Version: 1, CreatedMS: f.Clock.MS(), CPU: "1024", Memory: "2048",
+	}
+	if r.CPU != 0 {
+		t.CPU, t.Memory = strconv.Itoa(r.CPU), strconv.Itoa(r.Memory)
+	}
+	if r.Spot {
+		t.Capacity = "FARGATE_SPOT"
+	}
+	f.tasks[arn] = t
+	f.event(t)
+	return arn
+}
+
+// started is what a token stands for: the task, and the parameters of its first call.
+type started struct {
+	arn     string
+	request control.StartRequest
+}
+
+// Requests lists the calls that started a task, in the order of their tasks.
+func (f *Fleet) Requests() []control.StartRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := slices.SortedFunc(maps.Values(f.tokens), func(a, b started) int { return strings.Compare(a.arn, b.arn) })
+	out := make([]control.StartRequest, len(all))
+	for i, s := range all {
+		out[i] = s.request
+	}
+	return out
+}
+
+// Conflicts is how many calls repeated a token with other parameters.
+func (f *Fleet) Conflicts() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.conflicts
 }
 
 // Stop implements control.Fleet. The task stops when the test calls Exit.

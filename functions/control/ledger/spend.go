@@ -38,7 +38,7 @@ func (g *Ledger) Used(ctx context.Context, room *control.Room) (budget.Amounts, 
 		}
 		cpu, memory := size(e)
 		u.Tasks = append(u.Tasks, price.Task{
-			Arch: e.Task.Arch, Spot: e.Task.Capacity == "FARGATE_SPOT", CPUUnits: cpu, MemoryMiB: memory, BillableS: billableS(ms),
+			Arch: e.Task.Arch, Spot: spot(e), CPUUnits: cpu, MemoryMiB: memory, BillableS: billableS(ms),
 		})
 	}
 	u.ParticipantMS = used.ParticipantMS

@@ -126,11 +126,20 @@ func addEgress(a, b control.Egress) control.Egress {
 	}
 }
 
-// size is what the epoch's task has of CPU units and MiB, as ECS tells it.
+// size is what the epoch's task has of CPU units and MiB: as ECS tells it, or else as
+// it was asked for.
 func size(e *control.Epoch) (cpu, memory int64) {
 	cpu, _ = strconv.ParseInt(e.Task.CPU, 10, 64) // unknown is 0
 	memory, _ = strconv.ParseInt(e.Task.Memory, 10, 64)
-	return max(0, cpu), max(0, memory)
+	if cpu <= 0 || memory <= 0 {
+		return int64(e.Asked.CPU), int64(e.Asked.Memory)
+	}
+	return cpu, memory
+}
+
+// spot says whether the epoch's task runs on Spot capacity.
+func spot(e *control.Epoch) bool {
+	return e.Task.Capacity == "FARGATE_SPOT" || e.Task.Capacity == "" && e.Task.CPU == "" && e.Asked.Spot
 }
 
 // maxWireMS is how long the gateway lets a WebSocket live: two hours.
@@ -162,7 +171,7 @@ func (r *record) used(t control.LedgerTotals) price.Usage {
 		if s := billableS(taskMS(e)); s > 0 {
 			cpu, memory := size(e)
 			u.Tasks = append(u.Tasks, price.Task{
-				Arch: e.Task.Arch, Spot: e.Task.Capacity == "FARGATE_SPOT", CPUUnits: cpu, MemoryMiB: memory, BillableS: s,
+				Arch: e.Task.Arch, Spot: spot(e), CPUUnits: cpu, MemoryMiB: memory, BillableS: s,
 			})
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"mayfly/functions/control"
 	"mayfly/functions/control/ledger"
 	"mayfly/functions/control/outbox"
+	"mayfly/functions/control/shape"
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
 )
@@ -32,6 +33,7 @@ func (l *Life) Create(ctx context.Context, r CreateRequest) (Created, error) {
 	}
 	room := newRoom("room_"+id.String(), r, now)
 	room.PriceBook = book.ID
+	room.Revision = l.Config.Revisions.Of(room.ID, r.Revision)
 	var made Created
 	err = l.Config.Retry.Do(ctx, func() error {
 		var err error
@@ -57,10 +59,16 @@ func newRoom(id string, r CreateRequest, now time.Time) control.Room {
 	ms := now.UnixMilli()
 	limits := r.Limits
 	limits.EndsAtMS = ms + int64(limits.MaxDurationS)*1000
-	return control.Room{
+	room := control.Room{
 		Room: lifecycle.New(ms, limits.EndsAtMS), ID: id, Tenant: r.Tenant, ExternalID: r.ExternalID,
 		Region: r.Region, Limits: limits, Metadata: r.Metadata, Tags: r.Tags, Caps: r.Caps,
+		Media: r.Media, Spot: r.Spot,
 	}
+	room.QueueMS = int64(r.StartDeadlineS) * 1000
+	if r.Size != "" {
+		room.Size = shape.Resolve(r.Size, limits.MaxParticipants, r.Media)
+	}
+	return room
 }
 
 // create is one try: what the idempotency key made before, or the commit.

@@ -9,8 +9,8 @@
 // decide anything that the pure step does not know, and it never counts usage:
 // that is ledger's.
 //
-// Files: life.go (types), step.go (load, step, commit, act), create.go, task.go
-// (starts, ECS's word), link.go (the task's frames), budget.go (caps, quotas), sweep.go, push.go (what
+// Files: life.go (types), step.go (load, step, commit, act), create.go, start.go
+// (attempts), task.go (ECS's word), link.go (the task's frames), budget.go (caps, quotas), sweep.go, push.go (what
 // watchers are told).
 package life
 
@@ -24,6 +24,7 @@ import (
 	"mayfly/functions/control"
 	"mayfly/functions/control/budget"
 	"mayfly/functions/control/ledger"
+	"mayfly/functions/control/shape"
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
 	"mayfly/shared/signal"
@@ -51,9 +52,13 @@ type Config struct {
 	// and at once (0: without limit), and nano-USD a day (0: without limit).
 	CreatesPerSecond, CreateBurst int
 	SpendPerDay                   int64
-	StartEtaMS                    int64         // expected milliseconds from claim to live, told to watchers; 0 tells none
-	Retry                         control.Retry // of commits that lose a race; the zero value is good
-	Beside                        control.Beside
+	// Zones is how many subnets the fleet can be told to use one of. Revisions says
+	// which revision of the task definition new rooms get.
+	Zones      int
+	Revisions  shape.Revisions
+	StartEtaMS int64         // expected milliseconds from claim to live, told to watchers; 0 tells none
+	Retry      control.Retry // of commits that lose a race; the zero value is good
+	Beside     control.Beside
 }
 
 const defaultMaxRooms = 50
@@ -77,6 +82,11 @@ type CreateRequest struct {
 	BodyHash       string // hex SHA-256 of the request body
 	ExternalID     string
 	Region         string
+	Size           string // as shape knows them; "" leaves it to the task definition
+	Media          string // shape.Video or shape.Audio
+	Spot           bool
+	Revision       string            // "" leaves the choice to the deployment
+	StartDeadlineS int               // how long a start may wait for capacity; 0 is the rules' own
 	Limits         signal.RoomLimits // EndsAtMS is filled in
 	Metadata       json.RawMessage
 	Tags           map[string]string

@@ -25,8 +25,9 @@ func (l *Life) RoomMessage(r Room) signal.Room {
 	if r.Moving {
 		m.State, m.Phase = string(lifecycle.Starting), lifecycle.PhaseProvisioning
 	}
-	if eta := l.Config.StartEtaMS; eta > 0 && (r.State == lifecycle.Starting || r.State == lifecycle.Requested) {
-		since := r.StartingMS
+	starting := r.State == lifecycle.Starting && r.Phase != lifecycle.PhaseQueued // how long a queue takes nobody knows
+	if eta := l.Config.StartEtaMS; eta > 0 && (starting || r.State == lifecycle.Requested) {
+		since := max(r.StartingMS, r.AskedMS)
 		if since == 0 {
 			since = l.nowMS()
 		}

@@ -48,10 +48,15 @@ func (l *Life) try(ctx context.Context, prev *Room, e lifecycle.Event, with extr
 	}
 	next := *prev
 	next.Room = life
+	asked, err := l.asks(ctx, prev, &next)
+	if err != nil {
+		return prev, nil, err
+	}
 	writes, todo, err := l.changes(ctx, prev, &next, actions)
 	if err != nil {
 		return prev, nil, err
 	}
+	writes = append(writes, asked...)
 	if with != nil {
 		more, err := with(prev, &next)
 		if err != nil {
@@ -94,7 +99,9 @@ func (l *Life) changes(ctx context.Context, prev, next *Room, actions []lifecycl
 		writes = append(writes, w)
 	}
 	if next.Epoch > prev.Epoch {
-		w, err := control.Put(ledger.OpenEpoch(next.ID, next.Epoch, next.StartingMS))
+		ep := ledger.OpenEpoch(next.ID, next.Epoch, next.StartingMS)
+		ep.Asked = next.Ask
+		w, err := control.Put(ep)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -138,7 +145,7 @@ func (l *Life) speak(ctx context.Context, r *Room, a lifecycle.Action) (bool, er
 func (l *Life) run(ctx context.Context, r *Room, a lifecycle.Action) (bool, error) {
 	switch a.Kind {
 	case lifecycle.Start:
-		return true, l.start(ctx, r, a.Epoch)
+		return true, l.start(ctx, r, a)
 	case lifecycle.Stop:
 		return true, l.stop(ctx, r.ID, a.Task, a.Reason)
 	}

@@ -14,7 +14,9 @@ import (
 )
 
 // startedBy is how ECS remembers whose task it is.
-func startedBy(room string, epoch int) string { return "room/" + room + "/" + strconv.Itoa(epoch) }
+func startedBy(room string, epoch int) string {
+	return control.StartRequest{Room: room, Epoch: epoch}.StartedBy()
+}
 
 // parseStartedBy is the inverse of startedBy.
 func parseStartedBy(s string) (room string, epoch int, ok bool) {
@@ -38,19 +40,6 @@ func (l *Life) Allocate(ctx context.Context, room string) error {
 		return err
 	}
 	return l.act(ctx, r, todo, l.run)
-}
-
-// start calls RunTask and records its answer. The token makes a repeat, by the
-// sweep or after a lost answer, find the task that the first call started.
-func (l *Life) start(ctx context.Context, r *Room, epoch int) error {
-	t, err := l.Fleet.Start(ctx, control.StartRequest{
-		Room: r.ID, Epoch: epoch, Token: r.ID + "." + strconv.Itoa(epoch), Region: r.Region,
-	})
-	if err != nil {
-		_, _, serr := l.step(ctx, r.ID, lifecycle.Event{Kind: lifecycle.StartFailed, Epoch: epoch}, nil)
-		return errors.Join(fmt.Errorf("start task of %s epoch %d: %w", r.ID, epoch, err), serr)
-	}
-	return l.word(ctx, r.ID, epoch, t, lifecycle.Started, control.FromDescribe, l.run)
 }
 
 func (l *Life) stop(ctx context.Context, room, task, reason string) error {
@@ -205,7 +194,15 @@ func (l *Life) unknown(ctx context.Context, room string, epoch int, arn string) 
 	if err != nil {
 		return fmt.Errorf("load epoch %d of %s: %w", epoch, room, err)
 	}
-	if l.nowMS() < ep.AskedMS+l.Config.Rules.WithDefaults().AskGraceMS {
+	r, err := l.Get(ctx, room)
+	if err != nil {
+		return err
+	}
+	asked, sure := ep.AskedMS, false
+	if epoch == r.Epoch {
+		asked, sure = max(asked, r.AskedMS), arn == "" && r.AskedMS != 0 && r.Open == 0 // ECS has refused every call
+	}
+	if !sure && l.nowMS() < asked+l.Config.Rules.WithDefaults().AskGraceMS {
 		return nil
 	}
 	e := lifecycle.Event{Kind: lifecycle.TaskStopped, Epoch: epoch, Task: arn}

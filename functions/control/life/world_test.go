@@ -28,7 +28,8 @@ type world struct {
 	fleet *controltest.Fleet
 	post  *controltest.Post
 	life  *Life
-	seq   map[string]uint64 // report seq by connection
+	seq   map[string]uint64      // report seq by connection
+	asked []control.StartRequest // that refuse saw
 }
 
 func newWorld(t *testing.T) *world {

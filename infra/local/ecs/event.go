@@ -95,7 +95,7 @@ func (f *Fleet) event(r record, now time.Time) (json.RawMessage, error) {
 		AvailabilityZone: t.AZ, ClusterArn: f.clusterARN(), ConnectivityAt: stamp(r.Task.ConnectedMS),
 		CPU: t.CPU, Memory: t.Memory, CreatedAt: stamp(t.CreatedMS), DesiredStatus: statusRunning,
 		EphemeralStorage: map[string]int64{"sizeInGiB": t.StorageGiB}, ExecutionStoppedAt: stamp(r.Task.ExecStoppedMS),
-		Group: "family:" + family, LaunchType: "FARGATE", LastStatus: t.LastStatus,
+		Group: "family:" + family, LaunchType: "FARGATE", CapacityProviderName: t.Capacity, LastStatus: t.LastStatus,
 		Overrides: map[string]any{"containerOverrides": []any{map[string]any{
 			"name": taskevent.Container,
 			"environment": []map[string]string{
@@ -106,7 +106,7 @@ func (f *Fleet) event(r record, now time.Time) (json.RawMessage, error) {
 		PlatformVersion: "1.4.0", PullStartedAt: stamp(t.PullStartedMS), PullStoppedAt: stamp(t.PullStoppedMS),
 		StartedAt: stamp(t.StartedMS), StartedBy: t.StartedBy, StoppingAt: stamp(t.StoppingMS), StoppedAt: stamp(t.StoppedMS),
 		StopCode: t.StopCode, StoppedReason: t.StoppedReason, TaskArn: t.ARN,
-		TaskDefinitionArn: fmt.Sprintf("arn:aws:ecs:%s:%s:task-definition/%s:1", f.cfg.Region, identity.Account, family),
+		TaskDefinitionArn: fmt.Sprintf("arn:aws:ecs:%s:%s:task-definition/%s:%s", f.cfg.Region, identity.Account, family, revision(r.Request)),
 		UpdatedAt:         stamp(now.UnixMilli()), Version: t.Version,
 		Attributes: []map[string]any{{"name": taskevent.ArchAttribute, "value": t.Arch}},
 		Containers: []container{{

@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -38,7 +39,8 @@ const DefaultStopTimeout = 30 * time.Second
 // stoppedVisible is how long ECS tells of a stopped task.
 const stoppedVisible = time.Hour
 
-// Size of a local task, as it is billed on Fargate: 1 vCPU and 2 GB.
+// Size of a local task whose start says nothing of it, as it is billed on Fargate: 1 vCPU
+// and 2 GB. A process takes what the machine has, whatever it was asked for.
 const (
 	cpuUnits  = "1024"
 	memoryMiB = "2048"
@@ -214,7 +216,7 @@ func (f *Fleet) Start(ctx context.Context, r control.StartRequest) (control.Task
 		}
 	}
 	if f.take(AnswerLost) {
-		return control.Task{}, fmt.Errorf("%w: the answer was lost", control.ErrNoCapacity)
+		return control.Task{}, errors.New("ecs: the answer was lost")
 	}
 	return t.snapshot(), nil
 }
@@ -230,8 +232,8 @@ func (f *Fleet) launch(r control.StartRequest) *task {
 			Request: r, Token: r.Token,
 			Task: control.Task{
 				ARN:       fmt.Sprintf("arn:aws:ecs:%s:%s:task/%s/%s", f.cfg.Region, identity.Account, f.cfg.Cluster, id),
-				StartedBy: fmt.Sprintf("room/%s/%d", r.Room, r.Epoch), LastStatus: statusProvisioning,
-				CPU: cpuUnits, Memory: memoryMiB, AZ: f.cfg.Region + "-a", ImageDigest: f.digest,
+				StartedBy: r.StartedBy(), LastStatus: statusProvisioning,
+				CPU: sized(r.CPU, cpuUnits), Memory: sized(r.Memory, memoryMiB), Capacity: capacity(r.Spot), AZ: f.cfg.Region + "-a", ImageDigest: f.digest,
 				Arch: "x86_64", StorageGiB: 20,
 				CreatedMS: f.cfg.Now().UnixMilli(),
 			},
@@ -241,6 +243,22 @@ func (f *Fleet) launch(r control.StartRequest) *task {
 	t.update(func(*record) {}) // version 1, PROVISIONING
 	f.wg.Go(t.run)
 	return t
+}
+
+// sized is a number that was asked for, or that of the task definition.
+func sized(asked int, definition string) string {
+	if asked > 0 {
+		return strconv.Itoa(asked)
+	}
+	return definition
+}
+
+// capacity is the provider's name, as ECS tells it of tasks that a strategy placed.
+func capacity(spot bool) string {
+	if spot {
+		return "FARGATE_SPOT"
+	}
+	return ""
 }
 
 // forget drops tasks that ECS would not tell of any more, but not those of an earlier
@@ -364,4 +382,23 @@ func (f *Fleet) Close(ctx context.Context) error {
 	f.faults.Wait()
 	f.spawn.close()
 	return f.journal.err()
+}
+
+// revision is the task definition's that a start names; the stand-in has one.
+func revision(r control.StartRequest) string {
+	if r.Revision == "" {
+		return "1"
+	}
+	return r.Revision
+}
+
+// vcpus and mib are a task's size as its metadata tells it.
+func vcpus(units string) float64 {
+	n, _ := strconv.Atoi(units) // the stand-in wrote it
+	return float64(n) / 1024
+}
+
+func mib(memory string) int {
+	n, _ := strconv.Atoi(memory) // the stand-in wrote it
+	return n
 }

@@ -182,7 +182,7 @@ func (t *task) execute() {
 	f, id := t.fleet, t.id()
 	f.cfg.Identity.Add(identity.Task{
 		ID: id, ARN: t.snapshot().ARN, Family: family,
-		Cluster: f.clusterARN(), AZ: t.snapshot().AZ, IP: "127.0.0.1", CPU: 1, Memory: 2048,
+		Cluster: f.clusterARN(), AZ: t.snapshot().AZ, IP: "127.0.0.1", CPU: vcpus(t.snapshot().CPU), Memory: mib(t.snapshot().Memory),
 	})
 	defer f.cfg.Identity.Remove(id)
 	cmd := t.command(id)
