@@ -45,6 +45,7 @@ type outcome struct {
 	Subscribers int
 	Packets     int64 // received
 	Expected    int64
+	Short       int // subscribers that did not get all
 	Seconds     float64
 	CPU         time.Duration // of the server
 	Own         time.Duration // of the generator
@@ -74,6 +75,7 @@ func nanos() int64 { return int64(time.Since(began)) }
 type generator struct {
 	work
 	ctx          context.Context
+	engine       webrtc.SettingEngine
 	full         *webrtc.API // publishers and subscribers with all of Pion's feedback
 	certificates []webrtc.Certificate
 	publishers   []*publisher
@@ -137,7 +139,10 @@ func (g *generator) setUp() error {
 		return err
 	}
 	g.certificates = []webrtc.Certificate{*cert}
-	g.full, err = newAPI(true, g.TWCC, loopback())
+	if g.engine, err = roomy(); err != nil {
+		return err
+	}
+	g.full, err = newAPI(true, g.TWCC, g.engine)
 	return err
 }
 
@@ -325,13 +330,18 @@ func (g *generator) profile() <-chan error {
 
 func (g *generator) sum(o *outcome) {
 	var all histogram
+	var sent int64
+	for _, p := range g.publishers {
+		sent += p.streams[0].inWindow.Load() + p.streams[1].inWindow.Load()
+	}
 	for _, s := range g.subscribers {
+		if n := s.packets.Load(); n < sent {
+			o.Short++
+		}
 		o.Packets += s.packets.Load()
 		all.merge(&s.latency)
 	}
-	for _, p := range g.publishers {
-		o.Expected += (p.streams[0].inWindow.Load() + p.streams[1].inWindow.Load()) * int64(len(g.subscribers))
-	}
+	o.Expected = sent * int64(len(g.subscribers))
 	o.Subscribers = len(g.subscribers)
 	o.P50, o.P99 = all.quantile(0.5), all.quantile(0.99)
 	slices.Sort(g.joins)
@@ -340,32 +350,30 @@ func (g *generator) sum(o *outcome) {
 	}
 }
 
-// settle waits until nearly all packets arrive for a second, or the time is over: an
-// estimate has to grow first, and keyframes have to come.
+// settle waits until every subscriber has got nearly all packets for a second, or the
+// time is over: an estimate has to grow first, and keyframes have to come.
 func (g *generator) settle() bool {
 	const look = 500 * time.Millisecond
-	want := float64(pps*g.Publishers*len(g.subscribers)) * look.Seconds() * 0.98
 	good := 0
-	for end := time.Now().Add(g.Settle); time.Now().Before(end); {
-		before, from := g.received(), time.Now()
+	before := make([]int64, len(g.subscribers))
+	from := time.Now()
+	for end := from.Add(g.Settle); time.Now().Before(end); {
 		time.Sleep(look)
-		if float64(g.received()-before)/time.Since(from).Seconds()*look.Seconds() >= want {
-			good++
-		} else {
-			good = 0
+		now := time.Now()
+		want := int64(0.95 * float64(pps*g.Publishers) * now.Sub(from).Seconds())
+		good++
+		for i, s := range g.subscribers {
+			n := s.all.Load()
+			if n-before[i] < want {
+				good = 0
+			}
+			before[i] = n
 		}
-		if good == 2 {
+		if from = now; good == 3 { // the first look begins anywhere
 			return true
 		}
 	}
 	return false
-}
-
-func (g *generator) received() (n int64) {
-	for _, s := range g.subscribers {
-		n += s.all.Load()
-	}
-	return n
 }
 
 func (g *generator) stats() (s serverStats, err error) {

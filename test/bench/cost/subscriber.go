@@ -104,7 +104,7 @@ func (g *generator) newSubscriber(n int) (*subscriber, error) {
 	api := g.full
 	if g.Light {
 		var err error
-		if api, err = lightAPI(s); err != nil {
+		if api, err = lightAPI(s, g.engine); err != nil {
 			return nil, err
 		}
 	}
@@ -174,8 +174,7 @@ func (s *subscriber) read(t *webrtc.TrackRemote) {
 }
 
 // lightAPI makes an API whose streams end in the count: Pion decrypts, and that is all.
-func lightAPI(s *subscriber) (*webrtc.API, error) {
-	se := loopback()
+func lightAPI(s *subscriber, se webrtc.SettingEngine) (*webrtc.API, error) {
 	se.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM)
 	se.BufferFactory = func(t packetio.BufferPacketType, _ uint32) io.ReadWriteCloser {
 		b := &counted{closed: make(chan struct{})}
