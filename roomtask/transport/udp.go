@@ -25,7 +25,8 @@ type socket struct {
 	*net.UDPConn
 	local    netip.AddrPort
 	counters *counters
-	egress   *egress // nil where there is no batching
+	in       receiver // used by the mux's reader alone
+	egress   *egress  // nil where there is no batching
 	diverts  diverts
 	guard    *guard
 	endOnce  sync.Once
@@ -49,7 +50,7 @@ func listenUDP(at netip.AddrPort, c *counters) (*socket, error) {
 	_ = conn.SetWriteBuffer(udpBuffer)
 	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	s := &socket{
-		UDPConn: conn, counters: c, ended: make(chan struct{}), guard: newGuard(),
+		UDPConn: conn, counters: c, in: newReceiver(conn), ended: make(chan struct{}), guard: newGuard(),
 		local: netip.AddrPortFrom(local.Addr().Unmap(), local.Port()),
 	}
 	if out := newSender(conn, c); out != nil {
@@ -75,20 +76,20 @@ func (s *socket) Close() error {
 // closed, which is io.EOF and the mux's sign to end quietly, or reading fails for good.
 func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 	for tries := 0; ; tries++ {
-		n, from, err := s.ReadFromUDPAddrPort(b)
+		p, from, err := s.in.next()
 		if err == nil {
 			s.counters.udpPacketsIn.Add(1)
-			s.counters.udpBytesIn.Add(uint64(n))
-			if s.diverted(b[:n], from) {
+			s.counters.udpBytesIn.Add(uint64(len(p)))
+			if s.diverted(p, from) {
 				tries = -1
 				continue
 			}
-			if !s.guard.in(b[:n], from) {
+			if !s.guard.in(p, from) {
 				s.counters.udpRefused.Add(1)
 				tries = -1
 				continue
 			}
-			return n, from, nil
+			return copy(b, p), from, nil
 		}
 		if errors.Is(err, net.ErrClosed) {
 			err = io.EOF
