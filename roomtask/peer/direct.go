@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"hash"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -19,6 +18,7 @@ import (
 
 	"mayfly/roomtask/seal"
 	"mayfly/roomtask/sendq"
+	"mayfly/roomtask/transport"
 )
 
 // viaPion is after how many packets of an SSRC one goes through Pion's writer. Pion
@@ -33,13 +33,13 @@ const viaPion = 1 << 13
 // is not as the short one needs it: another profile than AES-GCM, a TCP pair, no pair.
 // docs/decisions/0004-srtp-on-the-way-out.md has the measured reason.
 type direct struct {
-	net    packetSender                // set once
+	net    *transport.Transport        // set once
 	twcc   func(b []byte)              // set once: takes transport-wide feedback, keeps nothing
 	fault  func(value any)             // set once: is told of a panic
 	sealer atomic.Pointer[seal.Sealer] // set by the handshake, then used by the Sender's goroutine alone
-	to     atomic.Pointer[netip.AddrPort]
-	bytes  atomic.Int64 // sent
-	in     atomic.Int64 // bytes received
+	to     atomic.Pointer[path]        // of the selected pair; nil without a short way
+	bytes  atomic.Int64                // sent
+	in     atomic.Int64                // bytes received
 
 	opener atomic.Pointer[seal.Opener] // set by the handshake, then used by the socket's reader alone
 
@@ -52,10 +52,11 @@ type direct struct {
 	open [maxOpened]byte // owned by the socket's reader
 }
 
-// packetSender is the part of the transport that sends sealed packets.
-type packetSender interface {
-	Send(b []byte, to netip.AddrPort) (int, error)
-	Divert(from netip.AddrPort, take func(b []byte) bool) (remove func())
+// path is the part of the transport that sends sealed packets to the selected pair's
+// address, and takes SRTCP from there.
+type path interface {
+	Send(b []byte) (int, error)
+	Divert(take func(b []byte) bool) (remove func())
 }
 
 // maxSealed holds any packet: the longest payload that is received, headers, the tag.
@@ -134,20 +135,20 @@ func (d *direct) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// selected follows the selected pair: only UDP goes the short way.
+// selected follows the selected pair: only UDP on the task's own sockets goes the short
+// way.
 func (d *direct) selected(pair *webrtc.ICECandidatePair) {
 	d.lose()
-	if pair == nil || pair.Remote == nil || pair.Local == nil || pair.Local.Protocol != webrtc.ICEProtocolUDP {
+	found := d.net.Path(pair)
+	if found == nil {
 		return
 	}
-	if addr, err := netip.ParseAddr(pair.Remote.Address); err == nil {
-		to := netip.AddrPortFrom(addr.Unmap(), pair.Remote.Port)
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if !d.ended {
-			d.to.Store(&to)
-			d.remove = d.net.Divert(to, d.take)
-		}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.ended {
+		to := path(found)
+		d.to.Store(&to)
+		d.remove = to.Divert(d.take)
 	}
 }
 
@@ -260,7 +261,7 @@ func (w *lineWriter) WriteRTP(h *rtp.Header, payload []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if n, err = w.d.net.Send(w.d.buf[:n], *to); err != nil {
+	if n, err = (*to).Send(w.d.buf[:n]); err != nil {
 		return 0, err
 	}
 	w.d.bytes.Add(int64(n))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"math/rand/v2"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -37,14 +36,14 @@ func (r *receiver) open(b []byte) {
 	}
 }
 
-// Send implements packetSender.
-func (r *receiver) Send(b []byte, _ netip.AddrPort) (int, error) {
+// Send implements path.
+func (r *receiver) Send(b []byte) (int, error) {
 	r.open(b)
 	r.direct++
 	return len(b), nil
 }
 
-func (r *receiver) Divert(netip.AddrPort, func([]byte) bool) func() { return func() {} }
+func (r *receiver) Divert(func([]byte) bool) func() { return func() {} }
 
 // WriteRTP stands where Pion's writer is, and seals as it does.
 func (r *receiver) WriteRTP(h *rtp.Header, payload []byte) (int, error) {
@@ -86,9 +85,9 @@ func newReceiver(t *testing.T) (*receiver, *seal.Sealer) {
 // roll-overs by itself, opens all of it.
 func TestBothWaysAreOneStream(t *testing.T) {
 	r, s := newReceiver(t)
-	d := &direct{net: r}
+	d := &direct{}
 	d.sealer.Store(s)
-	to := netip.MustParseAddrPort("192.0.2.1:9")
+	to := path(r)
 	w := d.writer(r, 10, 11)
 	rng := rand.New(rand.NewPCG(3, 4))
 	r.refuse = true
@@ -133,9 +132,9 @@ func TestBothWaysAreOneStream(t *testing.T) {
 // enough to go on by itself.
 func TestPionIsKeptInformed(t *testing.T) {
 	r, s := newReceiver(t)
-	d := &direct{net: r}
+	d := &direct{}
 	d.sealer.Store(s)
-	to := netip.MustParseAddrPort("192.0.2.1:9")
+	to := path(r)
 	d.to.Store(&to)
 	w := d.writer(r, 10, 0)
 	const sent = 300_000
@@ -155,9 +154,9 @@ func TestPionIsKeptInformed(t *testing.T) {
 
 func TestWriteAllocatesNothing(t *testing.T) {
 	_, s := newReceiver(t)
-	d := &direct{net: sink{}}
+	d := &direct{}
 	d.sealer.Store(s)
-	to := netip.MustParseAddrPort("192.0.2.1:9")
+	to := path(sink{})
 	d.to.Store(&to)
 	w := d.writer(sink{}, 10, 0)
 	h := &rtp.Header{Version: 2, SSRC: 10}
@@ -175,9 +174,9 @@ func TestWriteAllocatesNothing(t *testing.T) {
 
 type sink struct{}
 
-func (sink) Divert(netip.AddrPort, func([]byte) bool) func() { return func() {} }
+func (sink) Divert(func([]byte) bool) func() { return func() {} }
 
-func (sink) Send(b []byte, _ netip.AddrPort) (int, error)        { return len(b), nil }
+func (sink) Send(b []byte) (int, error)                          { return len(b), nil }
 func (sink) WriteRTP(_ *rtp.Header, payload []byte) (int, error) { return len(payload), nil }
 
 // TestKeyLog feeds handshakes that do not lead to a sealer.

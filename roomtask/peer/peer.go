@@ -163,7 +163,8 @@ func (p *Peer) Bytes() (in, out int64) {
 // DataBytes counts the messages of the data channel, without what SCTP adds.
 func (p *Peer) DataBytes() (in, out int64) { return p.data.in.Load(), p.data.out.Load() }
 
-// Transport is "udp" or "tcp", "" before a pair was selected.
+// Transport is how the client reaches the task: udp, tcp, turn-udp, turn-tcp or turn-tls,
+// "" before a pair was selected.
 func (p *Peer) Transport() string {
 	if t := p.protocol.Load(); t != nil {
 		return *t
@@ -337,8 +338,9 @@ func (p *Peer) wake() {
 }
 
 func (p *Peer) selected(pair *webrtc.ICECandidatePair) {
-	protocol := pair.Local.Protocol.String()
-	p.protocol.Store(&protocol)
+	if via := p.cfg.Net.Via(pair); via != "" {
+		p.protocol.Store(&via)
+	}
 	p.direct.selected(pair)
 }
 

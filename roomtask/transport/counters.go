@@ -2,7 +2,7 @@ package transport
 
 import "sync/atomic"
 
-// Counters are sums since Open, but for TCPOpen. Bytes are payload bytes of UDP,
+// Counters are sums since Open, but for TCPOpen and RelayAllocations. Bytes are payload bytes of UDP,
 // and of TCP with its 2-byte framing (RFC 4571); STUN is in them. What is out has
 // been taken by the kernel, or it is in UDPWriteErrors or UDPDropped.
 type Counters struct {
@@ -21,6 +21,13 @@ type Counters struct {
 	TCPAccepted, TCPRefused uint64
 	TCPBytesIn, TCPBytesOut uint64
 	TCPOpen                 int64
+	// TCPUnknown are connections that turned out to be nobody's, or said nothing in time.
+	TCPUnknown uint64
+	// RelayAllocations are those that exist. RelayRefused are packets that clients meant
+	// for another peer than the task, RelayDropped those for which there was no room, and
+	// RelayUnpaid the answers kept back from clients who had sent too little for them.
+	RelayAllocations                        int64
+	RelayRefused, RelayDropped, RelayUnpaid uint64
 }
 
 // counters are changed from any goroutine.
@@ -28,7 +35,8 @@ type counters struct {
 	udpPacketsIn, udpPacketsOut, udpBytesIn, udpBytesOut, udpReadErrors, udpWriteErrors atomic.Uint64
 	udpRuns, udpSegments, udpFallbacks, udpDropped, udpWaits, udpRefused                atomic.Uint64
 	tcpAccepted, tcpRefused, tcpBytesIn, tcpBytesOut                                    atomic.Uint64
-	tcpOpen                                                                             atomic.Int64
+	tcpUnknown, relayRefused, relayDropped, relayUnpaid                                 atomic.Uint64
+	tcpOpen, relayAllocations                                                           atomic.Int64
 }
 
 func (c *counters) snapshot() Counters {
@@ -40,6 +48,8 @@ func (c *counters) snapshot() Counters {
 		UDPDropped: c.udpDropped.Load(), UDPWaits: c.udpWaits.Load(), UDPRefused: c.udpRefused.Load(),
 		TCPAccepted: c.tcpAccepted.Load(), TCPRefused: c.tcpRefused.Load(),
 		TCPBytesIn: c.tcpBytesIn.Load(), TCPBytesOut: c.tcpBytesOut.Load(),
-		TCPOpen: c.tcpOpen.Load(),
+		TCPOpen: c.tcpOpen.Load(), TCPUnknown: c.tcpUnknown.Load(),
+		RelayAllocations: c.relayAllocations.Load(), RelayRefused: c.relayRefused.Load(),
+		RelayDropped: c.relayDropped.Load(), RelayUnpaid: c.relayUnpaid.Load(),
 	}
 }

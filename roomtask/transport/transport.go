@@ -2,11 +2,13 @@ package transport
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pion/ice/v4"
@@ -30,22 +32,33 @@ type Config struct {
 	// IP is the local address to bind, the task's own: never unspecified, since
 	// every address of the machine would become a candidate.
 	IP netip.Addr
+	// IP6 is another one, of the other family; the zero value goes without.
+	IP6 netip.Addr
 	// UDPPort and TCPPort are local ports; 0 takes any free one. A negative TCPPort
 	// goes without TCP.
 	UDPPort, TCPPort int
+	// MoreUDP and MoreTCP are further ports of the same.
+	MoreUDP, MoreTCP []int
 	// PublicIP replaces IP in candidates when it is valid and differs.
 	PublicIP netip.Addr
-	Log      *slog.Logger
+	// Certificate is of the name under which clients reach the relay by TLS; nil goes
+	// without. It is asked for with each handshake.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	Log         *slog.Logger
 }
 
 // Transport is the open sockets. All fields are set once, by Open.
 type Transport struct {
 	cfg      Config
-	udp      *socket
-	tcp      *listener // nil without TCP
-	udpMux   *ice.UDPMuxDefault
-	tcpMux   *ice.TCPMuxDefault // nil without TCP
-	net      *stdnet.Net        // one look at the interfaces for all participants
+	udp      []*socket // the first is of IP and UDPPort
+	tcp      []*listener
+	exchange *exchange
+	relay    *relay
+	front    *front // nil without TCP
+	udpMuxes []*ice.UDPMuxDefault
+	udpMux   *ice.MultiUDPMuxDefault
+	tcpMux   *iceTCP     // nil without TCP
+	net      *stdnet.Net // one look at the interfaces for all participants
 	loggers  *LoggerFactory
 	rewrites []webrtc.ICEAddressRewriteRule
 	counters counters
@@ -54,7 +67,7 @@ type Transport struct {
 // Open binds the sockets.
 func Open(cfg Config) (*Transport, error) {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	cfg.IP, cfg.PublicIP = cfg.IP.Unmap(), cfg.PublicIP.Unmap()
+	cfg.IP, cfg.IP6, cfg.PublicIP = cfg.IP.Unmap(), cfg.IP6.Unmap(), cfg.PublicIP.Unmap()
 	t := &Transport{cfg: cfg, loggers: NewLoggerFactory(cfg.Log)}
 	if err := t.check(); err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
@@ -63,16 +76,57 @@ func Open(cfg Config) (*Transport, error) {
 	if t.net, err = stdnet.NewNet(); err != nil {
 		return nil, fmt.Errorf("transport: list interfaces: %w", err)
 	}
-	if t.udp, err = listenUDP(netip.AddrPortFrom(cfg.IP, uint16(cfg.UDPPort)), &t.counters); err != nil {
-		return nil, fmt.Errorf("transport: %w", err)
+	if err := t.bind(); err != nil {
+		return nil, errors.Join(fmt.Errorf("transport: %w", err), t.unbind())
 	}
-	if cfg.TCPPort >= 0 {
-		if t.tcp, err = listenTCP(netip.AddrPortFrom(cfg.IP, uint16(cfg.TCPPort)), &t.counters); err != nil {
-			return nil, errors.Join(fmt.Errorf("transport: %w", err), t.udp.Close())
+	if err := t.mux(t.loggers.NewLogger("ice")); err != nil {
+		return nil, errors.Join(fmt.Errorf("transport: %w", err), t.Close())
+	}
+	return t, nil
+}
+
+// addresses are those that are bound.
+func (t *Transport) addresses() []netip.Addr {
+	if t.cfg.IP6.IsValid() {
+		return []netip.Addr{t.cfg.IP, t.cfg.IP6}
+	}
+	return []netip.Addr{t.cfg.IP}
+}
+
+// bind opens all sockets.
+func (t *Transport) bind() error {
+	for _, ip := range t.addresses() {
+		for _, port := range append([]int{t.cfg.UDPPort}, t.cfg.MoreUDP...) {
+			s, err := listenUDP(netip.AddrPortFrom(ip, uint16(port)), &t.counters)
+			if err != nil {
+				return err
+			}
+			t.udp = append(t.udp, s)
+		}
+		if t.cfg.TCPPort < 0 {
+			continue
+		}
+		for _, port := range append([]int{t.cfg.TCPPort}, t.cfg.MoreTCP...) {
+			l, err := listenTCP(netip.AddrPortFrom(ip, uint16(port)), &t.counters)
+			if err != nil {
+				return err
+			}
+			t.tcp = append(t.tcp, l)
 		}
 	}
-	t.mux(t.loggers.NewLogger("ice"))
-	return t, nil
+	return nil
+}
+
+// unbind closes what bind has opened, when nothing reads it yet.
+func (t *Transport) unbind() error {
+	var err error
+	for _, s := range t.udp {
+		err = errors.Join(err, s.Close())
+	}
+	for _, l := range t.tcp {
+		err = errors.Join(err, l.Close())
+	}
+	return err
 }
 
 func (t *Transport) check() error {
@@ -80,8 +134,12 @@ func (t *Transport) check() error {
 	switch {
 	case !c.IP.IsValid() || c.IP.IsUnspecified() || c.IP.IsMulticast():
 		return fmt.Errorf("local address %q cannot be bound", c.IP)
+	case c.IP6.IsValid() && (c.IP6.IsUnspecified() || c.IP6.IsMulticast() || c.IP6.Is4() == c.IP.Is4()):
+		return fmt.Errorf("second address %q cannot be bound, or is of the first one's family", c.IP6)
 	case c.UDPPort < 0 || c.UDPPort > 65535 || c.TCPPort > 65535:
 		return fmt.Errorf("ports %d (UDP) and %d (TCP): not in 0–65535", c.UDPPort, c.TCPPort)
+	case slices.ContainsFunc(slices.Concat(c.MoreUDP, c.MoreTCP), func(p int) bool { return p < 0 || p > 65535 }):
+		return fmt.Errorf("ports %v (UDP) and %v (TCP): not in 0–65535", c.MoreUDP, c.MoreTCP)
 	case c.PublicIP.IsValid() && (c.PublicIP.IsUnspecified() || c.PublicIP.Is4() != c.IP.Is4()):
 		return fmt.Errorf("public address is not of the local address's family")
 	}
@@ -95,21 +153,55 @@ func (t *Transport) check() error {
 	return probe.SetICEAddressRewriteRules(t.rewrites...)
 }
 
-func (t *Transport) mux(log logging.LeveledLogger) {
-	t.udpMux = ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: t.udp, Logger: log, Net: t.net})
-	if t.tcp == nil {
-		return
+// shown is a bound address as candidates tell it.
+func (t *Transport) shown(a netip.AddrPort) netip.AddrPort {
+	if len(t.rewrites) > 0 && a.Addr() == t.cfg.IP {
+		return netip.AddrPortFrom(t.cfg.PublicIP, a.Port())
 	}
-	t.tcpMux = ice.NewTCPMuxDefault(ice.TCPMuxParams{
-		Listener: t.tcp, Logger: log,
-		ReadBufferSize:  32,
-		WriteBufferSize: tcpWriteBuffer,
-		// A connection that does not begin with a STUN check is not a client's.
-		FirstStunBindTimeout: 5 * time.Second,
-		// A user fragment is known before the answer that tells it has left the task,
-		// so a check for an unknown one never becomes valid.
-		AliveDurationForConnFromStun: 5 * time.Second,
-	})
+	return a
+}
+
+// mux puts Pion's muxes and the relay onto the sockets.
+func (t *Transport) mux(log logging.LeveledLogger) error {
+	own := make([]netip.AddrPort, 0, len(t.udp))
+	for _, s := range t.udp {
+		own = append(own, t.shown(s.local))
+	}
+	t.exchange = newExchange(&t.counters)
+	t.relay = newRelay(t.exchange, own)
+	var ports []*turnPort
+	for _, s := range t.udp {
+		s.turn = newTURNPort(s)
+		ports = append(ports, s.turn)
+	}
+	all := make([]ice.UDPMux, 0, len(t.udp)+1)
+	for _, s := range t.udp {
+		m := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: s, Logger: log, Net: t.net})
+		t.udpMuxes, all = append(t.udpMuxes, m), append(all, m)
+	}
+	inside := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: t.exchange, Logger: log, Net: t.net})
+	t.udpMuxes, all = append(t.udpMuxes, inside), append(all, inside)
+	t.udpMux = ice.NewMultiUDPMuxDefault(all...)
+	if len(t.tcp) == 0 {
+		return t.relay.serve(ports, nil, nil, t.loggers)
+	}
+	t.tcpMux = &iceTCP{}
+	t.front = newFront(&t.counters, t.relay, t.cfg.Certificate, t.tcp[0].Addr())
+	for _, l := range t.tcp {
+		at := newHandoff(l.Addr())
+		t.tcpMux.muxes = append(t.tcpMux.muxes, tcpMux{ip: l.local.Addr(), ice: ice.NewTCPMuxDefault(ice.TCPMuxParams{
+			Listener: at, Logger: log,
+			ReadBufferSize:  32,
+			WriteBufferSize: tcpWriteBuffer,
+			// A connection that does not begin with a STUN check is not a client's.
+			FirstStunBindTimeout: 5 * time.Second,
+			// A user fragment is known before the answer that tells it has left the task,
+			// so a check for an unknown one never becomes valid.
+			AliveDurationForConnFromStun: 5 * time.Second,
+		})})
+		t.front.serve(l, at)
+	}
+	return t.relay.serve(ports, t.front.turn, t.front.secure, t.loggers)
 }
 
 // SettingEngine applies sockets, candidates, timeouts and logging.
@@ -117,17 +209,18 @@ func (t *Transport) SettingEngine(se *webrtc.SettingEngine) {
 	se.LoggerFactory = t.loggers
 	se.SetNet(t.net)
 	se.SetICEUDPMux(t.udpMux)
-	types := []webrtc.NetworkType{webrtc.NetworkTypeUDP4}
-	if t.cfg.IP.Is6() {
-		types[0] = webrtc.NetworkTypeUDP6
+	var types []webrtc.NetworkType
+	for _, ip := range t.addresses() {
+		udp, tcp := webrtc.NetworkTypeUDP4, webrtc.NetworkTypeTCP4
+		if ip.Is6() {
+			udp, tcp = webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP6
+		}
+		if types = append(types, udp); t.tcpMux != nil {
+			types = append(types, tcp)
+		}
 	}
 	if t.tcpMux != nil {
 		se.SetICETCPMux(t.tcpMux)
-		tcp := webrtc.NetworkTypeTCP4
-		if t.cfg.IP.Is6() {
-			tcp = webrtc.NetworkTypeTCP6
-		}
-		types = append(types, tcp)
 	}
 	se.SetNetworkTypes(types)
 	se.DisableActiveTCP(true)
@@ -135,7 +228,7 @@ func (t *Transport) SettingEngine(se *webrtc.SettingEngine) {
 	se.SetIncludeLoopbackCandidate(t.cfg.IP.IsLoopback())
 	se.SetIPFilter(func(ip net.IP) bool {
 		addr, ok := netip.AddrFromSlice(ip)
-		return ok && addr.Unmap() == t.cfg.IP
+		return ok && slices.Contains(t.addresses(), addr.Unmap())
 	})
 	se.SetRemoteIPFilter(t.remoteAllowed)
 	_ = se.SetICEAddressRewriteRules(t.rewrites...) // Open has tried them
@@ -152,28 +245,15 @@ func (t *Transport) remoteAllowed(ip net.IP) bool {
 		(!addr.IsLoopback() || len(t.rewrites) == 0)
 }
 
-// Send sends a sealed RTP packet to an address that ICE has selected, as if Pion had
-// written it to the socket. It keeps nothing of b.
-func (t *Transport) Send(b []byte, to netip.AddrPort) (int, error) {
-	return t.udp.WriteToAddrPort(b, to)
-}
+// UDPAddr is the first bound UDP address.
+func (t *Transport) UDPAddr() netip.AddrPort { return t.udp[0].local }
 
-// Divert offers take each SRTCP packet from an address before Pion sees it, until
-// remove is called. take runs on the socket's reader: it must not block, and not keep
-// or change the packet. True means that it was for take alone.
-func (t *Transport) Divert(from netip.AddrPort, take func(b []byte) bool) (remove func()) {
-	return t.udp.diverts.add(from, take)
-}
-
-// UDPAddr is the bound UDP address.
-func (t *Transport) UDPAddr() netip.AddrPort { return t.udp.local }
-
-// TCPAddr is the bound TCP address; not valid without TCP.
+// TCPAddr is the first bound TCP address; not valid without TCP.
 func (t *Transport) TCPAddr() netip.AddrPort {
-	if t.tcp == nil {
+	if len(t.tcp) == 0 {
 		return netip.AddrPort{}
 	}
-	return t.tcp.local
+	return t.tcp[0].local
 }
 
 // Counters tells what went through the sockets so far.
@@ -182,12 +262,22 @@ func (t *Transport) Counters() Counters { return t.counters.snapshot() }
 // Close closes the sockets and waits until nothing reads them any more.
 // PeerConnections should be closed first.
 func (t *Transport) Close() error {
-	// The socket goes first: its reader, the mux's, then surely meets the end.
-	err := t.udp.Close()
-	<-t.udp.ended
+	err := t.relay.close()
+	// The sockets go before their muxes: the readers, which are the muxes', then surely
+	// meet the end.
+	for _, s := range t.udp {
+		err = errors.Join(err, s.Close())
+		<-s.ended
+	}
+	err = errors.Join(err, t.exchange.Close())
+	<-t.exchange.ended
 	err = errors.Join(err, t.udpMux.Close())
-	if t.tcpMux != nil {
+	for _, l := range t.tcp {
+		err = errors.Join(err, l.Close())
+	}
+	if t.front != nil {
 		err = errors.Join(err, t.tcpMux.Close())
+		t.front.close()
 	}
 	if err != nil {
 		return fmt.Errorf("transport: close: %w", err)

@@ -29,6 +29,7 @@ type socket struct {
 	egress   *egress  // nil where there is no batching
 	diverts  diverts
 	guard    *guard
+	turn     *turnPort // set before the first read; nil without a relay
 	endOnce  sync.Once
 	ended    chan struct{} // closed when the mux's reader has seen the end
 
@@ -80,7 +81,7 @@ func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 		if err == nil {
 			s.counters.udpPacketsIn.Add(1)
 			s.counters.udpBytesIn.Add(uint64(len(p)))
-			if s.diverted(p, from) {
+			if s.diverted(p, from) || s.aside(p, from) {
 				tries = -1
 				continue
 			}
@@ -115,7 +116,29 @@ func (s *socket) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 		}
 		return len(b), nil
 	}
+	if relayed(to.Addr()) { // an agent tries an allocation's address from its other candidates too
+		return len(b), nil
+	}
 	s.guard.out(b, to)
+	return s.writeNow(b, to)
+}
+
+// aside tells whether a datagram is the relay's, or nobody's, and not Pion's.
+func (s *socket) aside(b []byte, from netip.AddrPort) bool {
+	c := classifyUDP(b)
+	if c == classMedia {
+		return false
+	}
+	if s.turn == nil || c == classNone {
+		s.counters.udpRefused.Add(1)
+		return true
+	}
+	s.turn.take(c, b, from)
+	return true
+}
+
+// writeNow sends one datagram.
+func (s *socket) writeNow(b []byte, to netip.AddrPort) (int, error) {
 	n, err := s.WriteToUDPAddrPort(b, to)
 	if err != nil {
 		s.counters.udpWriteErrors.Add(1)
