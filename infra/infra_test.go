@@ -155,7 +155,7 @@ func TestTaskEnvironment(t *testing.T) {
 	// For one machine and for debugging; unset on Fargate.
 	names = append(names, "MAYFLY_LOG", "MAYFLY_MEDIA_IP", "MAYFLY_METRICS_ADDR", "MAYFLY_PPROF")
 	slices.Sort(names)
-	read := matches(`(?:[gG]etenv|number)\("(MAYFLY_[A-Z_]+)"`, source(t, "roomtask"))
+	read := matches(`(?:[gG]etenv|number|ports)\("(MAYFLY_[A-Z_]+)"`, source(t, "roomtask"))
 	if diff := cmp.Diff(read, names); diff != "" {
 		t.Errorf("the task's environment (-read +given):\n%s", diff)
 	}
@@ -163,34 +163,39 @@ func TestTaskEnvironment(t *testing.T) {
 
 // TestPorts follows the media ports from the security group into the process.
 func TestPorts(t *testing.T) {
-	open := map[string]string{}
 	group := ofType(load(t, "infra/network.yaml"), "AWS::EC2::SecurityGroup")["TaskSecurityGroup"]
 	ingress, _ := at(group, "Properties.SecurityGroupIngress").([]any)
+	families := map[string]map[string][]string{"CidrIp": {}, "CidrIpv6": {}}
 	for _, r := range ingress {
 		if text(r, "FromPort") != text(r, "ToPort") {
 			t.Errorf("ingress opens a range: %v", r)
 		}
-		open[text(r, "IpProtocol")] = text(r, "FromPort")
+		for family, ports := range families {
+			if text(r, family) != "" {
+				ports[text(r, "IpProtocol")] = append(ports[text(r, "IpProtocol")], text(r, "FromPort"))
+			}
+		}
 	}
-	mapped, bound := map[string]string{}, map[string]string{}
+	open := families["CidrIp"]
+	mapped, bound := map[string][]string{}, map[string][]string{}
 	c := container(t)
 	ports, _ := c["PortMappings"].([]any)
 	for _, p := range ports {
-		mapped[text(p, "Protocol")] = text(p, "ContainerPort")
+		mapped[text(p, "Protocol")] = append(mapped[text(p, "Protocol")], text(p, "ContainerPort"))
 	}
 	variables, _ := c["Environment"].([]any)
 	for _, v := range variables {
 		switch text(v, "Name") {
 		case "MAYFLY_UDP_PORT":
-			bound["udp"] = text(v, "Value")
+			bound["udp"] = strings.Split(text(v, "Value"), ",")
 		case "MAYFLY_TCP_PORT":
-			bound["tcp"] = text(v, "Value")
+			bound["tcp"] = strings.Split(text(v, "Value"), ",")
 		}
 	}
-	if len(ingress) != 2 {
-		t.Errorf("%d ingress rules, want media over UDP and TCP only", len(ingress))
+	if want := map[string][]string{"udp": {"3478", "443"}, "tcp": {"443", "80"}}; !cmp.Equal(open, want) {
+		t.Errorf("open are %v, want the ways in and no more: %v", open, want)
 	}
-	if diff := cmp.Diff(open, mapped) + cmp.Diff(open, bound); diff != "" {
+	if diff := cmp.Diff(open, families["CidrIpv6"]) + cmp.Diff(open, mapped) + cmp.Diff(open, bound); diff != "" {
 		t.Errorf("ports open, mapped and bound differ:\n%s", diff)
 	}
 }

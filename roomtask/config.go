@@ -5,22 +5,23 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // config is the environment of a room task.
 type config struct {
-	Room        string     // MAYFLY_ROOM: id of the room to serve
-	Epoch       int        // MAYFLY_EPOCH: the how-manieth task of the room, from 1
-	LinkURL     string     // MAYFLY_LINK_URL: ws(s):// URL of the task WebSocket API
-	Region      string     // MAYFLY_REGION: for the link's signature
-	MetadataURI string     // ECS_CONTAINER_METADATA_URI_V4, set by ECS
-	MetricsAddr string     // MAYFLY_METRICS_ADDR: loopback host:port of GET /metrics; unset: none
-	Profile     bool       // MAYFLY_PPROF=1: profiles beside the metrics
-	MediaIP     netip.Addr // MAYFLY_MEDIA_IP: address to bind; unset: found from the interfaces
-	UDPPort     int        // MAYFLY_UDP_PORT: of media, 0 = any free one (default 0)
-	TCPPort     int        // MAYFLY_TCP_PORT: of media over TCP, 0 = any free one, -1 = none (default 0)
+	Room        string       // MAYFLY_ROOM: id of the room to serve
+	Epoch       int          // MAYFLY_EPOCH: the how-manieth task of the room, from 1
+	LinkURL     string       // MAYFLY_LINK_URL: ws(s):// URL of the task WebSocket API
+	Region      string       // MAYFLY_REGION: for the link's signature
+	MetadataURI string       // ECS_CONTAINER_METADATA_URI_V4, set by ECS
+	MetricsAddr string       // MAYFLY_METRICS_ADDR: loopback host:port of GET /metrics; unset: none
+	Profile     bool         // MAYFLY_PPROF=1: profiles beside the metrics
+	MediaIPs    []netip.Addr // MAYFLY_MEDIA_IP: addresses to bind, one or one of each family; unset: found from the interfaces
+	UDPPorts    []int        // MAYFLY_UDP_PORT: of media, 0 = any free one (default 0); several by commas, the first one counts
+	TCPPorts    []int        // MAYFLY_TCP_PORT: of media over TCP, 0 = any free one, -1 = none (default 0); several likewise
 }
 
 // configFromEnv reads and checks the environment, and names every fault at once.
@@ -50,12 +51,23 @@ func configFromEnv(getenv func(string) string) (config, error) {
 	need(c.Epoch > 0, "MAYFLY_EPOCH is not set")
 	need(strings.HasPrefix(c.LinkURL, "ws://") || strings.HasPrefix(c.LinkURL, "wss://"), "MAYFLY_LINK_URL is not a ws:// or wss:// URL")
 	need(c.Region != "", "MAYFLY_REGION is not set")
-	c.UDPPort = number("MAYFLY_UDP_PORT", 0, 65535, 0)
-	c.TCPPort = number("MAYFLY_TCP_PORT", -1, 65535, 0)
+	ports := func(name string, low int) (out []int) {
+		for text := range strings.SplitSeq(getenv(name), ",") {
+			n, err := strconv.Atoi(strings.TrimSpace(text))
+			need(getenv(name) == "" || err == nil && n >= low && n <= 65535, "%s is %q, not ports from %d to 65535", name, getenv(name), low)
+			out = append(out, n)
+		}
+		return out
+	}
+	c.UDPPorts, c.TCPPorts = ports("MAYFLY_UDP_PORT", 0), ports("MAYFLY_TCP_PORT", -1)
+	need(len(c.TCPPorts) == 1 || !slices.Contains(c.TCPPorts, -1), "MAYFLY_TCP_PORT is %q: -1 stands alone", getenv("MAYFLY_TCP_PORT"))
 	if text := getenv("MAYFLY_MEDIA_IP"); text != "" {
-		ip, err := netip.ParseAddr(text)
-		need(err == nil, "MAYFLY_MEDIA_IP is not an IP address")
-		c.MediaIP = ip
+		for part := range strings.SplitSeq(text, ",") {
+			ip, err := netip.ParseAddr(strings.TrimSpace(part))
+			need(err == nil, "MAYFLY_MEDIA_IP is not an IP address")
+			c.MediaIPs = append(c.MediaIPs, ip)
+		}
+		need(len(c.MediaIPs) <= 2, "MAYFLY_MEDIA_IP has more than two addresses")
 	}
 	return c, errors.Join(faults...)
 }

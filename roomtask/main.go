@@ -49,7 +49,7 @@ func run(cfg config, started time.Time, log *slog.Logger) room.Exit {
 		return room.Exit{Code: msg.ExitConfig, Reason: "metadata"}
 	}
 	figures := room.NewMetrics()
-	media := &room.Peers{UDPPort: cfg.UDPPort, TCPPort: cfg.TCPPort, IP: cfg.MediaIP, Log: log, Metrics: figures}
+	media := &room.Peers{UDPPorts: cfg.UDPPorts, TCPPorts: cfg.TCPPorts, IPs: cfg.MediaIPs, Log: log, Metrics: figures}
 	defer media.Close()
 	stopMetrics, err := serveMetrics(cfg, log, func(w *metrics.Writer) {
 		figures.Collect(w)
@@ -65,7 +65,7 @@ func run(cfg config, started time.Time, log *slog.Logger) room.Exit {
 	var l *link.Link
 	r := room.New(room.Config{
 		ID: cfg.Room, Epoch: cfg.Epoch, Log: log, Started: started, Metrics: figures,
-		NewMedia: media.New, Opened: media.Open,
+		NewMedia: media.New, Opened: media.Open, Renewed: media.Renewed, Servers: media.Servers,
 		Send:     func(typ string, body any) { l.Send(typ, body) },
 		Messages: func() (in, out int64) { return l.Messages() },
 	})

@@ -253,7 +253,7 @@ func TestUnauthenticatedPacketsAreNotAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = udp.Close() }()
-	sent := 0
+	sent, relayed := 0, 0
 	for range 20 {
 		for _, p := range packets {
 			n, err := udp.Write(p)
@@ -261,6 +261,9 @@ func TestUnauthenticatedPacketsAreNotAnswered(t *testing.T) {
 				t.Fatal(err)
 			}
 			sent += n
+			if p[0] == 0 && (p[1] == 3 || p[1] == 4) { // Allocate, Refresh: the relay asks for a credential
+				relayed += n
+			}
 		}
 	}
 	next[DataOpen](t, e) // what came before the call's own packets has been handled
@@ -279,8 +282,8 @@ func TestUnauthenticatedPacketsAreNotAnswered(t *testing.T) {
 		back += n
 	}
 	t.Logf("%d bytes in, %d bytes out", sent, back)
-	if back != 0 {
-		t.Errorf("%d bytes out for %d unauthenticated bytes in", back, sent)
+	if back > relayed*3/2 {
+		t.Errorf("%d bytes out for %d unauthenticated bytes in, %d of them for the relay", back, sent, relayed)
 	}
 	if k.net.Counters().UDPRefused < 20*2 {
 		t.Errorf("%d datagrams refused", k.net.Counters().UDPRefused)

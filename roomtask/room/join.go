@@ -39,6 +39,7 @@ type participant struct {
 	toldPeople         map[string]bool // whom Joined listed
 	codecs             [2]string       // of camera and screen, as the others know them
 	dataOpen           bool
+	servedAt           time.Time // when it was last told of the relay
 	lostAt             time.Time
 	joinAt             time.Time     // when the join came
 	answerTook         time.Duration // from there to the answer
@@ -167,7 +168,7 @@ func (r *Room) repeat(p *participant, c signal.Client) {
 	if p.joining {
 		return // the answer is on its way, and goes to the new connection
 	}
-	p.joined.Resume = c.Session.Resume
+	p.joined.Resume, p.joined.ICEServers = c.Session.Resume, r.servers(p, r.cfg.Now())
 	r.toClient(p.conn, signal.TypeJoined, p.joined, false)
 }
 
@@ -287,6 +288,7 @@ func (r *Room) answered(p *participant, ev Event) {
 			p.toldPeople[o.id] = true
 		}
 	}
+	joined.ICEServers = r.servers(p, now)
 	p.joined = joined
 	r.toClient(p.conn, signal.TypeJoined, joined, false)
 	r.announce(p)

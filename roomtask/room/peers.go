@@ -1,10 +1,6 @@
 package room
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -34,10 +30,10 @@ const (
 // Peers makes the media of all participants of the task: it owns the sockets, the
 // certificate and the packet pool. Open comes before New, Close after the last media.
 type Peers struct {
-	IP               netip.Addr // to bind; invalid: found by itself
-	UDPPort, TCPPort int
-	Log              *slog.Logger
-	Metrics          *Metrics // may be nil
+	IPs                []netip.Addr // to bind, at most one of each family; none: found by itself
+	UDPPorts, TCPPorts []int        // none: any free one; a single -1 of TCP goes without
+	Log                *slog.Logger
+	Metrics            *Metrics // may be nil
 
 	net   *transport.Transport // set once, by Open
 	cert  *webrtc.Certificate
@@ -45,39 +41,7 @@ type Peers struct {
 	wheel *sendq.Wheel
 
 	opened atomic.Pointer[transport.Transport] // net, for Collect
-}
-
-// Open binds the sockets, as soon as the control plane has told the public address.
-func (f *Peers) Open(m signal.Registered) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return fmt.Errorf("certificate: %w", err)
-	}
-	if f.cert, err = webrtc.GenerateCertificate(key); err != nil {
-		return fmt.Errorf("certificate: %w", err)
-	}
-	public, _ := netip.ParseAddr(m.PublicIP)
-	ip := f.IP
-	switch {
-	case ip.IsValid():
-	case public.IsLoopback(): // the gateway is on this machine, and so are the clients
-		ip = public
-	default:
-		if ip, err = transport.OutboundIP(); err != nil {
-			return err
-		}
-	}
-	if public.IsLoopback() && !ip.IsLoopback() {
-		public = netip.Addr{} // says where the gateway is, not where clients reach the media
-	}
-	f.pool, f.wheel = rtpx.NewPool(maxPoolBytes), sendq.NewWheel()
-	f.net, err = transport.Open(transport.Config{IP: ip, UDPPort: f.UDPPort, TCPPort: f.TCPPort, PublicIP: public, Log: f.Log})
-	if err != nil {
-		return err
-	}
-	f.opened.Store(f.net)
-	f.Log.Info("media open", "udp_port", f.net.UDPAddr().Port(), "tcp_port", f.net.TCPAddr().Port())
-	return nil
+	relay  atomic.Pointer[relayTLS]            // nil: no TLS
 }
 
 // Close closes the sockets.
@@ -92,7 +56,7 @@ func (f *Peers) Counters() transport.Counters { return f.net.Counters() }
 
 // New makes one participant's PeerConnection. It is a NewMedia.
 func (f *Peers) New(id string, post func(Event)) (Media, error) {
-	m := &peerMedia{post: post, closed: make(chan struct{})}
+	m := &peerMedia{post: post, closed: make(chan struct{}), left: func() { f.net.Revoke(id) }}
 	p, err := peer.New(peer.Config{
 		ID: id, Cert: *f.cert, Net: f.net, Pool: f.pool, Wheel: f.wheel, Log: f.Log, Post: m.event, Forwarded: f.forwarded(),
 		Now: func() int64 { return time.Now().UnixNano() },
@@ -130,6 +94,9 @@ func (f *Peers) Collect(w *metrics.Writer) {
 	w.Sample(float64(c.UDPDropped), "kind", "dropped").Sample(float64(c.UDPFallbacks), "kind", "fallback").Sample(float64(c.UDPWaits), "kind", "wait")
 	w.Family("transport_runs_total", metrics.Counter, "Sends of several datagrams as one.").Sample(float64(c.UDPRuns))
 	w.Family("transport_run_packets_total", metrics.Counter, "Datagrams in them.").Sample(float64(c.UDPSegments))
+	w.Family("relay_allocations", metrics.Gauge, "Allocations of the relay.").Sample(float64(c.RelayAllocations))
+	w.Family("relay_packets_total", metrics.Counter, "What the relay kept back: packets for another peer than the task, or without room, and unpaid answers.")
+	w.Sample(float64(c.RelayRefused), "kind", "other_peer").Sample(float64(c.RelayDropped), "kind", "dropped").Sample(float64(c.RelayUnpaid), "kind", "unpaid")
 	w.Family("transport_tcp_connections", metrics.Gauge, "Open TCP connections.").Sample(float64(c.TCPOpen))
 }
 
@@ -139,6 +106,7 @@ type peerMedia struct {
 	post    func(Event)
 	closed  chan struct{}
 	pending atomic.Int32 // EventData posted, not handled yet
+	left    func()       // the participant has no more use for the relay
 	changed atomic.Bool  // EventMediaChanged posted, not looked at yet
 
 	assigned map[int]sendq.Assignment // by seat; owned by the room loop
@@ -325,6 +293,7 @@ func (m *peerMedia) Pulse(now int64) { m.Tick(now) }
 
 // Close implements Media.
 func (m *peerMedia) Close() {
+	m.left()
 	go func() {
 		m.Peer.Close()
 		close(m.closed)

@@ -30,6 +30,10 @@ type Config struct {
 	// Opened is called once, when the control plane has accepted the task and before
 	// the first participant: media addresses are known from then on.
 	Opened func(signal.Registered) error
+	// Renewed is called with each later registration; nil if nobody asks.
+	Renewed func(signal.Registered)
+	// Servers makes a participant's credentials of the relay; nil without one.
+	Servers func(participant string) []signal.ICEServer
 	// Messages tells the signalling messages so far, for the bill; nil counts none.
 	Messages func() (in, out int64)
 	Now      func() time.Time // time.Now if nil
@@ -266,6 +270,9 @@ func (r *Room) linkFrame(f signal.Frame) {
 func (r *Room) registered(m signal.Registered) {
 	r.joinSeq = max(r.joinSeq, m.JoinSeq)
 	if r.phase != waiting {
+		if r.cfg.Renewed != nil {
+			r.cfg.Renewed(m)
+		}
 		return
 	}
 	now := r.cfg.Now()
@@ -292,6 +299,7 @@ func (r *Room) beat(now time.Time) {
 	}
 	r.expireConns(now)
 	r.expirePeople(now)
+	r.renewServers(now)
 	r.listen(now)
 	// A session that nobody has heard of would be lost with the task.
 	if !now.Before(r.nextHeartbeat) || now.Sub(r.lastHeartbeat) >= ackLimit && !r.book.Settled() {

@@ -285,13 +285,23 @@ func (t *Transport) Close() error {
 	return nil
 }
 
-// OutboundIP is the address that the machine uses towards the public internet. It
-// sends nothing: connecting a UDP socket only asks the routing table.
-func OutboundIP() (netip.Addr, error) {
-	c, err := net.Dial("udp4", "192.0.2.1:9") // TEST-NET-1, RFC 5737
+// OutboundIP and OutboundIP6 are the addresses that the machine uses towards the
+// public internet; invalid if it has no way there. They send nothing: connecting a UDP
+// socket only asks the routing table.
+func OutboundIP() netip.Addr { return outbound("udp4", "192.0.2.1:9") } // TEST-NET-1, RFC 5737
+
+// OutboundIP6 is OutboundIP of the other family.
+func OutboundIP6() netip.Addr { return outbound("udp6", "[2001:db8::1]:9") } // RFC 3849
+
+func outbound(network, to string) netip.Addr {
+	c, err := net.Dial(network, to)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("transport: outbound address: %w", err)
+		return netip.Addr{}
 	}
 	defer func() { _ = c.Close() }()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+	a := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+	if a.IsLinkLocalUnicast() {
+		return netip.Addr{} // no client can name its interface
+	}
+	return a
 }

@@ -57,6 +57,15 @@ type Registered struct {
 	NowMS    int64      `json:"now_ms"`
 	JoinSeq  uint64     `json:"join_seq"` // joins so far
 	Limits   RoomLimits `json:"limits"`
+	RelayTLS *RelayTLS  `json:"relay_tls,omitempty"` // nil: the relay is not reached by TLS
+}
+
+// RelayTLS is the name under which clients reach the task's relay by TLS, and the
+// certificate for it. Both are PEM; every registration brings the newest.
+type RelayTLS struct {
+	Name  string `json:"name"`
+	Chain string `json:"chain"`
+	Key   string `json:"key"`
 }
 
 // RoomLimits are fixed when the room is created. Seconds, and a count.

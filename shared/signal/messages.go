@@ -52,6 +52,7 @@ const (
 	TypeQuality      = "quality"      // dc
 	TypePublish      = "publish"      // dc: what of an own video is wanted
 	TypeBudget       = "budget"       // dc: the room comes near a cap
+	TypeServers      = "servers"      // dc: fresh credentials of the task's relay
 	TypeEnded        = "ended"        // dc and ws: the room or this participation is over
 	TypeError        = "error"        // ws and dc
 	TypePong         = "pong"
@@ -193,6 +194,21 @@ type Joined struct {
 	Participants []Participant `json:"participants"` // everyone else
 	Seating      Seating       `json:"seating"`
 	Resume       string        `json:"resume"` // for the next Join; replaces any earlier one
+	ICEServers   []ICEServer   `json:"ice_servers,omitempty"`
+}
+
+// ICEServer is the task's own relay (TURN, RFC 8656), in the form of the browsers'
+// RTCIceServer. The credential is this participant's, and makes allocations for ten
+// minutes; Servers brings the next one.
+type ICEServer struct {
+	URLs       []string `json:"urls"` // RFC 7065
+	Username   string   `json:"username"`
+	Credential string   `json:"credential"`
+}
+
+// Servers replaces what Joined said of the relay.
+type Servers struct {
+	ICEServers []ICEServer `json:"ice_servers"`
 }
 
 // Answer is the SDP answer to the offer of the same generation.
@@ -266,7 +282,7 @@ type Quality struct {
 	LossPermil      int           `json:"loss_permil"`              // of what this participant receives
 	ConcealedPermil int           `json:"concealed_permil"`         // of the sound it receives, after repair, by estimate
 	BandwidthKbps   int           `json:"bandwidth_kbps,omitempty"` // estimate of the path to it; absent: no limit is known
-	Transport       string        `json:"transport,omitempty"`      // udp or tcp
+	Transport       string        `json:"transport,omitempty"`      // udp, tcp, turn-udp, turn-tcp, turn-tls
 	Seats           []SeatQuality `json:"seats"`
 }
 

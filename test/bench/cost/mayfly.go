@@ -33,7 +33,7 @@ func newHost() (*host, error) {
 	room.KeepSmall()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()}))
 	h := &host{waiting: map[string]chan signal.Frame{}}
-	h.peers = &room.Peers{IP: netip.MustParseAddr("127.0.0.1"), TCPPort: -1, Log: log}
+	h.peers = &room.Peers{IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, TCPPorts: []int{-1}, Log: log}
 	opened := make(chan error, 1)
 	h.room = room.New(room.Config{
 		ID: "bench", Epoch: 1, Log: log, Send: h.send, NewMedia: h.peers.New,
