@@ -34,7 +34,12 @@ import (
 //	correction ROOM#<room>      CORRECTION#<n>          -      ledger          appended after the close, never changed
 //	bill       TENANT#<tenant>#BILLS#<day>  BILL#<ms>#<room>#<n>  -  ledger    created by the close (n 0) and by each correction
 //	prices     PRICES           PRICES#<id>             -      operator        one price book; created once, never changed
-//	event      ROOM#<room>      EVENT#<seq>             30 d   outbox          created with the change it tells; index OUTBOX#<shard> until delivered
+//	event      ROOM#<room>      EVENT#<seq>             30 d   outbox          created with the change it tells; index OUTBOX#<shard> until it is in the log
+//	hookevent  HOOK#<endpoint>  EVENT#<seq>             30 d   hooks           the same, about a webhook endpoint
+//	loghead    LOG#<tenant>     HEAD                    -      outbox          the last position; part of every commit that appends to the log
+//	logged     LOG#<tenant>     ENTRY#<position>        30 d   outbox          created with the event's mark and its deliveries; never changed
+//	hook       TENANT#<tenant>  HOOK#<endpoint>         -      hooks           a webhook endpoint: URL, filter, generations of its key, no secret
+//	delivery   HOOK#<endpoint>  DELIVERY#<position>#<run>  30 d  outbox, hooks  one event owed to one endpoint; index DELIVER#<shard> / due ms while pending
 //	linkid     CONN#<conn>      WHO                     3 h    join            created once, at $connect: whose identity the gateway saw
 //	ticketkey  KEYS             TICKET#<kid>            -      api             public half of the key that signs tickets; created once
 
@@ -45,7 +50,7 @@ const Shards = 16
 const (
 	IdemTTL  = 24 * time.Hour
 	ConnTTL  = 3 * time.Hour
-	EventTTL = 30 * 24 * time.Hour // after delivery
+	EventTTL = 30 * 24 * time.Hour // after it came into the log
 )
 
 // Shard spreads rooms over the index partitions.
@@ -310,25 +315,31 @@ func (c *Claim) Place() store.Item {
 	return store.Item{Key: ClaimKey(c.Room, c.JTI), Kind: "claim", ExpiresAt: time.UnixMilli(c.AtMS).Add(25 * time.Hour)}
 }
 
-// Event is something that happened to a room, kept until it is delivered. Seq
-// counts from 1 per room without a gap.
+// Event is something that happened to a room, or to a webhook endpoint, kept until
+// it is in the tenant's log. Seq counts from 1 per room (endpoint) without a gap.
 type Event struct {
 	Held
 	ID          string          `json:"id"` // "evt_<room>_<seq>", the same at every delivery
 	Seq         uint64          `json:"seq"`
 	Type        string          `json:"type"`
 	Room        string          `json:"room"`
+	Endpoint    string          `json:"endpoint,omitempty"` // of an event about a webhook endpoint; then Room is ""
+	Only        string          `json:"only,omitempty"`     // the one endpoint that is sent it
 	Tenant      string          `json:"tenant"`
 	AtMS        int64           `json:"at_ms"`
 	Data        json.RawMessage `json:"data,omitempty"`
-	DeliveredMS int64           `json:"delivered_ms,omitempty"`
+	DeliveredMS int64           `json:"delivered_ms,omitempty"` // when it came into the log
+	Position    uint64          `json:"position,omitempty"`     // in the log
 }
 
 // Place implements Doc.
 func (e *Event) Place() store.Item {
 	it := store.Item{Key: EventKey(e.Room, e.Seq), Kind: "event"}
+	if e.Endpoint != "" {
+		it.PK = HookPK(e.Endpoint)
+	}
 	if e.DeliveredMS == 0 {
-		it.IndexPK, it.IndexSK = OutboxPK(Shard(e.Room)), IndexTime(e.AtMS)+"#"+e.ID
+		it.IndexPK, it.IndexSK = OutboxPK(Shard(e.Room+e.Endpoint)), IndexTime(e.AtMS)+"#"+e.ID
 	} else {
 		it.ExpiresAt = time.UnixMilli(e.DeliveredMS).Add(EventTTL)
 	}
