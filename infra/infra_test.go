@@ -86,7 +86,7 @@ var samples = map[string]string{
 	"ALLOWED_ORIGINS": "https://o", "API_KEYS": "t=" + strings.Repeat("0", 64), "MAX_ROOMS": "3",
 	"CREATES_PER_S": "5", "CREATE_BURST": "20", "SPEND_PER_DAY_USD": "100", "SWEEP_FOR_S": "50",
 	"TASK_REVISION": "41", "CANARY_REVISION": "42", "CANARY_PERCENT": "5",
-	"TICKET_SECRET": strings.Repeat("s", 64),
+	"TICKET_SECRET": strings.Repeat("s", 64), "WEBHOOK_SECRET": strings.Repeat("w", 64),
 }
 
 func TestEnvironments(t *testing.T) {
@@ -114,6 +114,9 @@ func TestEnvironments(t *testing.T) {
 		}
 		if _, secret := variables["TICKET_SECRET"]; secret != (name == "rooms") {
 			t.Errorf("%s: has the ticket secret: %v", name, secret)
+		}
+		if _, secret := variables["WEBHOOK_SECRET"]; secret != (name == "rooms" || name == "deliver") {
+			t.Errorf("%s: has the webhooks' secret: %v", name, secret)
 		}
 	}
 	// AWS_REGION is Lambda's own; START_ETA_MS has a default that is Fargate's.
@@ -318,9 +321,23 @@ func TestEvents(t *testing.T) {
 	if at(functions["lifecycle"], "Properties.Events.TaskStateChange.Properties.DeadLetterConfig") == nil {
 		t.Error("the rule has no dead letters")
 	}
-	outbox := at(functions["deliver"], "Properties.Events.Outbox.Properties")
-	if at(outbox, "DestinationConfig.OnFailure") == nil {
-		t.Error("the stream has no dead letters")
+	for source, doc := range map[string]control.Doc{
+		"Outbox":     &control.Event{Room: "room_1", Seq: 1, Data: []byte(`{}`)},
+		"Deliveries": &control.Delivery{Endpoint: "we_1", Position: 1},
+	} {
+		checkStream(t, source, at(functions["deliver"], "Properties.Events."+source+".Properties"), doc)
+	}
+	// The handler reports what it could not do only where Lambda asks for it.
+	if got := text(functions["deliver"], "Properties.Events.Outbox.Properties.FunctionResponseTypes.0"); got != "ReportBatchItemFailures" {
+		t.Errorf("the outbox's failures are reported as %q", got)
+	}
+}
+
+// checkStream holds a filter of the table's stream to the items that it is for.
+func checkStream(t *testing.T, name string, source any, doc control.Doc) {
+	t.Helper()
+	if at(source, "DestinationConfig.OnFailure") == nil {
+		t.Errorf("%s: the stream has no dead letters", name)
 	}
 	var filter struct {
 		EventName []string `json:"eventName"`
@@ -328,21 +345,21 @@ func TestEvents(t *testing.T) {
 			NewImage map[string]struct{ S []string }
 		} `json:"dynamodb"`
 	}
-	if err := json.Unmarshal([]byte(text(outbox, "FilterCriteria.Filters.0.Pattern")), &filter); err != nil {
+	if err := json.Unmarshal([]byte(text(source, "FilterCriteria.Filters.0.Pattern")), &filter); err != nil {
 		t.Fatal(err)
 	}
-	w, err := control.Put(&control.Event{Room: "room_1", Seq: 1, Data: []byte(`{}`)})
+	w, err := control.Put(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	image := store.Image(w.Item)
 	for attribute, accepted := range filter.DynamoDB.NewImage {
 		if !slices.Contains(accepted.S, image[attribute]["S"]) {
-			t.Errorf("the filter wants %s in %q, an event has %q", attribute, accepted.S, image[attribute])
+			t.Errorf("%s: the filter wants %s in %q, an item has %q", name, attribute, accepted.S, image[attribute])
 		}
 	}
 	if len(filter.DynamoDB.NewImage) != 1 || !slices.Equal(filter.EventName, []string{"INSERT"}) {
-		t.Errorf("filter %+v, want inserted events", filter)
+		t.Errorf("%s: filter %+v, want inserted items", name, filter)
 	}
 }
 

@@ -1,6 +1,7 @@
-// Command deliver is the function that empties the outbox: woken by the table's
-// stream, and by a schedule for what the stream lost. See functions/entry for its
-// environment and functions/control/outbox for what it does.
+// Command deliver is the function that empties the outbox and sends webhooks: woken by
+// the table's stream, and by a schedule for what the stream lost and what is to be
+// repeated. See functions/entry for its environment, and functions/control/outbox and
+// functions/control/hooks for what it does.
 package main
 
 import (
@@ -19,5 +20,9 @@ func main() {
 	if err != nil {
 		wire.Fatal(me, err)
 	}
-	lambda.Start(entry.Deliver(deps))
+	deliver, err := entry.Deliver(deps)
+	if err != nil {
+		wire.Fatal(me, err)
+	}
+	lambda.Start(deliver)
 }

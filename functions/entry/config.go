@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mayfly/functions/control/api"
+	"mayfly/functions/control/hooks"
 	"mayfly/functions/control/life"
 	"mayfly/shared/ticket"
 )
@@ -56,6 +57,10 @@ type Config struct {
 	// at least 16 bytes, better 32 random ones. TICKET_SECRET. Never logged.
 	TicketSecret Secret
 
+	// WebhookSecret is what the keys that sign webhooks are derived from: at least 32
+	// bytes. Changing it changes every endpoint's key. WEBHOOK_SECRET. Never logged.
+	WebhookSecret Secret
+
 	// Life holds the rules of a room's life. MAX_ROOMS is the most rooms of a tenant at
 	// once (default 50); START_ETA_MS is how long a start takes as a rule, in
 	// milliseconds, told to those who wait (default 25000, Fargate's). CREATES_PER_S
@@ -66,7 +71,7 @@ type Config struct {
 
 	// What new rooms' tasks are stands in Life too: see tasks (config_tasks.go).
 
-	// SweepFor is how long one scheduled invocation of lifecycle goes on sweeping; 0 is
+	// SweepFor is how long one scheduled invocation of lifecycle or deliver goes on; 0 is
 	// one pass. SWEEP_FOR_S, default 50: the schedule is a minute. The function's timeout
 	// cuts it short.
 	SweepFor time.Duration
@@ -112,6 +117,7 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		TaskAPIID: getenv("TASK_API_ID"), SignallingURL: getenv("CLIENT_WS_URL"),
 		PublicURL: strings.TrimSuffix(getenv("PUBLIC_URL"), "/"), AllowedOrigins: list(getenv("ALLOWED_ORIGINS")),
 		APIKeys: getenv("API_KEYS"), TicketSecret: Secret(getenv("TICKET_SECRET")),
+		WebhookSecret: Secret(getenv("WEBHOOK_SECRET")),
 	}
 	if c.Region == "" {
 		c.Region = getenv("AWS_REGION")
@@ -143,6 +149,9 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	if n := len(c.TicketSecret); n > 0 && n < ticket.MinSecretBytes {
 		errs = append(errs, fmt.Errorf("TICKET_SECRET has %d bytes, want at least %d", n, ticket.MinSecretBytes))
 	}
+	if n := len(c.WebhookSecret); n > 0 && n < hooks.MinSecretBytes {
+		errs = append(errs, fmt.Errorf("WEBHOOK_SECRET has %d bytes, want at least %d", n, hooks.MinSecretBytes))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, fmt.Errorf("configuration: %w", err)
 	}
@@ -157,10 +166,10 @@ func (c Config) Validate(f Function) error {
 	fleet := []string{"CLUSTER", "TASK_DEFINITION", "SUBNETS"}
 	posts := []string{"CLIENT_WS_ENDPOINT", "TASK_WS_ENDPOINT"}
 	needed := map[Function][]string{
-		RoomsFunction:     slices.Concat(fleet, posts, []string{"REGION", "CLIENT_WS_URL", "PUBLIC_URL", "API_KEYS", "TICKET_SECRET"}),
+		RoomsFunction:     slices.Concat(fleet, posts, []string{"REGION", "CLIENT_WS_URL", "PUBLIC_URL", "API_KEYS", "TICKET_SECRET", "WEBHOOK_SECRET"}),
 		SocketFunction:    slices.Concat(fleet, posts, []string{"TASK_API_ID", "PUBLIC_URL"}),
 		LifecycleFunction: slices.Concat(fleet, posts),
-		DeliverFunction:   {},
+		DeliverFunction:   {"WEBHOOK_SECRET"},
 	}
 	names, ok := needed[f]
 	if !ok {
@@ -186,6 +195,7 @@ func (c Config) has(name string) bool {
 		"CLIENT_WS_ENDPOINT": c.ClientEndpoint != "", "TASK_WS_ENDPOINT": c.TaskEndpoint != "",
 		"TASK_API_ID": c.TaskAPIID != "", "CLIENT_WS_URL": c.SignallingURL != "", "PUBLIC_URL": c.PublicURL != "",
 		"API_KEYS": c.APIKeys != "", "TICKET_SECRET": c.TicketSecret != "",
+		"WEBHOOK_SECRET": c.WebhookSecret != "",
 	}
 	return set[name]
 }

@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/hooks"
 	"mayfly/functions/control/ledger"
 	"mayfly/functions/control/life"
+	"mayfly/functions/outbound"
 )
 
 // Deps are what stands behind the handlers. All fields are set once, before use.
@@ -30,9 +32,24 @@ type Deps struct {
 	Wait   func(context.Context, time.Duration) error
 	Log    *slog.Logger
 	Config Config
+	// Sender sends webhooks; nil is functions/outbound's for the internet.
+	Sender hooks.Sender
 }
 
 func (d Deps) life() *life.Life {
 	return &life.Life{Store: d.Store, Fleet: d.Fleet, Post: d.Post, Now: d.Now, Log: d.Log, Config: d.Config.Life,
 		Books: &ledger.Books{Store: d.Store, Now: d.Now}}
+}
+
+// hooks needs WebhookSecret.
+func (d Deps) hooks() (*hooks.Hooks, error) {
+	keys, err := hooks.NewKeys(string(d.Config.WebhookSecret))
+	if err != nil {
+		return nil, err
+	}
+	h := &hooks.Hooks{Store: d.Store, Sender: d.Sender, Now: d.Now, Log: d.Log, Retry: d.Config.Life.Retry, Keys: keys}
+	if h.Sender == nil {
+		h.Sender = outbound.New(outbound.Config{})
+	}
+	return h, nil
 }

@@ -73,6 +73,7 @@ func environment(key string) map[string]string {
 		"TASK_API_ID":        taskAPI, "CLIENT_WS_URL": "wss://client123.execute-api.eu-central-1.amazonaws.com/live",
 		"PUBLIC_URL": "https://api.example.com/", "ALLOWED_ORIGINS": "https://app.example.com",
 		"API_KEYS": api.KeyEntry("acme", key), "TICKET_SECRET": "a secret for tests, 32 bytes long",
+		"WEBHOOK_SECRET": "another secret for tests of 32 bytes",
 	}
 }
 
@@ -109,7 +110,11 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket, lifecycle, deliver := Socket(d), Lifecycle(d), Deliver(d)
+	deliver, err := Deliver(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, lifecycle := Socket(d), Lifecycle(d)
 	w.rooms = func() lambda.Handler { return lambda.NewHandler(rooms) }
 	w.socket = func() lambda.Handler { return lambda.NewHandler(socket) }
 	w.lifecycle = func() lambda.Handler { return lambda.NewHandler(lifecycle) }

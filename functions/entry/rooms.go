@@ -36,8 +36,12 @@ func Rooms(d Deps) (HTTPHandler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("derive the cursor key: %w", err)
 	}
+	hooks, err := d.hooks()
+	if err != nil {
+		return nil, err
+	}
 	a, err := api.New(api.Config{
-		Store: d.Store, Life: d.life(), Now: d.Now, Log: d.Log,
+		Store: d.Store, Life: d.life(), Hooks: hooks, Now: d.Now, Log: d.Log,
 		Keys: keys, Key: key, CursorKey: cursorKey, Region: d.Config.Region,
 		PublicURL: d.Config.PublicURL, SignallingURL: d.Config.SignallingURL, AllowedOrigins: d.Config.AllowedOrigins,
 	})

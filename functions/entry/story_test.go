@@ -249,6 +249,7 @@ func TestConfigFromEnv(t *testing.T) {
 		"any origin":        {map[string]string{"ALLOWED_ORIGINS": "*"}, "ALLOWED_ORIGINS"},
 		"keys":              {map[string]string{"API_KEYS": "acme=xyz"}, "api keys"},
 		"secret":            {map[string]string{"TICKET_SECRET": "short"}, "TICKET_SECRET"},
+		"webhook secret":    {map[string]string{"WEBHOOK_SECRET": "shorter than 32 bytes"}, "WEBHOOK_SECRET"},
 		"rooms":             {map[string]string{"MAX_ROOMS": "many"}, "MAX_ROOMS"},
 		"eta":               {map[string]string{"START_ETA_MS": "-1"}, "START_ETA_MS"},
 	} {
@@ -289,10 +290,10 @@ func TestConfigValues(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for f, needed := range map[Function][]string{
-		RoomsFunction:     {"TABLE", "REGION", "CLUSTER", "TASK_DEFINITION", "SUBNETS", "CLIENT_WS_ENDPOINT", "TASK_WS_ENDPOINT", "CLIENT_WS_URL", "PUBLIC_URL", "API_KEYS", "TICKET_SECRET"},
+		RoomsFunction:     {"TABLE", "REGION", "CLUSTER", "TASK_DEFINITION", "SUBNETS", "CLIENT_WS_ENDPOINT", "TASK_WS_ENDPOINT", "CLIENT_WS_URL", "PUBLIC_URL", "API_KEYS", "TICKET_SECRET", "WEBHOOK_SECRET"},
 		SocketFunction:    {"TABLE", "CLUSTER", "TASK_DEFINITION", "SUBNETS", "CLIENT_WS_ENDPOINT", "TASK_WS_ENDPOINT", "TASK_API_ID", "PUBLIC_URL"},
 		LifecycleFunction: {"TABLE", "CLUSTER", "TASK_DEFINITION", "SUBNETS", "CLIENT_WS_ENDPOINT", "TASK_WS_ENDPOINT"},
-		DeliverFunction:   {"TABLE"},
+		DeliverFunction:   {"TABLE", "WEBHOOK_SECRET"},
 	} {
 		t.Run(string(f), func(t *testing.T) {
 			whole := environment(testKey)

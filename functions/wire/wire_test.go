@@ -25,7 +25,7 @@ func environment() []string {
 		"SUBNETS=subnet-1", "SECURITY_GROUPS=sg-1", "TASK_API_ID=task123", "PUBLIC_URL=https://api.example.com",
 		"CLIENT_WS_ENDPOINT=https://c.execute-api.eu-central-1.amazonaws.com/live", "CLIENT_WS_URL=wss://c.execute-api.eu-central-1.amazonaws.com/live",
 		"TASK_WS_ENDPOINT=https://t.execute-api.eu-central-1.amazonaws.com/live",
-		"API_KEYS=" + api.KeyEntry("acme", api.NewKey("live")), "TICKET_SECRET=a secret for tests, 32 bytes long",
+		"API_KEYS=" + api.KeyEntry("acme", api.NewKey("live")), "TICKET_SECRET=a secret for tests, 32 bytes long", "WEBHOOK_SECRET=another secret for tests of 32 bytes",
 		"AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y", "AWS_EC2_METADATA_DISABLED=true",
 	}
 }
@@ -100,7 +100,7 @@ func TestMains(t *testing.T) {
 		"socket": {`{"headers":{"Sec-WebSocket-Protocol":"mayfly.v1"},"requestContext":{"apiId":"c","connectionId":"x","eventType":"CONNECT"}}`,
 			`"Sec-WebSocket-Protocol":"mayfly.v1"`},
 		"lifecycle": {`{"detail-type":"something else"}`, `something else`},
-		"deliver":   {`{"Records":[{"eventName":"REMOVE"}]}`, `null`},
+		"deliver":   {`{"Records":[{"eventName":"REMOVE"}]}`, `{"batchItemFailures":null}`},
 	} {
 		t.Run(name, func(t *testing.T) { runMain(t, filepath.Join(dir, name), tc.event, tc.want) })
 		t.Run(name+" without configuration", func(t *testing.T) {

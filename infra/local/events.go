@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -52,53 +51,18 @@ func (l *Local) tick() {
 	l.deliver.Send(l.ctx, event)
 }
 
-// observe hears of every commit: new events go to the stream, whose filter lets
-// nothing else pass, and to the terminal.
+// observe hears of every commit: new events and new deliveries go to the streams,
+// whose filters let nothing else pass, and events to the terminal.
 func (l *Local) observe(changed []store.Item) {
 	for _, it := range changed {
-		if it.Kind == "event" && it.Version == 1 {
-			l.stream.Put(it)
+		if it.Version != 1 {
+			continue
+		}
+		l.streams.put(it)
+		if it.Kind == "event" {
 			l.narrator.tell(it)
 		}
 	}
-}
-
-// sequence numbers stream records.
-var sequence atomic.Int64
-
-// streamEvent makes the event that Lambda gets for a batch of new items.
-func streamEvent(items []any) ([]byte, error) {
-	type record struct {
-		EventID        string         `json:"eventID"`
-		EventName      string         `json:"eventName"`
-		EventVersion   string         `json:"eventVersion"`
-		EventSource    string         `json:"eventSource"`
-		EventSourceARN string         `json:"eventSourceARN"`
-		AWSRegion      string         `json:"awsRegion"`
-		Change         map[string]any `json:"dynamodb"`
-	}
-	records := make([]record, 0, len(items))
-	for _, v := range items {
-		it, ok := v.(store.Item)
-		if !ok {
-			return nil, fmt.Errorf("stream: %T is no item", v)
-		}
-		image := store.Image(it)
-		records = append(records, record{
-			EventID: strings.ReplaceAll(invoke.RequestID(), "-", ""), EventName: string(events.DynamoDBOperationTypeInsert),
-			EventVersion: "1.1", EventSource: "aws:dynamodb", AWSRegion: Region,
-			EventSourceARN: "arn:aws:dynamodb:local:" + identity.Account + ":table/local/stream/1",
-			Change: map[string]any{
-				"ApproximateCreationDateTime": time.Now().Unix(),
-				"Keys":                        map[string]any{"PK": image["PK"], "SK": image["SK"]},
-				"NewImage":                    image,
-				"SequenceNumber":              fmt.Sprintf("%021d", sequence.Add(1)),
-				"SizeBytes":                   len(it.Data),
-				"StreamViewType":              string(events.DynamoDBStreamViewTypeNewImage),
-			},
-		})
-	}
-	return json.Marshal(map[string]any{"Records": records})
 }
 
 // narrator writes a line per event of a room, for people.

@@ -32,6 +32,7 @@ import (
 
 	"mayfly/functions/control"
 	"mayfly/functions/entry"
+	"mayfly/functions/outbound"
 	"mayfly/infra/local/boltstore"
 	"mayfly/infra/local/ecs"
 	"mayfly/infra/local/fault"
@@ -123,7 +124,7 @@ type Local struct {
 	task     *gateway.WebSocket
 	life     *invoke.Async // the lifecycle function
 	deliver  *invoke.Async // the deliver function, on schedule
-	stream   *invoke.Stream
+	streams  *streams
 	narrator *narrator
 	servers  []*http.Server
 	ctx      context.Context // of background invocations; ends in Close
@@ -277,7 +278,7 @@ func (l *Local) functions(config entry.Config) error {
 	deps := func(f entry.Function) entry.Deps {
 		return entry.Deps{
 			Store: l.store, Fleet: l.fleet, Post: posts{l}, Now: time.Now,
-			Log: l.log.With("function", string(f)), Config: config,
+			Log: l.log.With("function", string(f)), Config: config, Sender: outbound.New(outbound.Config{Loopback: true}),
 		}
 	}
 	rooms, err := entry.Rooms(deps(entry.RoomsFunction))
@@ -285,7 +286,11 @@ func (l *Local) functions(config entry.Config) error {
 		return err
 	}
 	socket := invoke.Function{Name: string(entry.SocketFunction), Handler: entry.Socket(deps(entry.SocketFunction))}
-	deliver := invoke.Function{Name: string(entry.DeliverFunction), Handler: entry.Deliver(deps(entry.DeliverFunction))}
+	delivery, err := entry.Deliver(deps(entry.DeliverFunction))
+	if err != nil {
+		return err
+	}
+	deliver := invoke.Function{Name: string(entry.DeliverFunction), Handler: delivery, Timeout: time.Minute}
 	lifecycle := invoke.Function{Name: string(entry.LifecycleFunction), Handler: entry.Lifecycle(deps(entry.LifecycleFunction))}
 
 	// The function answers all paths itself, preflights and unknown ones too.
@@ -309,7 +314,7 @@ func (l *Local) functions(config entry.Config) error {
 	const repeat = 250 * time.Millisecond // Lambda waits minutes
 	l.life = &invoke.Async{Function: lifecycle, Wait: repeat, Log: l.log}
 	l.deliver = &invoke.Async{Function: deliver, Wait: repeat, Log: l.log}
-	l.stream = invoke.NewStream(l.ctx, invoke.StreamConfig{Function: deliver, Encode: streamEvent, Log: l.log})
+	l.streams = newStreams(l.ctx, deliver, l.log)
 	return nil
 }
 
@@ -397,9 +402,9 @@ func (l *Local) close(ctx context.Context) error {
 			_ = s.Close() // drops what would not end
 		}
 	}
-	if l.stream != nil {
+	if l.streams != nil {
 		l.waitFunctions(patience)
-		l.stream.Close(patience)
+		l.streams.close(patience)
 	}
 	l.cancel()
 	l.wg.Wait()

@@ -26,33 +26,47 @@ const maxConns = 4096
 
 // keys are the secrets of a stand-in, kept with its data.
 type keys struct {
-	APIKey       string `json:"api_key"`
-	TicketSecret string `json:"ticket_secret"`
+	APIKey        string `json:"api_key"`
+	TicketSecret  string `json:"ticket_secret"`
+	WebhookSecret string `json:"webhook_secret"`
 }
 
-// loadKeys reads the keys, or makes them.
+// loadKeys reads the keys, and makes those that are not there.
 func loadKeys(path string) (keys, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		var b [32]byte
-		rand.Read(b[:]) // never fails (crypto/rand)
-		k := keys{APIKey: api.NewKey("dev"), TicketSecret: base64.RawURLEncoding.EncodeToString(b[:])}
-		if data, err = json.Marshal(k); err == nil {
-			err = os.WriteFile(path, data, 0o600)
-		}
-		if err != nil {
-			return keys{}, fmt.Errorf("keys: %w", err)
-		}
-		return k, nil
-	}
 	var k keys
+	data, err := os.ReadFile(path)
 	if err == nil {
 		err = json.Unmarshal(data, &k)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return keys{}, fmt.Errorf("keys: %w", err)
+	}
+	had := k
+	if k.APIKey == "" {
+		k.APIKey = api.NewKey("dev")
+	}
+	for _, s := range []*string{&k.TicketSecret, &k.WebhookSecret} {
+		if *s == "" {
+			*s = secret()
+		}
+	}
+	if k == had {
+		return k, nil
+	}
+	if data, err = json.Marshal(k); err == nil {
+		err = os.WriteFile(path, data, 0o600)
 	}
 	if err != nil {
 		return keys{}, fmt.Errorf("keys: %w", err)
 	}
 	return k, nil
+}
+
+// secret makes 32 random bytes, as text.
+func secret() string {
+	var b [32]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
 // env is the environment of the functions: the variables that the templates set.
@@ -62,9 +76,10 @@ func (l *Local) env(name string) string {
 		"CLIENT_WS_ENDPOINT": l.url + "/" + clientAPIID, "TASK_WS_ENDPOINT": l.url + "/" + taskAPIID, "TASK_API_ID": taskAPIID,
 		"CLIENT_WS_URL": l.wsURL, "PUBLIC_URL": l.public, "ALLOWED_ORIGINS": strings.Join(l.origins(), ","),
 		"API_KEYS": api.KeyEntry(tenant, l.keys.APIKey), "TICKET_SECRET": l.keys.TicketSecret,
-		"SWEEP_FOR_S":   "0", // the schedule here is fine enough
-		"CREATES_PER_S": "0", // one tenant, whose own machine is the limit
-		"MAX_ROOMS":     strconv.Itoa(l.cfg.MaxRooms), "START_ETA_MS": strconv.FormatInt((l.cfg.Cold + 200*time.Millisecond).Milliseconds(), 10),
+		"WEBHOOK_SECRET": l.keys.WebhookSecret,
+		"SWEEP_FOR_S":    "0", // the schedule here is fine enough
+		"CREATES_PER_S":  "0", // one tenant, whose own machine is the limit
+		"MAX_ROOMS":      strconv.Itoa(l.cfg.MaxRooms), "START_ETA_MS": strconv.FormatInt((l.cfg.Cold + 200*time.Millisecond).Milliseconds(), 10),
 	}[name]
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/hooks"
 	"mayfly/functions/control/life"
 	"mayfly/functions/store"
 	"mayfly/shared/ticket"
@@ -25,6 +26,7 @@ import (
 type Config struct {
 	Store control.Store
 	Life  *life.Life
+	Hooks *hooks.Hooks
 	Now   control.Clock
 	Log   *slog.Logger
 
@@ -49,8 +51,8 @@ type API struct {
 // New makes the API.
 func New(cfg Config) (*API, error) {
 	switch {
-	case cfg.Store == nil || cfg.Life == nil || cfg.Now == nil || cfg.Log == nil:
-		return nil, errors.New("api: Store, Life, Now and Log are needed")
+	case cfg.Store == nil || cfg.Life == nil || cfg.Hooks == nil || cfg.Now == nil || cfg.Log == nil:
+		return nil, errors.New("api: Store, Life, Hooks, Now and Log are needed")
 	case cfg.Keys == nil || cfg.Key == nil:
 		return nil, errors.New("api: Keys and Key are needed")
 	case len(cfg.CursorKey) < 16:
@@ -72,7 +74,7 @@ type endpoint struct {
 }
 
 func (a *API) endpoints() []endpoint {
-	return []endpoint{
+	return append(a.webhookEndpoints(), []endpoint{
 		{"POST", "/v1/rooms", false, a.createRoom},
 		{"GET", "/v1/rooms", false, a.listRooms},
 		{"GET", "/v1/rooms/{id}", false, a.getRoom},
@@ -86,7 +88,7 @@ func (a *API) endpoints() []endpoint {
 		{"GET", "/healthz", true, a.health},
 		{"GET", "/.well-known/jwks.json", true, a.jwks},
 		{"GET", "/call/", true, a.page},
-	}
+	}...)
 }
 
 // routes makes the mux. Every path also takes the methods it does not serve, to
@@ -144,7 +146,7 @@ func (a *API) cors(w http.ResponseWriter, r *http.Request) bool {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Expose-Headers", "Location, Link, Retry-After, X-Request-Id")
 		if preflight {
-			h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE")
+			h.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE")
 			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key")
 			h.Set("Access-Control-Max-Age", "600") // seconds
 		}
@@ -208,6 +210,8 @@ func asProblem(err error) *Problem {
 	switch {
 	case errors.As(err, &p):
 		return p
+	case hookProblem(err) != nil:
+		return hookProblem(err)
 	case errors.Is(err, life.ErrNotFound):
 		return problem(codeNotFound, "No such room.")
 	case errors.Is(err, life.ErrIdemReused):

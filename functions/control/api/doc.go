@@ -1,5 +1,6 @@
-// Package api is the HTTP face of the control plane: rooms, tickets, participants
-// and usage for products, the public keys of join tickets, and the call page.
+// Package api is the HTTP face of the control plane: rooms, tickets, participants,
+// usage, events and webhook endpoints for products, the public keys of join tickets,
+// and the call page.
 //
 // It owns the shapes of requests and answers, API keys, idempotency of answers,
 // cursors and the closed list of problems (problems.go; docs/problems.md is made

@@ -22,6 +22,8 @@ const (
 	codeQuota           = "quota_exceeded"
 	codeRate            = "rate_limited"
 	codeSpend           = "spend_exceeded"
+	codeTooManyHooks    = "too_many_webhook_endpoints"
+	codeEventsExpired   = "events_expired"
 	codeInternal        = "internal"
 	codeUnavailable     = "unavailable"
 )
@@ -62,6 +64,10 @@ var Problems = []ProblemType{
 		"The tenant creates rooms faster than it may. Nothing was done; repeat the request after `retry_after_s` seconds, with some jitter."},
 	{codeSpend, http.StatusTooManyRequests, "The day's spend is used up", 3600,
 		"The tenant's rooms have spent what they may in a day (UTC). Rooms that are open go on; new ones are made again the next day, or when the limit is raised."},
+	{codeTooManyHooks, http.StatusConflict, "Too many webhook endpoints", 0,
+		"The tenant has as many webhook endpoints as it may have. Delete one first."},
+	{codeEventsExpired, http.StatusGone, "Events have expired", 0,
+		"Events after `after` are not kept any more (30 days): some were missed. Read the rooms themselves, and go on with `after=0`, the oldest that is kept."},
 	{codeInternal, http.StatusInternalServerError, "Something went wrong here", 0,
 		"A fault of the service, logged under `request_id`. A request with an Idempotency-Key can be repeated safely."},
 	{codeUnavailable, http.StatusServiceUnavailable, "The service is busy", 1,

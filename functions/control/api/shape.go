@@ -32,6 +32,25 @@ func readJSON(r *http.Request, into any) *Problem {
 	if err != nil {
 		return problem(codeBadJSON, "The body could not be read.")
 	}
+	return parseJSON(body, into)
+}
+
+// readOptionalJSON is readJSON, but that no body at all is an empty object.
+func readOptionalJSON(r *http.Request, into any) *Problem {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err != nil {
+		return problem(codeBadJSON, "The body could not be read.")
+	}
+	if len(body) == 0 {
+		return nil
+	}
+	if p := checkMediaType(r); p != nil {
+		return p
+	}
+	return parseJSON(body, into)
+}
+
+func parseJSON(body []byte, into any) *Problem {
 	if len(body) > maxBody {
 		return problem(codeBodyTooLarge, fmt.Sprintf("The body is over %d bytes.", maxBody))
 	}

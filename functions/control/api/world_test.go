@@ -14,8 +14,10 @@ import (
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/controltest"
+	"mayfly/functions/control/hooks"
 	"mayfly/functions/control/ledger"
 	"mayfly/functions/control/life"
+	"mayfly/functions/outbound"
 	"mayfly/infra/local/boltstore"
 	"mayfly/shared/ticket"
 )
@@ -56,7 +58,12 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	if w.key, err = ticket.KeyFromSecret("a secret for tests, 32 bytes long"); err != nil {
 		t.Fatal(err)
 	}
+	hookKeys, err := hooks.NewKeys("a secret for webhooks of 32 bytes")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg := Config{
+		Hooks: &hooks.Hooks{Store: s, Sender: outbound.New(outbound.Config{}), Now: clock.Now, Log: log, Keys: hookKeys},
 		Store: s, Life: w.life, Now: clock.Now, Log: log, Keys: keys, Key: w.key,
 		CursorKey: []byte("sixteen bytes or more"), Region: "eu-test-1",
 		PublicURL: "https://api.example/", SignallingURL: "wss://ws.example/live",

@@ -58,6 +58,7 @@ type Stream struct {
 	// Set once.
 	function Function
 	encode   func(records []any) ([]byte, error)
+	failed   func(answer []byte, records []any) int
 	attempts int
 	batch    int
 	log      *slog.Logger
@@ -74,8 +75,11 @@ type Stream struct {
 type StreamConfig struct {
 	Function Function
 	Encode   func(records []any) ([]byte, error) // makes the event of a batch
-	Batch    int                                 // most records in one event; 0 means 100
-	Attempts int                                 // per batch; 0 means 5
+	// Failed reads the first record that an answer reports as failed: the batch is
+	// repeated from it. Its length means none. nil means that answers report nothing.
+	Failed   func(answer []byte, records []any) int
+	Batch    int // most records in one event; 0 means 100
+	Attempts int // per batch; 0 means 5
 	Log      *slog.Logger
 }
 
@@ -89,7 +93,7 @@ func NewStream(ctx context.Context, c StreamConfig) *Stream {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &Stream{
-		function: c.Function, encode: c.Encode, attempts: c.Attempts, batch: c.Batch, log: c.Log,
+		function: c.Function, encode: c.Encode, failed: c.Failed, attempts: c.Attempts, batch: c.Batch, log: c.Log,
 		wake: make(chan struct{}, 1), done: make(chan struct{}), cancel: cancel,
 	}
 	go s.loop(ctx)
@@ -155,14 +159,10 @@ func (s *Stream) take() (batch []any, closing bool) {
 }
 
 func (s *Stream) deliver(ctx context.Context, batch []any) {
-	payload, err := s.encode(batch)
-	if err != nil {
-		s.log.Error("stream records not encoded", "function", s.function.Name, "records", len(batch), "err", err)
-		return
-	}
 	wait := 100 * time.Millisecond
 	for attempt := 1; ; attempt++ {
-		if _, err = s.function.Call(ctx, payload); err == nil {
+		from, err := s.call(ctx, batch)
+		if batch = batch[from:]; len(batch) == 0 {
 			return
 		}
 		if attempt >= s.attempts || !sleep(ctx, wait) {
@@ -171,6 +171,23 @@ func (s *Stream) deliver(ctx context.Context, batch []any) {
 		}
 		wait = min(2*wait, 5*time.Second)
 	}
+}
+
+// call invokes the function once, and returns the record to go on from.
+func (s *Stream) call(ctx context.Context, batch []any) (from int, err error) {
+	payload, err := s.encode(batch)
+	if err != nil {
+		s.log.Error("stream records not encoded", "function", s.function.Name, "records", len(batch), "err", err)
+		return len(batch), err
+	}
+	answer, err := s.function.Call(ctx, payload)
+	switch {
+	case err != nil:
+		return 0, err
+	case s.failed == nil:
+		return len(batch), nil
+	}
+	return s.failed(answer, batch), nil
 }
 
 // sleep waits for d and says whether the context still lives.
