@@ -1,10 +1,12 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
 
+	"mayfly/functions/control"
 	"mayfly/functions/control/life"
 	"mayfly/functions/control/outbox"
 )
@@ -17,6 +19,24 @@ type eventList struct {
 	// long as nothing new has happened.
 	NextAfter uint64 `json:"next_after"`
 	More      bool   `json:"more"` // there may be another page now
+}
+
+// eventsOf reads the page of the log, or of a room of the tenant, that is asked for.
+func (a *API) eventsOf(ctx context.Context, tenant, room string, after uint64, limit int) ([]*control.Logged, error) {
+	if room == "" {
+		return outbox.Read(ctx, a.cfg.Store, tenant, after, limit)
+	}
+	if !roomForm.MatchString(room) {
+		return nil, life.ErrNotFound
+	}
+	r, err := a.cfg.Life.Get(ctx, room)
+	if err != nil {
+		return nil, err
+	}
+	if r.Tenant != tenant {
+		return nil, life.ErrNotFound
+	}
+	return outbox.ReadRoom(ctx, a.cfg.Store, room, after, limit)
 }
 
 // listEvents is GET /v1/events?after=&room=&limit=. after is the position of the last
@@ -52,18 +72,6 @@ func (a *API) listEvents(c *call) error {
 		return p
 	}
 	room := values.Get("room")
-	if room != "" {
-		if !roomForm.MatchString(room) {
-			return life.ErrNotFound
-		}
-		r, err := a.cfg.Life.Get(c.r.Context(), room)
-		if err != nil {
-			return err
-		}
-		if r.Tenant != c.tenant {
-			return life.ErrNotFound
-		}
-	}
 	list, err := a.eventsOf(c.r.Context(), c.tenant, room, after, limit)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -443,12 +442,4 @@ func hookProblem(err error) *Problem {
 		return problem(codeEventsExpired, "Events after this one are not kept any more.")
 	}
 	return nil
-}
-
-// eventsOf reads the page of the log that a query asks for.
-func (a *API) eventsOf(ctx context.Context, tenant, room string, after uint64, limit int) ([]*control.Logged, error) {
-	if room != "" {
-		return outbox.ReadRoom(ctx, a.cfg.Store, room, after, limit)
-	}
-	return outbox.Read(ctx, a.cfg.Store, tenant, after, limit)
 }
