@@ -192,7 +192,7 @@ func TestDeadEndpointHoldsUpNobody(t *testing.T) {
 	w := newWorld(t)
 	down := w.endpoint("https://down.example")
 	f := &fake{}
-	w.Sender = sender{f, func(url string) (Answer, error) {
+	w.Sender = sender{f, func(url, _ string) (Answer, error) {
 		if url == down.URL {
 			return Answer{}, errors.New("no answer in time")
 		}
@@ -221,17 +221,17 @@ func TestDeadEndpointHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// sender answers by URL.
+// sender answers by URL and webhook-id.
 type sender struct {
 	*fake
-	by func(url string) (Answer, error)
+	by func(url, id string) (Answer, error)
 }
 
 func (s sender) Post(ctx context.Context, url string, header http.Header, body []byte) (Answer, error) {
 	if _, err := s.fake.Post(ctx, url, header, body); err != nil {
 		return Answer{}, err
 	}
-	return s.by(url)
+	return s.by(url, header.Get("webhook-id"))
 }
 
 func TestFilters(t *testing.T) {

@@ -2,19 +2,12 @@ package hooks
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/controltest"
@@ -165,71 +158,4 @@ func (f *fake) take() []string {
 	got := f.got
 	f.got = nil
 	return got
-}
-
-// message is one request as a receiver saw it.
-type message struct {
-	header http.Header
-	body   []byte
-}
-
-// receiver is somebody's HTTPS server, at https://hooks.example.com.
-type receiver struct {
-	*httptest.Server
-	mu     sync.Mutex
-	got    []message // guarded by mu
-	status func(r *http.Request, w http.ResponseWriter)
-}
-
-const receiverURL = "https://hooks.example.com/in"
-
-// newReceiver starts it; status answers, nil with 204.
-func newReceiver(t *testing.T, status func(*http.Request, http.ResponseWriter)) *receiver {
-	t.Helper()
-	r := &receiver{status: status}
-	r.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		body, err := io.ReadAll(q.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		r.mu.Lock()
-		r.got = append(r.got, message{q.Header.Clone(), body})
-		r.mu.Unlock()
-		if r.status == nil {
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
-		r.status(q, w)
-	}))
-	t.Cleanup(r.Close)
-	return r
-}
-
-func (r *receiver) messages() []message {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([]message(nil), r.got...)
-}
-
-// roots trusts the receiver's certificate; lookup says where it is, in public; connect
-// is the way there.
-func (r *receiver) roots() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(r.Certificate())
-	return pool
-}
-
-func (r *receiver) lookup(_ context.Context, host string) ([]netip.Addr, error) {
-	if host != "example.com" && host != "hooks.example.com" {
-		return nil, fmt.Errorf("no such host %s", host)
-	}
-	return []netip.Addr{netip.MustParseAddr("93.184.215.14")}, nil
-}
-
-func (r *receiver) connect(ctx context.Context, network, address string) (net.Conn, error) {
-	if address != "93.184.215.14:443" {
-		return nil, fmt.Errorf("dialled %s", address)
-	}
-	d := net.Dialer{Timeout: time.Second}
-	return d.DialContext(ctx, network, r.Listener.Addr().String())
 }
