@@ -19,10 +19,15 @@ import (
 	"golang.org/x/net/netutil"
 
 	"mayfly/functions/control/api"
+	"mayfly/infra/local/gateway"
 )
 
-// maxConns bounds the open connections of one listener.
-const maxConns = 4096
+// maxConns bounds the open connections of one listener, maxWaiting those among them
+// that have not sent a whole request.
+const (
+	maxConns   = 4096
+	maxWaiting = 1024
+)
 
 // keys are the secrets of a stand-in, kept with its data.
 type keys struct {
@@ -116,6 +121,7 @@ func (l *Local) serve(listener net.Listener, h http.Handler) {
 		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 32 << 10,
 	}
+	gateway.Guard(s, maxWaiting)
 	l.servers = append(l.servers, s)
 	l.wg.Go(func() {
 		if err := s.Serve(netutil.LimitListener(listener, maxConns)); !errors.Is(err, http.ErrServerClosed) {
