@@ -8,6 +8,7 @@
 import { ChatPanel } from "./chat.js";
 import { Call } from "./client.js";
 import { open, remembered } from "./devices.js";
+import { MediaCrypto } from "./e2ee.js";
 import { seatsFor } from "./layout.js";
 import { forget, keep, kept, readLink } from "./link.js";
 import { $, Prejoin, toggle } from "./prejoin.js";
@@ -24,6 +25,7 @@ const link = readLink(location, sessionStorage);
 if (link.address) history.replaceState(null, "", location.pathname + location.search + link.address);
 
 /** @type {Call} */ let call;
+/** @type {MediaCrypto | null} */ let e2ee = null;
 /** @type {Prejoin} */ let prejoin;
 /** @type {Stage} */ let stage;
 /** @type {ChatPanel} */ let chat;
@@ -70,12 +72,14 @@ function over(reason, error, again = false) {
 
 function start() {
   if (!link.room || (!link.ticket && !link.resume)) return over("no_link");
+  if (link.e2ee && !link.key) return over("e2ee_required");
   try {
     call = new Call({
       ws: link.ws,
       ...(link.resume ? { resume: link.resume } : { ticket: link.ticket }),
       publish: link.publish,
       ...(link.codec && { codec: link.codec }),
+      ...(link.key && { e2ee: (e2ee = new MediaCrypto(link.key)) }),
       sdk: "mayfly-web/0.1.0",
       browser: navigator.userAgent.slice(0, 120),
     });
@@ -99,7 +103,7 @@ function start() {
   chat = new ChatPanel({ send: (text) => call.chat(text), announce });
   prejoin = new Prejoin({ name: link.name, fixedName: link.fixedName, join, opened: () => call.prepare() });
   call.view([], FIRST_SIZE);
-  Object.assign(window, { mayfly: { call, stage, stats: snapshot } });
+  Object.assign(window, { mayfly: { call, stage, stats: snapshot, e2ee } });
   listen();
   controls();
   call.watch();

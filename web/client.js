@@ -82,7 +82,7 @@ export class Call {
       throw new CallError("bad_message", "a call needs a WebSocket URL and either a ticket or a resume secret");
     }
     this.options = options;
-    this.#env = { ...browserEnv(), ...options.env };
+    this.#env = { ...browserEnv(), ...options.env, ...(options.e2ee && { e2ee: options.e2ee }) };
     this.#timers = new Timers(this.#env);
     if (!this.#env.RTCPeerConnection || !this.#env.WebSocket) {
       throw new CallError("unsupported", "this browser has no WebRTC");
@@ -382,6 +382,7 @@ export class Call {
     // A join that went to an earlier task, or came too early, is answered by nobody.
     if (room.epoch !== this.room?.epoch || room.state !== this.room.state) this.#joinSent = false;
     this.room = room;
+    if (room.e2ee && !this.#env.e2ee) return this.#fail(new CallError("e2ee_required", "the room's media are encrypted: a key is needed"));
     if (this.state === "connecting") this.#enter("waiting");
     this.#events.emit("room", room);
     if (room.state === "failed") return this.#fail(new CallError("room_ended", "the room could not be started"));

@@ -45,10 +45,11 @@ function usable({ mimeType, sdpFmtpLine = "" }) {
  * has, of which the room takes what it forwards.
  * @template {RTCRtpCodec} T
  * @param {T[]} all @param {"audio" | "video"} media @param {VideoCodec[]} video
+ * @param {boolean} [red] whether Opus may be redundant: what is encrypted is not, since the room could not take it apart
  * @returns {T[]}
  */
-export function preferred(all, media, video) {
-  const wanted = media === "audio" ? ["audio/red", "audio/opus"] : [...video.map((v) => `video/${v}`), "video/rtx"];
+export function preferred(all, media, video, red = true) {
+  const wanted = media === "audio" ? [...(red ? ["audio/red"] : []), "audio/opus"] : [...video.map((v) => `video/${v}`), "video/rtx"];
   /** @type {T[]} */ const list = [];
   for (const type of wanted) {
     const found = all.find((c) => c.mimeType.toLowerCase() === type && usable(c));

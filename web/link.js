@@ -17,10 +17,12 @@ import { KINDS } from "./peer.js";
  * @property {boolean} fixedName the ticket says the name
  * @property {Kind[]} publish what the ticket allows
  * @property {boolean} autojoin
+ * @property {string} [key] of the media's encryption; from the address's fragment and kept in the tab alone
+ * @property {boolean} [e2ee] the ticket says that the media are encrypted
  * @property {VideoCodec} [codec] to send own videos with, from ?codec=
  */
 
-/** What is kept in the tab, by room. @typedef {{ws?: string, ticket?: string, resume?: string, name?: string, joined?: boolean, muted?: boolean, cameraOff?: boolean}} Kept */
+/** What is kept in the tab, by room. @typedef {{key?: string, ws?: string, ticket?: string, resume?: string, name?: string, joined?: boolean, muted?: boolean, cameraOff?: boolean}} Kept */
 
 /** @param {string} room */
 const key = (room) => `mayfly.room.${room}`;
@@ -47,7 +49,7 @@ export function forget(storage, room) {
 /**
  * What a ticket says of its bearer. The room decides by itself; the page only shows
  * what fits.
- * @param {string} ticket @returns {{name: string, publish: Kind[]}}
+ * @param {string} ticket @returns {{name: string, publish: Kind[], e2ee?: boolean}}
  */
 export function readTicket(ticket) {
   try {
@@ -57,6 +59,7 @@ export function readTicket(ticket) {
     return {
       name: typeof claims.name === "string" ? claims.name : "",
       publish: Array.isArray(publish) ? KINDS.filter((k) => publish.includes(k)) : KINDS,
+      ...(claims.e2ee === true && { e2ee: true }),
     };
   } catch {
     return { name: "", publish: KINDS };
@@ -78,13 +81,14 @@ export function readLink(location, storage) {
   const anew = given !== "" && given !== old.ticket;
   const ticket = anew ? given : (old.ticket ?? "");
   const resume = anew ? "" : (old.resume ?? "");
-  if (room) keep(storage, room, { ws, ticket, resume, ...(anew && { joined: false }) });
-  const { name, publish } = readTicket(ticket);
+  const key = hash.get("key") ?? old.key ?? "";
+  if (room) keep(storage, room, { ws, ticket, resume, ...(key && { key }), ...(anew && { joined: false }) });
+  const { name, publish, e2ee } = readTicket(ticket);
   const query = new URLSearchParams(location.search);
   const codec = VIDEO.find((c) => c === query.get("codec"));
   return {
     room, ws, resume, ticket: resume ? "" : ticket,
-    name: name || old.name || "", fixedName: name !== "", publish,
+    name: name || old.name || "", fixedName: name !== "", publish, ...(key && { key }), ...(e2ee && { e2ee }),
     ...(codec && { codec }),
     autojoin: query.get("autojoin") === "1" || (resume !== "" && !anew && old.joined === true),
     address: room ? `#${new URLSearchParams({ room, ws })}` : "",

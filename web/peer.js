@@ -70,11 +70,12 @@ export class Peer {
     this.#channel.onopen = () => this.closed || on.open();
     this.#channel.onmessage = (e) => this.#receive(e.data);
     this.pc.onconnectionstatechange = () => this.#changed();
-    const own = sendable((env.sendable ?? env.capabilities)("video")?.codecs ?? [], codec);
+    const own = env.e2ee ? "vp8" : sendable((env.sendable ?? env.capabilities)("video")?.codecs ?? [], codec);
     for (const kind of KINDS.filter((k) => kinds.includes(k))) {
       const media = kind === "mic" || kind === "screen-audio" ? "audio" : "video";
       const transceiver = this.pc.addTransceiver(media, { direction: "sendonly", sendEncodings: kind === "camera" ? encodings(own) : ENCODINGS[kind] });
       this.#prefer(transceiver, media, [own]);
+      env.e2ee?.encrypt(transceiver.sender, media);
       this.#senders.set(kind, transceiver);
       this.attach(kind, local[kind]);
     }
@@ -88,6 +89,8 @@ export class Peer {
       const video = this.pc.addTransceiver("video", { direction: "recvonly" });
       this.#prefer(audio, "audio", VIDEO);
       this.#prefer(video, "video", VIDEO);
+      this.env.e2ee?.decrypt(audio.receiver, "audio");
+      this.env.e2ee?.decrypt(video.receiver, "video");
       const stream = new this.env.MediaStream([audio.receiver.track, video.receiver.track]);
       this.seats.set(seat, { audio, video, stream });
     }
@@ -100,7 +103,7 @@ export class Peer {
    */
   #prefer(transceiver, media, video) {
     if (typeof transceiver.setCodecPreferences !== "function") return;
-    const codecs = preferred(this.env.capabilities(media)?.codecs ?? [], media, video);
+    const codecs = preferred(this.env.capabilities(media)?.codecs ?? [], media, this.env.e2ee ? ["vp8"] : video, !this.env.e2ee);
     if (codecs.length > 0) transceiver.setCodecPreferences(codecs);
   }
 

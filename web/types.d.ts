@@ -20,6 +20,8 @@ export interface Room {
   since_ms: number;
   eta_ms?: number;
   reason?: string;
+  /** Media are end-to-end encrypted: without a key there is nothing to be seen. */
+  e2ee?: boolean;
 }
 export interface Offer {
   generation: number;
@@ -161,6 +163,7 @@ export interface Env {
   setTimeout(fn: () => void, ms: number): any;
   clearTimeout(id: any): void;
   random(): number;
+  e2ee?: Crypt;
   /** A secret of at least 16 random bytes, base64url. */
   secret(): string;
 }
@@ -184,7 +187,15 @@ export interface CallOptions {
   /** For operators: what software joins. */
   sdk?: string;
   browser?: string;
+  /** Encrypts media end to end; needed where the room says e2ee. See e2ee.js. */
+  e2ee?: Crypt;
   env?: Partial<Env>;
+}
+
+/** What encrypts and decrypts the frames of a call: MediaCrypto of e2ee.js. */
+export interface Crypt {
+  encrypt(sender: RTCRtpSender, media: "audio" | "video"): void;
+  decrypt(receiver: RTCRtpReceiver, media: "audio" | "video"): void;
 }
 
 export interface Local {

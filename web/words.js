@@ -58,6 +58,8 @@ const OVER = {
   ticket_invalid: ["This link does not work", "It may be incomplete. Copy it again, or ask for a new one."],
   ticket_wrong_room: ["This link is for another room", "Ask for a new one."],
   resume_invalid: ["You cannot come back with this", "You may have joined elsewhere since. Ask for a new link."],
+  e2ee_required: ["The key is missing", "This call is encrypted end to end, and its link has a part that only you were given. Copy the whole link again."],
+  bad_key: ["The key is not complete", "This call is encrypted end to end. Copy the whole link again."],
   no_link: ["This page needs a link", "Open the link that you were given for the call."],
   unsupported: ["This browser cannot make calls", "Use a current Firefox, Chrome, Edge or Safari."],
   signalling_lost: ["The service cannot be reached", "Check your network, then try again."],

@@ -158,6 +158,7 @@ type Room struct {
 	ExternalID string            `json:"external_id,omitempty"`
 	Region     string            `json:"region"`
 	PriceBook  string            `json:"price_book,omitempty"`     // fixed at create
+	E2EE       bool              `json:"e2ee,omitempty"`           // clients encrypt what they publish
 	Caps       budget.Amounts    `json:"caps,omitzero"`            // besides the duration, which Limits has
 	Near       budget.Level      `json:"near,omitempty"`           // the highest that was told
 	QuotaShard int               `json:"quota_shard"`              // which of the tenant's counters holds it

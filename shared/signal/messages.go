@@ -183,6 +183,7 @@ type Room struct {
 	SinceMS int64  `json:"since_ms"`
 	EtaMS   int64  `json:"eta_ms,omitempty"` // expected milliseconds until live
 	Reason  string `json:"reason,omitempty"` // of ended and failed
+	E2EE    bool   `json:"e2ee,omitempty"`   // media are end-to-end encrypted: a client without a key stays out
 }
 
 // Joined answers a Join.

@@ -57,6 +57,7 @@ type Claims struct {
 	Name       string            `json:"name,omitempty"`
 	Attributes map[string]string `json:"attrs,omitempty"`
 	Grants     signal.Grants     `json:"grants"`
+	E2EE       bool              `json:"e2ee,omitempty"` // the room's media are end-to-end encrypted
 }
 
 // Lookup finds a public key by its id. It returns ErrUnknownKey when there is no

@@ -61,6 +61,8 @@ type createRequest struct {
 	Spot            bool              `json:"spot,omitempty"`  // its task may be one that AWS takes back
 	Version         string            `json:"version,omitempty"`
 	StartDeadlineS  *int              `json:"start_deadline_s,omitempty"`
+	E2EE            bool              `json:"e2ee,omitempty"`      // clients encrypt what they publish
+	Recording       bool              `json:"recording,omitempty"` // by the room task: no deployment offers it
 }
 
 // budgetRequest caps what a room may use, besides its duration.
@@ -192,6 +194,7 @@ func (c *createRequest) check(region string, f *faults) {
 	checkMetadata(f, c.Metadata)
 	checkTags(f, c.Tags)
 	checkInvites(f, c.Participants)
+	c.checkE2EE(f)
 }
 
 func checkMetadata(f *faults, raw json.RawMessage) {

@@ -52,7 +52,7 @@ func (a *API) createTickets(c *call) error {
 	if err != nil {
 		return err
 	}
-	tickets, err := a.mint(c.tenant, room.ID, list)
+	tickets, err := a.mint(room, list)
 	if err != nil {
 		return err
 	}

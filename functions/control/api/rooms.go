@@ -31,6 +31,7 @@ func (a *API) createRoom(c *call) error {
 	create := life.CreateRequest{
 		Tenant: c.tenant, IdempotencyKey: key, ExternalID: body.ExternalID, Region: a.cfg.Region,
 		Limits: body.limits(&f), Metadata: body.Metadata, Tags: body.Tags, Caps: body.Budget.caps(&f),
+		E2EE: body.E2EE,
 	}
 	body.task(&create, &f)
 	body.check(a.cfg.Region, &f)
@@ -64,7 +65,7 @@ func (a *API) answerCreated(c *call, made *life.Created) error {
 			return fmt.Errorf("decode the kept answer: %w", err)
 		}
 	}
-	tickets, err := a.mint(c.tenant, made.ID, list)
+	tickets, err := a.mint(&made.Room, list)
 	if err != nil {
 		return err
 	}

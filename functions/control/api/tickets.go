@@ -44,19 +44,20 @@ func invites(requests []inviteRequest, media string, now time.Time) []invite {
 }
 
 // mint makes the tickets of a room.
-func (a *API) mint(tenant, room string, list []invite) ([]inviteView, error) {
+func (a *API) mint(room *control.Room, list []invite) ([]inviteView, error) {
 	views := make([]inviteView, 0, len(list))
 	for _, v := range list {
 		token, err := ticket.Mint(a.cfg.Key, ticket.Claims{
-			Identity: v.Identity, ID: v.ID, Tenant: tenant, Room: room, Name: v.Name, Attributes: v.Attributes,
+			Identity: v.Identity, ID: v.ID, Tenant: room.Tenant, Room: room.ID, Name: v.Name, Attributes: v.Attributes,
 			Grants: v.Grants, IssuedAt: v.IssuedS, NotBefore: v.IssuedS, Expires: v.ExpiresS,
+			E2EE: room.E2EE,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("mint ticket: %w", err)
 		}
 		views = append(views, inviteView{
 			Identity: v.Identity, Participant: v.ID, Ticket: token,
-			ExpiresAt: stamp(v.ExpiresS * 1000), CallURL: a.callURL(room, token),
+			ExpiresAt: stamp(v.ExpiresS * 1000), CallURL: a.callURL(room.ID, token),
 		})
 	}
 	return views, nil

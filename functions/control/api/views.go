@@ -22,6 +22,7 @@ type roomView struct {
 	Limits       limitsView        `json:"limits"`
 	Task         taskView          `json:"task"`
 	Budget       *budgetView       `json:"budget,omitempty"`
+	E2EE         bool              `json:"e2ee,omitempty"`
 	PriceBook    string            `json:"price_book,omitempty"`
 	Present      int               `json:"present"` // participants in the room, some seconds old at most
 	Metadata     json.RawMessage   `json:"metadata,omitempty"`
@@ -73,7 +74,7 @@ func (a *API) view(r *control.Room) roomView {
 	return roomView{
 		ID: r.ID, State: r.State, Phase: r.Phase, PhaseSince: stamp(r.PhaseMS), Reason: r.Reason, Epoch: r.Epoch,
 		ExternalID: r.ExternalID, Region: r.Region, Limits: limitsOf(r),
-		Task: taskOf(r), Budget: budgetOf(r), PriceBook: r.PriceBook, Present: r.Present,
+		Task: taskOf(r), Budget: budgetOf(r), E2EE: r.E2EE, PriceBook: r.PriceBook, Present: r.Present,
 		Metadata: r.Metadata, Tags: r.Tags,
 		CreatedAt: stamp(r.CreatedMS), LiveAt: stamp(r.FirstLiveMS), EndedAt: stamp(r.EndedMS), EndsAt: stamp(r.EndsAtMS),
 		SignalURL: a.cfg.SignallingURL, UsageURL: a.cfg.PublicURL + "/v1/rooms/" + r.ID + "/usage",

@@ -62,7 +62,7 @@ func newRoom(id string, r CreateRequest, now time.Time) control.Room {
 	room := control.Room{
 		Room: lifecycle.New(ms, limits.EndsAtMS), ID: id, Tenant: r.Tenant, ExternalID: r.ExternalID,
 		Region: r.Region, Limits: limits, Metadata: r.Metadata, Tags: r.Tags, Caps: r.Caps,
-		Media: r.Media, Spot: r.Spot,
+		Media: r.Media, Spot: r.Spot, E2EE: r.E2EE,
 	}
 	room.QueueMS = int64(r.StartDeadlineS) * 1000
 	if r.Size != "" {

@@ -91,6 +91,7 @@ type CreateRequest struct {
 	Metadata       json.RawMessage
 	Tags           map[string]string
 	Caps           budget.Amounts // besides the duration, which Limits has
+	E2EE           bool           // clients encrypt what they publish
 	// Answer is kept with the idempotency key and given back in Created: all the
 	// API needs to answer a repeat the same way.
 	Answer json.RawMessage

@@ -20,7 +20,7 @@ const pushers = 16
 func (l *Life) RoomMessage(r Room) signal.Room {
 	m := signal.Room{
 		ID: r.ID, Version: r.Rev, Epoch: r.Epoch, State: string(r.State), Phase: r.Phase,
-		SinceMS: r.PhaseMS, Reason: r.Reason,
+		SinceMS: r.PhaseMS, Reason: r.Reason, E2EE: r.E2EE,
 	}
 	if r.Moving {
 		m.State, m.Phase = string(lifecycle.Starting), lifecycle.PhaseProvisioning
