@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -145,7 +146,7 @@ func closing(t *testing.T, nc net.Conn) ws.StatusCode {
 	t.Helper()
 	nc.SetReadDeadline(time.Now().Add(5 * time.Second))
 	for {
-		f, err := ws.ReadFrame(nc)
+		f, err := ws.ReadFrame(io.LimitReader(nc, 1<<10))
 		if err != nil {
 			t.Fatal(errors.Join(errors.New("no close frame"), err))
 		}
