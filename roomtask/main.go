@@ -83,9 +83,9 @@ func run(cfg config, started time.Time, log *slog.Logger) room.Exit {
 	go func() { defer close(linked); l.Run(ctx) }()
 	go func() {
 		select {
-		case <-stop:
-			log.Info("asked to stop")
-			r.Terminate()
+		case s := <-stop:
+			log.Info("asked to stop", "signal", s.String())
+			obey(s, r)
 		case <-ctx.Done():
 		}
 	}()
@@ -93,6 +93,16 @@ func run(cfg config, started time.Time, log *slog.Logger) room.Exit {
 	cancel()
 	<-linked
 	return exit
+}
+
+// obey stops the room. ECS sends SIGTERM, after which another task can take over; an
+// interrupt ends what runs on this machine.
+func obey(s os.Signal, r *room.Room) {
+	if s == syscall.SIGTERM {
+		r.Terminate()
+	} else {
+		r.Stop()
+	}
 }
 
 // serveMetrics serves GET /metrics if the configuration says where.

@@ -80,7 +80,7 @@ func fakeTask() int {
 	go func() { defer close(linked); l.Run(ctx) }()
 	defer func() { cancel(); <-linked }()
 	term := make(chan os.Signal, 1)
-	signal.Notify(term, syscall.SIGTERM)
+	signal.Notify(term, syscall.SIGTERM, syscall.SIGINT)
 	return fakeLoop(l, frames, term)
 }
 

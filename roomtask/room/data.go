@@ -72,7 +72,7 @@ func (r *Room) dataMessage(p *participant, f signal.Frame) error {
 		p.overWS = false
 		r.offer(p, f)
 	case signal.TypeLeave:
-		r.remove(p, signal.ReasonLeft)
+		r.leaves(p, f)
 	case signal.TypePing:
 		r.data(p, signal.TypePong, struct{}{})
 	default:

@@ -19,8 +19,9 @@ type endState struct {
 	reason  string
 	since   time.Time
 	askedAt time.Time
-	flushed bool // participants are closed, the count is final
-	partial bool // the last word carried only some of the sessions that are due
+	flushed bool   // participants are closed, the count is final
+	partial bool   // the last word carried only some of the sessions that are due
+	seq     uint64 // of the first report with that count
 }
 
 // decide ends the room when its time has come, and carries an ending on.
@@ -29,8 +30,8 @@ func (r *Room) decide(now time.Time) {
 		return
 	}
 	reason, final, end := situation{
-		now: now, registeredAt: r.registeredAt, emptySince: r.emptySince, present: len(r.people),
-		joinedBefore: r.joinedBefore, limits: r.limits, told: r.told, terminated: r.terminated,
+		now: now, registeredAt: r.registeredAt, emptySince: r.emptySince, present: r.staying(),
+		joinedBefore: r.joinedBefore, limits: r.limits, told: r.told, terminated: r.terminated, handing: r.hand.since,
 	}.verdict()
 	switch {
 	case r.phase == open && end && final, r.phase == asking && end && final:
@@ -71,6 +72,9 @@ func (r *Room) ask(now time.Time, final bool) {
 		r.cfg.Send(signal.LinkHeartbeat, signal.Heartbeat{JoinSeq: r.joinSeq, Usage: report})
 		return
 	}
+	if r.end.seq == 0 {
+		r.end.seq = report.Seq
+	}
 	r.cfg.Send(signal.LinkEnding, signal.Ending{Reason: r.end.reason, JoinSeq: r.joinSeq, Final: final, Usage: report})
 }
 
@@ -82,9 +86,14 @@ func (r *Room) acked() {
 	}
 }
 
-func (r *Room) endingOK() {
-	if r.phase == asking || r.phase == closing && r.end.flushed {
+// endingOK is the control plane's agreement: to the end, or to the hand-over before it.
+// One that answers an earlier report, of a count that was not final, is no agreement to go.
+func (r *Room) endingOK(m signal.EndingOK) {
+	switch {
+	case r.phase == asking, r.phase == closing && r.end.flushed && (m.Seq == 0 || m.Seq >= r.end.seq):
 		r.leave()
+	case !r.hand.since.IsZero():
+		r.hand.accepted = true
 	}
 }
 
@@ -109,7 +118,9 @@ func (r *Room) leave() {
 func (r *Room) tellEnded(reason string) {
 	ended := signal.Ended{Reason: reason, Rejoin: rejoinable(reason)}
 	for _, p := range r.order {
-		r.toClient(p.conn, signal.TypeEnded, ended, false)
+		if p.movedAt.IsZero() {
+			r.toClient(p.conn, signal.TypeEnded, ended, false)
+		}
 		if p.dataOpen {
 			r.data(p, signal.TypeEnded, ended)
 		}
@@ -122,8 +133,9 @@ func (r *Room) closeAll(reason string) {
 	for _, p := range r.order {
 		if p.session != "" {
 			in, out, transport := p.media.Usage()
-			r.book.Update(p.session, now.UnixMilli(), in, out, transport)
-			r.book.End(p.session, now.UnixMilli(), reason)
+			at := p.until(now).UnixMilli()
+			r.book.Update(p.session, at, in, out, transport)
+			r.book.End(p.session, at, p.why(reason))
 		}
 		p.media.Close()
 		r.leaving = append(r.leaving, p.media)

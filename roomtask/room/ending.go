@@ -15,11 +15,12 @@ type situation struct {
 	now          time.Time
 	registeredAt time.Time
 	emptySince   time.Time // when the last participant left; zero if nobody was here in this epoch
-	present      int       // joined or joining
+	present      int       // joined or joining, without those who have moved to the next task
 	joinedBefore bool      // somebody joined in an earlier epoch
 	limits       signal.RoomLimits
-	told         string // reason of an order to end, "" for none
-	terminated   bool   // SIGTERM
+	told         string    // reason of an order to end, "" for none
+	terminated   bool      // must go now
+	handing      time.Time // since when it hands the room over (SIGTERM); zero if it does not
 }
 
 // verdict says whether the room is to end now, and why. final means that it ends
@@ -29,7 +30,7 @@ func (s situation) verdict() (reason string, final, end bool) {
 	switch {
 	case s.told != "":
 		return s.told, true, true
-	case s.terminated:
+	case s.terminated, !s.handing.IsZero() && (s.present == 0 || s.now.Sub(s.handing) >= handLimit):
 		return signal.ReasonTerminated, true, true
 	case s.limits.EndsAtMS > 0 && s.now.UnixMilli() >= s.limits.EndsAtMS:
 		return signal.ReasonMaxDuration, true, true

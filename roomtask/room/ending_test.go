@@ -28,7 +28,10 @@ func TestVerdict(t *testing.T) {
 		{"later epoch, nobody came back", situation{now: at(30), joinedBefore: true}, signal.ReasonEmpty, false, true},
 		{"at the end of its time, occupied", situation{now: at(3600), present: 3}, signal.ReasonMaxDuration, true, true},
 		{"told to", situation{now: at(1), present: 3, told: signal.ReasonDeleted}, signal.ReasonDeleted, true, true},
-		{"SIGTERM", situation{now: at(1), present: 3, terminated: true}, signal.ReasonTerminated, true, true},
+		{"must go now", situation{now: at(1), present: 3, terminated: true}, signal.ReasonTerminated, true, true},
+		{"hands over", situation{now: at(85), present: 3, handing: at(1)}, "", false, false},
+		{"hands over, all have moved", situation{now: at(2), handing: at(1)}, signal.ReasonTerminated, true, true},
+		{"hands over, too long", situation{now: at(86), present: 3, handing: at(1)}, signal.ReasonTerminated, true, true},
 		{"told to, then SIGTERM", situation{now: at(1), told: signal.ReasonDeleted, terminated: true}, signal.ReasonDeleted, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -41,6 +41,8 @@ type participant struct {
 	dataOpen           bool
 	servedAt           time.Time // when it was last told of the relay
 	lostAt             time.Time
+	movedAt            time.Time     // it plays at the next task since then
+	arriving           bool          // it may still play at the task before, and is not counted here yet
 	joinAt             time.Time     // when the join came
 	answerTook         time.Duration // from there to the answer
 	connected          bool          // has been
@@ -102,7 +104,7 @@ func (r *Room) wsFrame(id string, conn *clientConn, f signal.Frame) {
 		p.overWS = true
 		r.offer(p, f)
 	case signal.TypeLeave:
-		r.remove(p, signal.ReasonLeft)
+		r.leaves(p, f)
 	default:
 		r.reject(id, f.Seq, signal.Fault(signal.CodeBadMessage, "%q is not for the WebSocket after joining", f.Type))
 	}
@@ -117,7 +119,7 @@ func (r *Room) join(c signal.Client, now time.Time) {
 	}
 	var m signal.Join
 	switch err := signal.DecodeStrict(c.Frame, &m); {
-	case r.phase == waiting || r.phase >= closing:
+	case r.phase == waiting || r.phase >= closing || !r.hand.since.IsZero():
 		r.reject(c.Conn, c.Frame.Seq, signal.Fault(signal.CodeRoomNotLive, "the room is not taking joins"))
 		return
 	case err != nil:
@@ -138,7 +140,7 @@ func (r *Room) join(c signal.Client, now time.Time) {
 		id: c.Participant, identity: c.Session.Identity, name: c.Session.Name, grants: c.Session.Grants,
 		admitted: c.Session.ID, resume: c.Session.Resume, conn: c.Conn, joining: true, view: m.View, joinAt: now,
 		kinds: map[string]bool{}, seats: map[int]plan{}, outlets: map[string]*outlet{},
-		vitals: newVitals(now), bucket: newBucket(now),
+		vitals: newVitals(now), bucket: newBucket(now), arriving: c.Session.Moved,
 	}
 	if c.Session.Resumed {
 		r.metrics.reconnects[reconnectRejoin].Add(1)
@@ -235,6 +237,7 @@ func (r *Room) mediaEvent(p *participant, ev Event) {
 		}
 		p.dataOpen = true
 		r.tellEverything(p)
+		r.tellMove(p)
 	case EventData:
 		r.dataFrame(p, ev.Data)
 	case EventMediaChanged:
@@ -248,6 +251,10 @@ func (r *Room) connected(p *participant) {
 	switch {
 	case !p.connected:
 		p.connected = true
+		if p.arriving && p.session != "" {
+			r.countIn(p, r.cfg.Now())
+			r.heartbeat(r.cfg.Now())
+		}
 		_, _, transport := p.media.Usage()
 		r.metrics.joined(stepAnswer, p.answerTook, transport)
 		r.metrics.joined(stepMedia, r.cfg.Now().Sub(p.joinAt), transport)
@@ -267,7 +274,9 @@ func (r *Room) answered(p *participant, ev Event) {
 	}
 	now := r.cfg.Now()
 	p.joining, p.session, p.answerTook = false, r.book.Stay(p.admitted), now.Sub(p.joinAt)
-	r.book.Begin(p.session, p.id, now.UnixMilli())
+	if !p.arriving {
+		r.countIn(p, now)
+	}
 	r.emptySince = time.Time{}
 	p.seats = r.planFor(p)
 	r.apply(p)
@@ -319,8 +328,9 @@ func (r *Room) remove(p *participant, reason string) {
 	now := r.cfg.Now()
 	if p.session != "" {
 		in, out, transport := p.media.Usage()
-		r.book.Update(p.session, now.UnixMilli(), in, out, transport)
-		r.book.End(p.session, now.UnixMilli(), reason)
+		at := p.until(now).UnixMilli()
+		r.book.Update(p.session, at, in, out, transport)
+		r.book.End(p.session, at, p.why(reason))
 	}
 	session := p.session
 	r.drop(p)

@@ -2,6 +2,7 @@ package room
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -78,6 +79,7 @@ type Room struct {
 	emptySince   time.Time
 	told         string
 	terminated   bool
+	hand         handing
 	end          endState
 
 	people  map[string]*participant // by participant id
@@ -112,7 +114,7 @@ type (
 		p  *participant
 		ev Event
 	}
-	terminateMsg struct{}
+	terminateMsg struct{ handOver bool }
 )
 
 // New returns a room that waits to be registered.
@@ -135,8 +137,12 @@ func New(cfg Config) *Room {
 // Frame hands over a frame from the link. It never blocks.
 func (r *Room) Frame(f signal.Frame) { r.post(frameMsg(f)) }
 
-// Terminate says that the task must go (SIGTERM). It never blocks.
-func (r *Room) Terminate() { r.post(terminateMsg{}) }
+// Terminate says that the task must go soon (SIGTERM): it hands the room over to the
+// next one. It never blocks.
+func (r *Room) Terminate() { r.post(terminateMsg{handOver: true}) }
+
+// Stop says that the task must go now. It never blocks.
+func (r *Room) Stop() { r.post(terminateMsg{}) }
 
 func (r *Room) post(m any) {
 	select {
@@ -210,6 +216,10 @@ func (r *Room) handle(m any) {
 		defer r.survive(m.p)
 		r.mediaEvent(m.p, m.ev)
 	case terminateMsg:
+		if m.handOver {
+			r.handOver(r.cfg.Now())
+			return
+		}
 		r.terminated = true
 		r.decide(r.cfg.Now())
 	}
@@ -253,7 +263,9 @@ func (r *Room) linkFrame(f signal.Frame) {
 			r.nearCap(m.Budget)
 		}
 	case signal.LinkEndingOK:
-		r.endingOK()
+		var m signal.EndingOK
+		_ = json.Unmarshal(f.Body, &m) // without a body it answers whatever was asked
+		r.endingOK(m)
 	case signal.LinkKeep:
 		var m signal.Keep
 		if err = decode(f, &m); err == nil {
@@ -312,6 +324,7 @@ func (r *Room) beat(now time.Time) {
 		r.dirty = true // layers and reasons for a pause may have changed
 	}
 	r.tune(now)
+	r.sayGoing(now)
 	r.decide(now)
 }
 
@@ -350,7 +363,7 @@ func (r *Room) count(now time.Time) {
 	for _, p := range r.order {
 		if p.session != "" {
 			in, out, transport := p.media.Usage()
-			r.book.Update(p.session, now.UnixMilli(), in, out, transport)
+			r.book.Update(p.session, p.until(now).UnixMilli(), in, out, transport)
 		}
 	}
 }

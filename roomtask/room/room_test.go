@@ -104,13 +104,13 @@ func TestJoinWinsAgainstEnding(t *testing.T) {
 	})
 }
 
-func TestSIGTERMTellsParticipantsToComeBack(t *testing.T) {
+func TestStopTellsParticipantsToComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.register()
 		w.join("ann", 1)
 		w.open("ann")
-		w.room.Terminate()
+		w.room.Stop()
 		w.sleep(time.Second)
 		if e := last[signal.Ended](t, w.media["ann"], signal.TypeEnded); !e.Rejoin || e.Reason != signal.ReasonTerminated {
 			t.Errorf("ended %+v", e)

@@ -34,6 +34,9 @@ type Event struct {
 	Final   bool   // Ending: not a question, the task ends anyway
 	Reason  string // Ending, Delete; StartFailed: what the room fails with if it comes to that
 	Clean   bool   // TaskStopped: the task exited by itself, with code 0
+	// Stopping says with TaskSeen that ECS is going to stop the task, whose process
+	// still runs: a Spot interruption, a retirement, or somebody's StopTask.
+	Stopping bool
 
 	Attempt, Ask int // StartFailed, Assigned: which start of the epoch, and which call of it
 	// Refused says that ECS has answered, and started nothing. A StartFailed without

@@ -15,7 +15,8 @@
 //	    starting --> live: register
 //	    starting --> draining: delete, past its end
 //	    starting --> failed: too many failed starts
-//	    live --> live: join, heartbeat, ending refused (keep), ending terminated (moving)
+//	    live --> live: join, heartbeat, ending refused (keep)
+//	    live --> starting: the task is going (hand over to the next epoch)
 //	    live --> starting: task stopped (next epoch)
 //	    live --> draining: ending agreed, delete, past its end
 //	    live --> ended: task exited by itself
@@ -26,8 +27,11 @@
 //
 // Two rules keep one task per room. A start that is repeated keeps its epoch, and
 // so its idempotency token: it finds the first task instead of starting a second.
-// And the epoch grows only in TaskStopped, whose sender has ECS's proof: a lost
-// lease, a silent link or a timeout never starts a second task.
+// And the epoch grows only with proof that its task is over, or is going: ECS says
+// that it stopped or will be stopped, or the task itself says that it was told to go.
+// A lost lease, a silent link or a timeout never starts a second task. A task that is
+// going hands the room over (handover.go): it is fenced from joins and from being the
+// room's link from the moment the next epoch begins.
 package lifecycle
 
 // State is a room's place in its life.

@@ -30,8 +30,16 @@ func rooms() map[string]Room {
 	live := known
 	live.State, live.Phase, live.Link, live.LiveMS, live.FirstLiveMS = Live, PhaseLive, linkA, t0+20_000, t0+20_000
 	live.HeartbeatMS, live.JoinSeq = tNow-20_000, 3
+	// Its next epoch has begun: the events of the table are those of the old task.
 	moving := live
-	moving.Moving = true
+	moving.State, moving.Phase, moving.Epoch, moving.StartingMS, moving.LiveMS, moving.HeartbeatMS = Starting, PhaseProvisioning, 2, tNow-500, 0, 0
+	moving.Task, moving.TaskVersion, moving.Link = "", 0, ""
+	moving.HandingEpoch, moving.HandingTask, moving.HandingLink, moving.HandingMS = 1, taskA, linkA, tNow-500
+	moved := moving // and lives
+	moved.State, moved.Phase, moved.Task, moved.Link = Live, PhaseLive, taskB, "link-c"
+	moved.LiveMS, moved.HeartbeatMS = tNow-100, tNow-100
+	leaving := moved // and was deleted while the old task plays on
+	leaving.State, leaving.Phase, leaving.Reason, leaving.DrainingMS = Draining, PhaseDraining, "deleted", tNow-50
 	draining := live
 	draining.State, draining.Phase, draining.Reason, draining.DrainingMS = Draining, PhaseDraining, "empty", tNow-1000
 	unasked := starting // deleted while RunTask was under way
@@ -41,7 +49,8 @@ func rooms() map[string]Room {
 	failed := starting
 	failed.State, failed.Phase, failed.EndedMS = Failed, PhaseFailed, tNow-1000
 	return map[string]Room{
-		"requested": requested, "starting": starting, "queued": queued, "starting+task": known, "live": live, "moving": moving,
+		"requested": requested, "starting": starting, "queued": queued, "starting+task": known, "live": live,
+		"moving": moving, "moved": moved, "leaving": leaving,
 		"draining": draining, "draining-task": unasked, "ended": ended, "failed": failed,
 	}
 }
@@ -60,6 +69,7 @@ func events() map[string]Event {
 		"start_failed/move": at(Event{Kind: StartFailed, Epoch: 1, Refused: true, Move: true, Shapes: 3, Reason: ReasonNoCapacity}),
 		"assigned":          at(Event{Kind: Assigned, Epoch: 1, Task: taskA, Version: 4}),
 		"task_seen":         at(Event{Kind: TaskSeen, Epoch: 1, Task: taskA, Version: 3, Phase: PhaseBooting}),
+		"task_stopping":     at(Event{Kind: TaskSeen, Epoch: 1, Task: taskA, Version: 4, Stopping: true}),
 		"task_stopped":      at(Event{Kind: TaskStopped, Epoch: 1, Task: taskA, Version: 5}),
 		"task_stopped/0":    at(Event{Kind: TaskStopped, Epoch: 1, Task: taskA, Version: 5, Clean: true}),
 		"task_stopped/none": at(Event{Kind: TaskStopped, Epoch: 1}),
@@ -83,8 +93,8 @@ func outcome(prev, next Room, actions []Action, err error) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %d", next.State, next.Epoch)
-	if next.Moving {
-		b.WriteString(" moving")
+	if next.HandingTask != "" {
+		b.WriteString(" handing " + next.HandingTask)
 	}
 	if next.Link != prev.Link && next.Link != "" {
 		b.WriteString(" " + next.Link)
@@ -182,7 +192,7 @@ func checkStep(t *testing.T, what string, prev Room, e Event, next Room, actions
 				t.Errorf("%s: stops no task", what)
 			}
 		case End:
-			if a.Link == "" || next.State != Draining {
+			if a.Link == "" || next.State != Draining && !next.State.Final() {
 				t.Errorf("%s: tells %q to end in %s", what, a.Link, next.State)
 			}
 		}
@@ -191,8 +201,12 @@ func checkStep(t *testing.T, what string, prev Room, e Event, next Room, actions
 		t.Errorf("%s: rev %d → %d with %d tellings", what, prev.Rev, next.Rev, tells)
 	}
 	if next.Epoch != prev.Epoch {
-		proof := e.Kind == TaskStopped || prev.State == Requested
-		if next.Epoch != prev.Epoch+1 || !proof || starts != 1 {
+		going := (e.Kind == TaskSeen || e.Kind == Started) && e.Stopping || e.Kind == Ending && e.Final && e.Reason == ReasonTerminated
+		if going && prev.State != Requested && (prev.State != Live || next.HandingTask != prev.Task || next.HandingEpoch != prev.Epoch) {
+			t.Errorf("%s: the task that goes is %q of %d, handing over is %q of %d", what, prev.Task, prev.Epoch, next.HandingTask, next.HandingEpoch)
+		}
+		proof := e.Kind == TaskStopped || prev.State == Requested || going
+		if next.Epoch != prev.Epoch+1 || !proof || starts != 1 && e.Kind != Ending || e.Kind == Ending && (starts != 0 || next.DueAtMS > e.AtMS) {
 			t.Errorf("%s: epoch %d → %d without proof, or without a start", what, prev.Epoch, next.Epoch)
 		}
 	}
@@ -201,6 +215,12 @@ func checkStep(t *testing.T, what string, prev Room, e Event, next Room, actions
 	}
 	if prev.State == Draining && next.State != Draining && next.State != Ended {
 		t.Errorf("%s: draining became %s", what, next.State)
+	}
+	if next.JoinSeq != prev.JoinSeq && next.State != Live {
+		t.Errorf("%s: a join in %s", what, next.State)
+	}
+	if h := next.HandingTask; h != "" && (next.HandingEpoch >= next.Epoch || next.Link != "" && next.Link == next.HandingLink) {
+		t.Errorf("%s: %s of %d hands over and is in charge", what, h, next.HandingEpoch)
 	}
 	if next.JoinSeq < prev.JoinSeq || next.Rev < prev.Rev {
 		t.Errorf("%s: a counter went back", what)
@@ -223,14 +243,15 @@ func TestRandomLives(t *testing.T) {
 			at += rng.Int64N(40_000)
 			e := Event{
 				Kind: kinds[rng.IntN(len(kinds))], AtMS: at, Epoch: max(0, room.Epoch-rng.IntN(2)),
-				Version: rng.Int64N(8), Link: []string{linkA, linkB}[rng.IntN(2)], Clean: rng.IntN(4) == 0,
+				Version: rng.Int64N(8), Clean: rng.IntN(4) == 0,
 				Final: rng.IntN(3) == 0, Reason: []string{"empty", ReasonTerminated}[rng.IntN(2)],
 				JoinSeq: room.JoinSeq - min(room.JoinSeq, rng.Uint64N(2)),
 			}
 			if e.Kind == Delete && rng.IntN(4) != 0 {
 				continue
 			}
-			e.Task = fmt.Sprint("arn:task/", e.Epoch)
+			e.Link = fmt.Sprintf("link-%d-%d", e.Epoch, rng.IntN(2))
+			e.Task, e.Stopping = fmt.Sprint("arn:task/", e.Epoch), rng.IntN(6) == 0
 			if e.Kind == TaskStopped && rng.IntN(4) == 0 {
 				e.Task = ""
 			}

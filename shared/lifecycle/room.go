@@ -10,7 +10,6 @@ type Room struct {
 	Task        string `json:"task,omitempty"`   // ARN of this epoch's task, "" until known
 	TaskVersion int64  `json:"task_ver,omitempty"`
 	Link        string `json:"link,omitempty"`         // connection of that task's link, "" until registered
-	Moving      bool   `json:"moving,omitempty"`       // live, but its task said that it must go: no joins until the next epoch
 	StopAsked   bool   `json:"stop_asked,omitempty"`   // StopTask was asked for this epoch's task
 	JoinSeq     uint64 `json:"join_seq"`               // joins admitted, over all epochs
 	Rev         int64  `json:"rev"`                    // grows with every change that watchers are told
@@ -26,6 +25,13 @@ type Room struct {
 	Asks    int    `json:"asks,omitempty"`
 	Open    uint64 `json:"open,omitempty"`
 	Refusal string `json:"start_refusal,omitempty"` // why ECS refused last, this epoch: Reason…
+
+	// The task of an earlier epoch while it hands the room over: it is proved to end
+	// soon, and plays on for those who have not moved. It takes no joins.
+	HandingEpoch int    `json:"handing_epoch,omitempty"` // 0 = none, as in the fields below
+	HandingTask  string `json:"handing_task,omitempty"`
+	HandingLink  string `json:"handing_link,omitempty"`
+	HandingMS    int64  `json:"handing_ms,omitempty"` // since when
 
 	CreatedMS   int64 `json:"created_ms"`
 	EndsAtMS    int64 `json:"ends_at_ms"`              // maximum duration, over all epochs
@@ -109,6 +115,9 @@ type Rules struct {
 	// RecheckMS is the time between two looks at a room that waits for ECS.
 	// Default 20 s.
 	RecheckMS int64
+	// HandoverLimitMS is how long a task that must go may play on. ECS kills it 120 s
+	// after its warning. Default 150 s.
+	HandoverLimitMS int64
 	// EndMarginMS is how long after its maximum duration the task may end the room
 	// itself before the sweep does. Default 15 s.
 	EndMarginMS int64
@@ -136,6 +145,7 @@ func (r Rules) WithDefaults() Rules {
 		{&r.SilentLimitMS, 600_000},
 		{&r.DrainLimitMS, 60_000},
 		{&r.RecheckMS, 20_000},
+		{&r.HandoverLimitMS, 150_000},
 		{&r.EndMarginMS, 15_000},
 		{&r.ShortLifeMS, 30_000},
 	} {

@@ -78,15 +78,20 @@ func (s *step) tell() {
 
 // nextEpoch asks for a task that never existed before.
 func (s *step) nextEpoch() {
+	s.openEpoch()
+	s.ask()
+	s.phase(PhaseProvisioning)
+}
+
+// openEpoch begins an epoch that nobody has asked a task for.
+func (s *step) openEpoch() {
 	s.State = Starting
 	s.Epoch++
 	s.Task, s.TaskVersion, s.Link = "", 0, ""
-	s.Moving, s.StopAsked, s.StartErrors = false, false, 0
+	s.StopAsked, s.StartErrors = false, 0
 	s.Attempt, s.Asks, s.Open, s.Refusal = 0, 0, 0, ""
 	s.StartingMS, s.TaskMS, s.LiveMS, s.HeartbeatMS, s.SilentMS = s.e.AtMS, 0, 0, 0, 0
 	s.emit(EventStarting)
-	s.ask()
-	s.phase(PhaseProvisioning)
 }
 
 func (s *step) live(link string) {
@@ -107,13 +112,13 @@ func (s *step) liveDue() {
 }
 
 func (s *step) drain(reason string) {
-	s.State, s.Reason, s.DrainingMS, s.Moving = Draining, reason, s.e.AtMS, false
+	s.State, s.Reason, s.DrainingMS = Draining, reason, s.e.AtMS
 	s.dueIn(s.rules.RecheckMS) // a task ends in less: if its word was lost, ECS is asked
 	s.phase(PhaseDraining)
 }
 
 func (s *step) end(state State, reason string) {
-	s.State, s.Reason, s.EndedMS, s.Moving = state, reason, s.e.AtMS, false
+	s.State, s.Reason, s.EndedMS = state, reason, s.e.AtMS
 	s.dueIn(0) // at once, so that the ledger is closed
 	if state == Failed {
 		s.emit(EventFailed)
@@ -139,7 +144,7 @@ func (s *step) claim() error {
 
 func (s *step) join() error {
 	switch {
-	case s.State == Live && !s.Moving:
+	case s.State == Live:
 		s.JoinSeq++
 		return nil
 	case s.State == Draining || s.State.Final():
@@ -164,6 +169,7 @@ func (s *step) delete() {
 // finish drains a room that has, or may have, a task.
 func (s *step) finish(reason string) {
 	s.drain(reason)
+	s.endHanding()
 	switch {
 	case s.Link != "":
 		s.do(Action{Kind: End, Link: s.Link, Reason: reason})
@@ -177,6 +183,9 @@ func (s *step) finish(reason string) {
 
 // frame is a frame on the task's link.
 func (s *step) frame() error {
+	if s.ofHanding() {
+		return s.handingFrame()
+	}
 	if s.State.Final() {
 		if s.e.Kind == Ending && s.e.Epoch == s.Epoch {
 			return nil // the agreed end, told twice
@@ -228,9 +237,7 @@ func (s *step) heartbeat() error {
 			return nil
 		}
 		s.HeartbeatMS, s.SilentMS = max(s.HeartbeatMS, s.e.AtMS), 0
-		if !s.Moving {
-			s.liveDue()
-		}
+		s.liveDue()
 		return nil
 	case Draining:
 		if s.Link != "" {
@@ -251,12 +258,8 @@ func (s *step) ending() error {
 	}
 	switch {
 	case s.e.Final && s.e.Reason == ReasonTerminated:
-		if !s.Moving {
-			s.Moving = true
-			s.dueIn(s.rules.DrainLimitMS)
-			s.tell()
-		}
-	case s.e.Final || s.e.JoinSeq >= s.JoinSeq:
+		s.handOver()
+	case s.e.Final, s.e.JoinSeq >= s.JoinSeq && s.HandingTask == "":
 		s.drain(s.e.Reason)
 	default:
 		s.do(Action{Kind: Keep})

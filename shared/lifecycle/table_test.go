@@ -10,6 +10,7 @@ requested     × start_failed/no   → refused impossible
 requested     × start_failed/move → refused impossible
 requested     × assigned          → refused claimed
 requested     × task_seen         → refused impossible
+requested     × task_stopping     → refused impossible
 requested     × task_stopped      → refused impossible
 requested     × task_stopped/0    → refused impossible
 requested     × task_stopped/none → refused impossible
@@ -30,6 +31,7 @@ starting      × start_failed/no   → starting 1: tell
 starting      × start_failed/move → starting 1: tell, start 1
 starting      × assigned          → starting 1: tell
 starting      × task_seen         → starting 1: tell
+starting      × task_stopping     → starting 1
 starting      × task_stopped      → starting 2: emit room.starting, start 2, tell
 starting      × task_stopped/0    → starting 2: emit room.starting, start 2, tell
 starting      × task_stopped/none → failed 1 because start_timeout: emit room.failed, tell
@@ -50,6 +52,7 @@ queued        × start_failed/no   → starting 1
 queued        × start_failed/move → starting 1
 queued        × assigned          → refused claimed
 queued        × task_seen         → starting 1: tell
+queued        × task_stopping     → starting 1: tell
 queued        × task_stopped      → starting 2: emit room.starting, start 2, tell
 queued        × task_stopped/0    → starting 2: emit room.starting, start 2, tell
 queued        × task_stopped/none → failed 1 because no_capacity: emit room.failed, tell
@@ -70,6 +73,7 @@ starting+task × start_failed/no   → starting 1
 starting+task × start_failed/move → starting 1
 starting+task × assigned          → refused claimed
 starting+task × task_seen         → starting 1: tell
+starting+task × task_stopping     → starting 1
 starting+task × task_stopped      → starting 2: emit room.starting, start 2, tell
 starting+task × task_stopped/0    → starting 2: emit room.starting, start 2, tell
 starting+task × task_stopped/none → starting 1
@@ -90,6 +94,7 @@ live          × start_failed/no   → live 1
 live          × start_failed/move → live 1
 live          × assigned          → refused claimed
 live          × task_seen         → live 1
+live          × task_stopping     → starting 2 handing arn:task/a: emit room.starting, start 2, tell
 live          × task_stopped      → starting 2: emit room.starting, start 2, tell
 live          × task_stopped/0    → ended 1 because task_exited: emit room.ended, tell
 live          × task_stopped/none → live 1
@@ -99,29 +104,72 @@ live          × join              → live 1 joined
 live          × ending            → draining 1 because empty: tell
 live          × ending/behind     → live 1: keep
 live          × ending/final      → draining 1 because max_duration: tell
-live          × ending/terminated → live 1 moving: tell
+live          × ending/terminated → starting 2 handing arn:task/a: emit room.starting, tell
 live          × delete            → draining 1 because deleted: tell, end link-a
 live          × due               → live 1
 
 moving        × claim             → refused claimed
-moving        × started           → live 1 moving
-moving        × start_failed      → live 1 moving
-moving        × start_failed/no   → live 1 moving
-moving        × start_failed/move → live 1 moving
+moving        × started           → starting 2 handing arn:task/a
+moving        × start_failed      → starting 2 handing arn:task/a
+moving        × start_failed/no   → starting 2 handing arn:task/a
+moving        × start_failed/move → starting 2 handing arn:task/a
 moving        × assigned          → refused claimed
-moving        × task_seen         → live 1 moving
-moving        × task_stopped      → starting 2: emit room.starting, start 2, tell
-moving        × task_stopped/0    → starting 2: emit room.starting, start 2, tell
-moving        × task_stopped/none → live 1 moving
-moving        × register          → live 1 moving link-b
-moving        × heartbeat         → live 1 moving
+moving        × task_seen         → starting 2 handing arn:task/a
+moving        × task_stopping     → starting 2 handing arn:task/a
+moving        × task_stopped      → starting 2
+moving        × task_stopped/0    → starting 2
+moving        × task_stopped/none → starting 2 handing arn:task/a
+moving        × register          → starting 2 handing arn:task/a
+moving        × heartbeat         → starting 2 handing arn:task/a
 moving        × join              → refused not_live
-moving        × ending            → draining 1 because empty: tell
-moving        × ending/behind     → live 1 moving: keep
-moving        × ending/final      → draining 1 because max_duration: tell
-moving        × ending/terminated → live 1 moving
-moving        × delete            → draining 1 because deleted: tell, end link-a
-moving        × due               → live 1 moving: stop arn:task/a, look arn:task/a
+moving        × ending            → starting 2 handing arn:task/a
+moving        × ending/behind     → starting 2 handing arn:task/a
+moving        × ending/final      → starting 2 handing arn:task/a
+moving        × ending/terminated → starting 2 handing arn:task/a
+moving        × delete            → draining 2 handing arn:task/a because deleted: tell, end link-a
+moving        × due               → starting 2 handing arn:task/a: start 2
+
+moved         × claim             → refused claimed
+moved         × started           → live 2 handing arn:task/a
+moved         × start_failed      → live 2 handing arn:task/a
+moved         × start_failed/no   → live 2 handing arn:task/a
+moved         × start_failed/move → live 2 handing arn:task/a
+moved         × assigned          → refused claimed
+moved         × task_seen         → live 2 handing arn:task/a
+moved         × task_stopping     → live 2 handing arn:task/a
+moved         × task_stopped      → live 2
+moved         × task_stopped/0    → live 2
+moved         × task_stopped/none → live 2 handing arn:task/a
+moved         × register          → live 2 handing arn:task/a
+moved         × heartbeat         → live 2 handing arn:task/a
+moved         × join              → live 2 handing arn:task/a joined
+moved         × ending            → live 2 handing arn:task/a
+moved         × ending/behind     → live 2 handing arn:task/a
+moved         × ending/final      → live 2 handing arn:task/a
+moved         × ending/terminated → live 2 handing arn:task/a
+moved         × delete            → draining 2 handing arn:task/a because deleted: tell, end link-a, end link-c
+moved         × due               → live 2 handing arn:task/a
+
+leaving       × claim             → refused ended
+leaving       × started           → draining 2 handing arn:task/a
+leaving       × start_failed      → draining 2 handing arn:task/a
+leaving       × start_failed/no   → draining 2 handing arn:task/a
+leaving       × start_failed/move → draining 2 handing arn:task/a
+leaving       × assigned          → refused ended
+leaving       × task_seen         → draining 2 handing arn:task/a
+leaving       × task_stopping     → draining 2 handing arn:task/a
+leaving       × task_stopped      → draining 2
+leaving       × task_stopped/0    → draining 2
+leaving       × task_stopped/none → draining 2 handing arn:task/a
+leaving       × register          → draining 2 handing arn:task/a: end link-b
+leaving       × heartbeat         → draining 2 handing arn:task/a: end link-a
+leaving       × join              → refused ended
+leaving       × ending            → draining 2 handing arn:task/a
+leaving       × ending/behind     → draining 2 handing arn:task/a
+leaving       × ending/final      → draining 2 handing arn:task/a
+leaving       × ending/terminated → draining 2 handing arn:task/a
+leaving       × delete            → draining 2 handing arn:task/a
+leaving       × due               → draining 2 handing arn:task/a: end link-c, look arn:task/b
 
 draining      × claim             → refused ended
 draining      × started           → draining 1
@@ -130,6 +178,7 @@ draining      × start_failed/no   → draining 1
 draining      × start_failed/move → draining 1
 draining      × assigned          → refused ended
 draining      × task_seen         → draining 1
+draining      × task_stopping     → draining 1
 draining      × task_stopped      → ended 1: emit room.ended, tell
 draining      × task_stopped/0    → ended 1: emit room.ended, tell
 draining      × task_stopped/none → draining 1
@@ -150,6 +199,7 @@ draining-task × start_failed/no   → draining 1
 draining-task × start_failed/move → draining 1
 draining-task × assigned          → refused ended
 draining-task × task_seen         → draining 1: stop arn:task/a
+draining-task × task_stopping     → draining 1: stop arn:task/a
 draining-task × task_stopped      → ended 1: emit room.ended, tell
 draining-task × task_stopped/0    → ended 1: emit room.ended, tell
 draining-task × task_stopped/none → ended 1: emit room.ended, tell
@@ -170,6 +220,7 @@ ended         × start_failed/no   → ended 1
 ended         × start_failed/move → ended 1
 ended         × assigned          → refused ended
 ended         × task_seen         → ended 1
+ended         × task_stopping     → ended 1
 ended         × task_stopped      → ended 1
 ended         × task_stopped/0    → ended 1
 ended         × task_stopped/none → ended 1
@@ -190,6 +241,7 @@ failed        × start_failed/no   → failed 1
 failed        × start_failed/move → failed 1
 failed        × assigned          → refused ended
 failed        × task_seen         → failed 1: stop arn:task/a
+failed        × task_stopping     → failed 1: stop arn:task/a
 failed        × task_stopped      → failed 1
 failed        × task_stopped/0    → failed 1
 failed        × task_stopped/none → failed 1

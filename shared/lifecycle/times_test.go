@@ -145,10 +145,12 @@ func TestMaximumDuration(t *testing.T) {
 	expect(t, got, "draining 1 because max_duration: tell, stop arn:task/a")
 	_, got = walk(t, rooms()["requested"], Event{Kind: Due, AtMS: ends + 15_000})
 	expect(t, got, "ended 0 because max_duration: emit room.ended, tell")
-	for _, state := range []string{"starting+task", "live", "moving"} { // no new epoch for a room that is over
+	for _, state := range []string{"starting+task", "live"} { // no new epoch for a room that is over
 		_, got = walk(t, rooms()[state], Event{Kind: TaskStopped, Epoch: 1, Task: taskA, Version: 5, AtMS: ends})
 		expect(t, got, "ended 1 because max_duration: emit room.ended, tell")
 	}
+	_, got = walk(t, rooms()["live"], Event{Kind: TaskSeen, Epoch: 1, Task: taskA, Version: 5, Stopping: true, AtMS: ends})
+	expect(t, got, "draining 1 because max_duration: tell, end link-a")
 }
 
 func TestCrashLoopFails(t *testing.T) {

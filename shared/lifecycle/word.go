@@ -7,6 +7,9 @@ func (s *step) word() error {
 	switch {
 	case s.e.Epoch <= 0 || s.e.Epoch > s.Epoch:
 		return s.refuse(Impossible)
+	case s.ofHanding():
+		s.handingWord()
+		return nil
 	case s.e.Epoch < s.Epoch, s.e.Task != "" && s.Task != "" && s.e.Task != s.Task:
 		// An earlier epoch's task, or a second one of this epoch: unwanted if it runs.
 		if s.e.Kind == Started || s.e.Kind == TaskSeen {
@@ -51,6 +54,10 @@ func (s *step) running() {
 		case s.Phase == PhaseQueued:
 			s.phase(PhaseProvisioning)
 		}
+	case Live:
+		if s.e.Stopping {
+			s.handOver()
+		}
 	case Draining:
 		if s.Link == "" && !s.StopAsked {
 			s.stopOwn(s.Reason)
@@ -80,13 +87,13 @@ func (s *step) stopped() {
 			s.nextEpoch()
 		}
 	case Live:
-		if s.e.AtMS-s.LiveMS < s.rules.ShortLifeMS && !s.Moving {
+		if s.e.AtMS-s.LiveMS < s.rules.ShortLifeMS {
 			s.ShortLives++
 		} else {
 			s.ShortLives = 0
 		}
 		switch {
-		case s.e.Clean && !s.Moving:
+		case s.e.Clean:
 			s.end(Ended, ReasonTaskExited)
 		case over:
 			s.end(Ended, ReasonMaxDuration)
@@ -130,14 +137,14 @@ func (s *step) due() {
 }
 
 func (s *step) dueLive() {
-	if s.e.AtMS < s.HeartbeatMS+s.rules.LeaseMS && !s.Moving {
+	if s.e.AtMS < s.HeartbeatMS+s.rules.LeaseMS {
 		s.liveDue()
 		return
 	}
 	if s.SilentMS == 0 {
 		s.SilentMS = s.e.AtMS
 	}
-	if s.e.AtMS-s.SilentMS >= s.rules.SilentLimitMS || s.Moving {
+	if s.e.AtMS-s.SilentMS >= s.rules.SilentLimitMS {
 		s.stopOwn("silent")
 	}
 	s.dueIn(s.rules.RecheckMS)

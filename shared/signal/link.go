@@ -99,6 +99,7 @@ type Session struct {
 	JoinSeq  uint64 `json:"join_seq"`
 	Resume   string `json:"resume"` // to be told in Joined
 	Resumed  bool   `json:"resumed"`
+	Moved    bool   `json:"moved,omitempty"` // comes from a task that hands the room over, and may still play there
 }
 
 // Grants are what a participant may do.
@@ -141,6 +142,11 @@ type Ending struct {
 	JoinSeq uint64       `json:"join_seq"`
 	Final   bool         `json:"final"` // not a question: the task ends anyway (SIGTERM, max duration, told to)
 	Usage   usage.Report `json:"usage"`
+}
+
+// EndingOK answers Ending. Seq is that of its usage report.
+type EndingOK struct {
+	Seq uint64 `json:"seq"`
 }
 
 // Keep answers Ending when a join won.

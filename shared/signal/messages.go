@@ -53,6 +53,7 @@ const (
 	TypePublish      = "publish"      // dc: what of an own video is wanted
 	TypeBudget       = "budget"       // dc: the room comes near a cap
 	TypeServers      = "servers"      // dc: fresh credentials of the task's relay
+	TypeMoved        = "moved"        // dc: the task is going, join the next one
 	TypeEnded        = "ended"        // dc and ws: the room or this participation is over
 	TypeError        = "error"        // ws and dc
 	TypePong         = "pong"
@@ -304,6 +305,14 @@ type Budget struct {
 	Reduce     bool   `json:"reduce,omitempty"`
 }
 
+// Moved tells that this task is going and another takes the room over. The client joins
+// there with its resume secret as soon as Room says that Epoch is live, and stays here
+// until it receives from there; then it leaves with the reason moved.
+type Moved struct {
+	Epoch    int   `json:"epoch"`
+	EndsInMS int64 `json:"ends_in_ms"` // how long this task plays on, at most
+}
+
 // Ended is the last message: the room or this participation is over. Rejoin says
 // whether a Join with the resume secret may be tried.
 type Ended struct {
@@ -358,6 +367,7 @@ const (
 	ReasonDeleted     = "deleted"
 	ReasonTerminated  = "terminated" // SIGTERM: the task is going, the room may move
 	ReasonFailed      = "failed"
+	ReasonMoved       = "moved" // of Leave: the participant plays at the next task
 )
 
 // Encode makes the JSON text of a frame.

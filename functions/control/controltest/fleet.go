@@ -228,16 +228,30 @@ func (f *Fleet) Run(arn string) control.Task {
 // Exit is a container that exits.
 func (f *Fleet) Exit(arn string, code int) control.Task {
 	return f.change(arn, func(t *control.Task) {
-		t.LastStatus, t.StopCode, t.ExitCode = "STOPPED", "EssentialContainerExited", &code
+		t.LastStatus, t.ExitCode = "STOPPED", &code
+		if t.StopCode == "" {
+			t.StopCode = "EssentialContainerExited"
+		}
 		if f.asked[arn] {
 			t.StopCode = "UserInitiated"
 		}
-		t.StoppingMS, t.StoppedMS = f.Clock.MS(), f.Clock.MS()
+		if t.StoppingMS == 0 {
+			t.StoppingMS = f.Clock.MS()
+		}
+		t.StoppedMS = f.Clock.MS()
 	})
 }
 
 // Kill is SIGKILL, or a lost host.
 func (f *Fleet) Kill(arn string) control.Task { return f.Exit(arn, 137) }
+
+// Interrupt is a Spot interruption: the warning that comes two minutes ahead, with
+// SIGTERM. The test lets the task exit.
+func (f *Fleet) Interrupt(arn string) control.Task {
+	return f.change(arn, func(t *control.Task) {
+		t.StopCode, t.StoppedReason, t.StoppingMS = "SpotInterruption", "Your Spot Task was interrupted.", f.Clock.MS()
+	})
+}
 
 // FailToStart is a task that never ran: a bad image, no address.
 func (f *Fleet) FailToStart(arn string) control.Task {

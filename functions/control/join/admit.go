@@ -119,7 +119,7 @@ func (j *Join) admit(ctx context.Context, who *identified, m *signal.Join) (*sig
 		admitted = after
 		session = &signal.Session{
 			ID: p.Session, Identity: p.Identity, Name: p.Name, Grants: p.Grants, JoinSeq: seq,
-			Resume: resumeText(p, secret), Resumed: who.resume != nil,
+			Resume: resumeText(p, secret), Resumed: who.resume != nil, Moved: who.resume != nil && after.HandingTask != "",
 		}
 		return nil
 	})

@@ -44,7 +44,9 @@ func (l *Life) Register(ctx context.Context, conn control.Conn, who TaskIdentity
 	}
 	e := lifecycle.Event{Kind: lifecycle.Register, Epoch: m.Epoch, Task: m.TaskARN, Link: conn.ID}
 	next, todo, err := l.step(ctx, m.Room, e, func(_, next *Room) ([]store.Write, error) {
-		next.SourceIP = who.SourceIP
+		if next.Link == conn.ID { // not that of a task that hands the room over
+			next.SourceIP = who.SourceIP
+		}
 		return l.registration(ctx, conn, m)
 	})
 	if code, no := refusal(err); no {
@@ -154,7 +156,7 @@ func (l *Life) Ending(ctx context.Context, conn control.Conn, m signal.Ending) (
 	if err != nil || reply != nil || r == nil {
 		return reply, err
 	}
-	return &Reply{Type: signal.LinkEndingOK, Body: struct{}{}}, nil
+	return &Reply{Type: signal.LinkEndingOK, Body: signal.EndingOK{Seq: m.Usage.Seq}}, nil
 }
 
 // frame handles a frame with a usage report. Usage comes first: it counts even if

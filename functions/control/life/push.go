@@ -15,15 +15,11 @@ import (
 // pushers is how many connections are posted to at once. A post takes 10–30 ms.
 const pushers = 16
 
-// RoomMessage is what watchers are told of a room. A room that is moving to its
-// next task is told as starting: clients wait for live.
+// RoomMessage is what watchers are told of a room.
 func (l *Life) RoomMessage(r Room) signal.Room {
 	m := signal.Room{
 		ID: r.ID, Version: r.Rev, Epoch: r.Epoch, State: string(r.State), Phase: r.Phase,
 		SinceMS: r.PhaseMS, Reason: r.Reason, E2EE: r.E2EE,
-	}
-	if r.Moving {
-		m.State, m.Phase = string(lifecycle.Starting), lifecycle.PhaseProvisioning
 	}
 	starting := r.State == lifecycle.Starting && r.Phase != lifecycle.PhaseQueued // how long a queue takes nobody knows
 	if eta := l.Config.StartEtaMS; eta > 0 && (starting || r.State == lifecycle.Requested) {

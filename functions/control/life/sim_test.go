@@ -58,6 +58,8 @@ type simTask struct {
 	sessions           []usage.Session
 	served, endTries   int
 	clientIn           bool
+	going, accepted    bool // it was told to go, and hands the room over
+	playing            int  // ticks since then
 }
 
 func newSim(t *testing.T, seed uint64, chaos bool) *sim {
@@ -193,6 +195,10 @@ func (s *sim) runTasks() {
 			s.fleet.Kill(t.ARN)
 			continue
 		}
+		if s.chaos && s.rng.IntN(60) == 0 && !task.going {
+			s.fleet.Interrupt(t.ARN)
+			task.going = task.registered
+		}
 		s.runTask(task)
 	}
 }
@@ -212,11 +218,17 @@ func (s *sim) runTask(t *simTask) {
 		switch {
 		case !t.registered:
 			reply, err = s.life.Register(s.ctx, conn, identity(t.arn), signal.Register{Room: t.room, Epoch: t.epoch, TaskARN: t.arn})
+		case t.going && t.ending == "" && !t.accepted:
+			reply, err = s.life.Ending(s.ctx, conn, signal.Ending{Reason: signal.ReasonTerminated, JoinSeq: t.joinSeq, Final: true, Usage: s.counts(t, false)})
 		case t.ending != "":
 			t.close(s.clock.MS())
 			reply, err = s.life.Ending(s.ctx, conn, signal.Ending{Reason: t.ending, JoinSeq: t.joinSeq, Final: t.final, Usage: s.counts(t, t.final)})
 		default:
-			s.client(t)
+			if !t.going {
+				s.client(t)
+			} else if t.playing++; t.playing > 3 {
+				t.ending, t.final = signal.ReasonTerminated, true
+			}
 			reply, err = s.life.Heartbeat(s.ctx, conn, signal.Heartbeat{JoinSeq: t.joinSeq, Usage: s.counts(t, false)})
 		}
 		return err
@@ -245,6 +257,10 @@ func (s *sim) answered(t *simTask, r *Reply, err error) {
 		t.ending = ""
 		t.joinSeq = r.Body.(signal.Keep).JoinSeq // its client never came: nobody is in
 	case signal.LinkEndingOK:
+		if t.going && t.ending == "" {
+			t.accepted = true
+			return
+		}
 		s.fleet.Exit(t.arn, signal.ExitEnded)
 	}
 }
@@ -355,7 +371,7 @@ func (s *sim) oneTaskPerRoom() {
 	serving := map[string]string{}
 	for _, t := range s.fleet.Tasks() {
 		task := s.tasks[t.ARN]
-		if task == nil || t.LastStatus != "RUNNING" || !task.registered || task.fenced {
+		if task == nil || t.LastStatus != "RUNNING" || !task.registered || task.fenced || task.going {
 			continue
 		}
 		if other := serving[task.room]; other != "" {

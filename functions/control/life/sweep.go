@@ -148,8 +148,14 @@ func (l *Life) sweepTasks(ctx context.Context) error {
 		rooms, err := l.unsettled(ctx, shard, "")
 		errs = append(errs, err)
 		for _, r := range rooms {
-			if r.Task != "" && !r.State.Final() && !running[r.Task] {
-				errs = append(errs, l.missed(ctx, r))
+			if r.State.Final() {
+				continue
+			}
+			if r.Task != "" && !running[r.Task] {
+				errs = append(errs, l.missed(ctx, r.ID, r.Epoch, r.Task))
+			}
+			if r.HandingTask != "" && !running[r.HandingTask] {
+				errs = append(errs, l.missed(ctx, r.ID, r.HandingEpoch, r.HandingTask))
 			}
 		}
 	}
@@ -159,17 +165,17 @@ func (l *Life) sweepTasks(ctx context.Context) error {
 // missed takes ECS's word on a task that is not among the running: its event may be
 // lost, and the room's clients wait. Not knowing the task proves nothing here, since
 // the list and the index may both be behind; that is for the room's due time.
-func (l *Life) missed(ctx context.Context, r *Room) error {
-	t, err := l.Fleet.Describe(ctx, r.Task)
+func (l *Life) missed(ctx context.Context, room string, epoch int, task string) error {
+	t, err := l.Fleet.Describe(ctx, task)
 	switch {
 	case errors.Is(err, control.ErrTaskUnknown):
 		return nil
 	case err != nil:
-		return fmt.Errorf("look at task of %s: %w", r.ID, err)
-	case t.LastStatus != ledger.Stopped:
+		return fmt.Errorf("look at task of %s: %w", room, err)
+	case t.LastStatus != ledger.Stopped && !stopping(t):
 		return nil
 	}
-	return l.word(ctx, r.ID, r.Epoch, t, lifecycle.TaskSeen, control.FromDescribe, l.search)
+	return l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromDescribe, l.search)
 }
 
 func (l *Life) sweepTask(ctx context.Context, t control.Task) error {

@@ -128,14 +128,71 @@ func TestTerminatedTaskMoves(t *testing.T) {
 	r := w.liveRoom()
 	client := w.watch(r.ID, "c1")
 	w.replied(w.ending("link1", signal.Ending{Reason: signal.ReasonTerminated, Final: true}), signal.LinkEndingOK)
-	equal(t, "client told", w.told(client), "starting/provisioning 1")
+	equal(t, "client told", w.told(client), "starting/provisioning 2")
 	if _, _, err := w.life.AdmitJoin(w.ctx, r.ID); !errors.Is(err, ErrNotLive) {
 		t.Errorf("join while moving: %v", err)
 	}
 	w.changed(w.fleet.Exit(w.task(r.ID, 1).ARN, 0)) // SIGTERM: exit code 0, and yet the room goes on
 	w.want(r.ID, lifecycle.Starting, 2)
 	w.register(r.ID, 2, "link2", signal.LinkRegistered)
-	equal(t, "client told", w.told(client), "starting/provisioning 2, live/live 2")
+	equal(t, "client told", w.told(client), "live/live 2")
+}
+
+// TestSpotInterruptionStartsTheNextTaskAtOnce: ECS's warning alone does it; the old task
+// may speak on its link until it is gone, for its usage, and for nothing else.
+func TestSpotInterruptionStartsTheNextTaskAtOnce(t *testing.T) {
+	w := newWorld(t)
+	r := w.liveRoom()
+	old := w.task(r.ID, 1).ARN
+	w.fleet.Run(old)
+	warning := w.fleet.Interrupt(old)
+	w.changed(warning, warning)
+	w.want(r.ID, lifecycle.Starting, 2)
+	next := w.task(r.ID, 2).ARN // it runs already
+	w.replied(w.ending("link1", signal.Ending{Reason: signal.ReasonTerminated, Final: true}), signal.LinkEndingOK)
+	w.replied(w.heartbeat("link1", w.report("link1", 0)), signal.LinkAck)
+	w.register(r.ID, 1, "link1b", signal.LinkRegistered) // its link was cut
+	room, _ := w.life.Get(w.ctx, r.ID)
+	equal(t, "link", room.Link, "")
+	w.register(r.ID, 2, "link2", signal.LinkRegistered)
+	w.sweep()
+	room, _ = w.life.Get(w.ctx, r.ID)
+	equal(t, "link", room.Link+" "+room.HandingLink+" "+room.HandingTask, "link2 link1b "+old)
+	equal(t, "stopped", fmt.Sprint(w.fleet.StopAsked(old), w.fleet.StopAsked(next)), "false false")
+	w.replied(w.ending("link1b", signal.Ending{Reason: signal.ReasonTerminated, Final: true}), signal.LinkEndingOK)
+	w.fleet.Exit(old, signal.ExitTerminated) // and the event is lost
+	w.sweep()
+	room, _ = w.life.Get(w.ctx, r.ID)
+	equal(t, "hands over", room.HandingTask, "")
+	w.want(r.ID, lifecycle.Live, 2)
+	equal(t, "tasks", len(w.fleet.Tasks()), 2)
+}
+
+// TestDeletedRoomEndsBothTasks: the task that hands over is told too.
+func TestDeletedRoomEndsBothTasks(t *testing.T) {
+	w := newWorld(t)
+	r := w.liveRoom()
+	old := w.task(r.ID, 1).ARN
+	w.fleet.Run(old)
+	w.changed(w.fleet.Interrupt(old))
+	w.register(r.ID, 2, "link2", signal.LinkRegistered)
+	w.post.Take(control.Conn{ID: "link1", Task: true})
+	if err := w.life.Delete(w.ctx, r.ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []string{"link1", "link2"} {
+		frames := w.post.Take(control.Conn{ID: link, Task: true})
+		if len(frames) == 0 || frames[len(frames)-1].Type != signal.LinkEnd {
+			t.Errorf("%s was told %v", link, frames)
+		}
+	}
+	for epoch, link := range map[int]string{1: "link1", 2: "link2"} {
+		w.replied(w.ending(link, signal.Ending{Reason: signal.ReasonDeleted, Final: true}), signal.LinkEndingOK)
+		w.changed(w.fleet.Exit(w.task(r.ID, epoch).ARN, 0))
+	}
+	w.want(r.ID, lifecycle.Ended, 2)
+	w.sweep()
+	equal(t, "ledger", w.usage(r.ID).Status, "closed")
 }
 
 // minutes passes, with a sweep in each.

@@ -66,7 +66,7 @@ func (l *Life) TaskChanged(ctx context.Context, t control.Task) error {
 // word feeds ECS's word on a task to its room and to the ledger, in one commit, and
 // acts on it as far as do may. seen is the event of a task that has not stopped.
 func (l *Life) word(ctx context.Context, room string, epoch int, t control.Task, seen lifecycle.Kind, from string, do doer) error {
-	e := lifecycle.Event{Kind: seen, Epoch: epoch, Task: t.ARN, Version: t.Version, Phase: phaseOf(t)}
+	e := lifecycle.Event{Kind: seen, Epoch: epoch, Task: t.ARN, Version: t.Version, Phase: phaseOf(t), Stopping: stopping(t)}
 	if t.LastStatus == ledger.Stopped {
 		e.Kind, e.Clean = lifecycle.TaskStopped, clean(t)
 	}
@@ -150,6 +150,15 @@ func phaseOf(t control.Task) string {
 		return lifecycle.PhaseBooting
 	}
 	return ""
+}
+
+// stopping says that the task will be stopped, and that its process may still serve.
+func stopping(t control.Task) bool {
+	switch t.LastStatus {
+	case "RUNNING", "DEACTIVATING", "STOPPING":
+		return t.StoppingMS != 0 && t.ExitCode == nil && t.ExecStoppedMS == 0
+	}
+	return false
 }
 
 // clean says that the task ended by its own decision: nobody stopped it, and its

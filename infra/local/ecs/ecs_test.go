@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "wait", "stubborn":
 		got := make(chan os.Signal, 1)
-		signal.Notify(got, syscall.SIGTERM)
+		signal.Notify(got, syscall.SIGTERM, syscall.SIGINT)
 		fmt.Println("ready")
 		<-got
 		fmt.Println("terminating")

@@ -26,6 +26,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"mayfly/functions/control"
@@ -227,7 +228,7 @@ func (f *Fleet) launch(r control.StartRequest) *task {
 	rand.Read(b[:]) // never fails (crypto/rand)
 	id := hex.EncodeToString(b[:])
 	t := &task{
-		fleet: f, stop: make(chan string, 1), stopped: make(chan struct{}), neverStarts: f.take(NeverStarts),
+		fleet: f, stop: make(chan stopRequest, 1), stopped: make(chan struct{}), neverStarts: f.take(NeverStarts),
 		record: record{
 			Request: r, Token: r.Token,
 			Task: control.Task{
@@ -291,8 +292,19 @@ func (f *Fleet) find(arn string) *task {
 // Stop is StopTask.
 func (f *Fleet) Stop(_ context.Context, arn, reason string) error {
 	if t := f.find(arn); t != nil {
-		t.ask(reason)
+		t.ask(stopRequest{stopUser, reason, syscall.SIGTERM})
 	}
+	return nil
+}
+
+// Interrupt is a Fargate Spot interruption: the warning goes out as a state change
+// event and as SIGTERM, and SIGKILL follows after the stop timeout.
+func (f *Fleet) Interrupt(arn string) error {
+	t := f.find(arn)
+	if t == nil {
+		return control.ErrTaskUnknown
+	}
+	t.ask(stopRequest{stopSpot, "Your Spot Task was interrupted.", syscall.SIGTERM})
 	return nil
 }
 
@@ -367,7 +379,8 @@ func (f *Fleet) Close(ctx context.Context) error {
 	}
 	f.mu.Unlock()
 	for _, t := range all {
-		t.ask("the stand-in is closing")
+		// No other task can take a room over from here: SIGINT ends it without a hand-over.
+		t.ask(stopRequest{stopUser, "the stand-in is closing", syscall.SIGINT})
 	}
 	for _, t := range all {
 		select {

@@ -27,7 +27,14 @@ const (
 	stopFailedToStart = "TaskFailedToStart"
 	stopExited        = "EssentialContainerExited"
 	stopUser          = "UserInitiated"
+	stopSpot          = "SpotInterruption"
 )
+
+// stopRequest asks a task to end.
+type stopRequest struct {
+	code, reason string
+	signal       syscall.Signal // first; SIGKILL follows
+}
 
 // exitKilled is what a container that got SIGKILL reports.
 const exitKilled = 128 + 9
@@ -58,8 +65,8 @@ func (r *record) hostLost(atMS int64) {
 type task struct {
 	// Set once.
 	fleet       *Fleet
-	stop        chan string   // capacity 1: the reason of the first StopTask; nil for a recovered task
-	stopped     chan struct{} // closed after the STOPPED event
+	stop        chan stopRequest // capacity 1: the first one counts; nil for a recovered task
+	stopped     chan struct{}    // closed after the STOPPED event
 	neverStarts bool
 
 	mu      sync.Mutex
@@ -87,10 +94,10 @@ func (t *task) id() string {
 	return arn[strings.LastIndexByte(arn, '/')+1:]
 }
 
-// ask requests the stop. Only the first reason counts.
-func (t *task) ask(reason string) {
+// ask requests the stop. Only the first request counts.
+func (t *task) ask(r stopRequest) {
 	select {
-	case t.stop <- reason:
+	case t.stop <- r:
 	default:
 	}
 }
@@ -129,25 +136,25 @@ func (t *task) run() {
 	// The shares of a Fargate start in AWS's own sample: network at a sixth, image
 	// pull from three quarters to seven eighths.
 	delay := t.fleet.cfg.StartDelay
-	if reason, stopped := t.pause(delay / 6); stopped {
-		t.end(stopUser, reason, nil)
+	if r, stopped := t.pause(delay / 6); stopped {
+		t.end(r.code, r.reason, nil)
 		return
 	}
 	t.update(func(r *record) {
 		r.Task.ConnectedMS = t.nowMS()
 		r.Task.LastStatus = statusPending
 	})
-	reason, stopped := t.pause(delay * 7 / 12)
+	r, stopped := t.pause(delay * 7 / 12)
 	if !stopped {
 		t.set(func(r *record) { r.Task.PullStartedMS = t.nowMS() })
-		reason, stopped = t.pause(delay / 8)
+		r, stopped = t.pause(delay / 8)
 	}
 	if !stopped {
 		t.set(func(r *record) { r.Task.PullStoppedMS = t.nowMS() })
-		reason, stopped = t.pause(delay - delay/6 - delay*7/12 - delay/8)
+		r, stopped = t.pause(delay - delay/6 - delay*7/12 - delay/8)
 	}
 	if stopped {
-		t.end(stopUser, reason, nil)
+		t.end(r.code, r.reason, nil)
 		return
 	}
 	if t.neverStarts {
@@ -165,15 +172,15 @@ func (t *task) set(change func(*record)) {
 }
 
 // pause waits for d, or says that the task was asked to stop.
-func (t *task) pause(d time.Duration) (reason string, stopped bool) {
+func (t *task) pause(d time.Duration) (r stopRequest, stopped bool) {
 	timer := time.NewTimer(max(d, 0))
 	defer timer.Stop()
 	select {
-	case reason = <-t.stop:
+	case r = <-t.stop:
 		t.set(func(r *record) { r.Task.StoppingMS = t.nowMS() })
-		return reason, true
+		return r, true
 	case <-timer.C:
-		return "", false
+		return stopRequest{}, false
 	}
 }
 
@@ -206,9 +213,9 @@ func (t *task) execute() {
 	code, reason := stopExited, "Essential container in task exited"
 	select {
 	case <-exited:
-	case reason = <-t.stop:
-		code = stopUser
-		t.terminate(exited)
+	case r := <-t.stop:
+		code, reason = r.code, r.reason
+		t.terminate(r, exited)
 	}
 	t.mu.Lock()
 	t.process = nil
@@ -241,10 +248,13 @@ func (t *task) output() *lineWriter {
 	}}
 }
 
-// terminate sends SIGTERM, then SIGKILL after the stop timeout.
-func (t *task) terminate(exited <-chan struct{}) {
-	t.update(func(r *record) { r.Task.StoppingMS = t.nowMS() })
-	_ = t.signal(syscall.SIGTERM) // it may have ended just now
+// terminate tells that the task will stop, sends the signal, and SIGKILL after the stop
+// timeout.
+func (t *task) terminate(s stopRequest, exited <-chan struct{}) {
+	t.update(func(r *record) {
+		r.Task.StoppingMS, r.Task.StopCode, r.Task.StoppedReason = t.nowMS(), s.code, s.reason
+	})
+	_ = t.signal(s.signal) // it may have ended just now
 	timer := time.NewTimer(t.fleet.cfg.StopTimeout)
 	defer timer.Stop()
 	select {
