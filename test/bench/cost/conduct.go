@@ -141,7 +141,7 @@ func profileName(o options, s scenario, r row) string {
 		return ""
 	}
 	name := strings.NewReplacer(" ", "-").Replace(s.name + "." + r.name)
-	return filepath.Join(o.profile, name+".pprof")
+	return filepath.Join(o.profile, name)
 }
 
 // run starts a server and a generator, and ends both.

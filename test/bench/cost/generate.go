@@ -308,7 +308,8 @@ func (g *generator) measure() (o outcome, err error) {
 	return o, err
 }
 
-// profile keeps the server's profile of the window, if that is wanted.
+// profile keeps the server's profiles of the window, if that is wanted: of its
+// processor time, and of its heap at the end.
 func (g *generator) profile() <-chan error {
 	done := make(chan error, 1)
 	if g.Profile == "" {
@@ -316,16 +317,20 @@ func (g *generator) profile() <-chan error {
 		return done
 	}
 	go func() {
-		res, err := http.Get(fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", g.Server, int(g.Window.Seconds())))
-		if err != nil {
-			done <- err
-			return
-		}
-		defer func() { _ = res.Body.Close() }()
-		body, err := io.ReadAll(res.Body)
-		done <- errors.Join(err, os.WriteFile(g.Profile, body, 0o600))
+		err := g.keep(fmt.Sprintf("profile?seconds=%d", int(g.Window.Seconds())), g.Profile+".cpu.pprof")
+		done <- errors.Join(err, g.keep("heap?gc=1", g.Profile+".heap.pprof"))
 	}()
 	return done
+}
+
+func (g *generator) keep(what, file string) error {
+	res, err := http.Get(g.Server + "/debug/pprof/" + what)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	return errors.Join(err, os.WriteFile(file, body, 0o600))
 }
 
 func (g *generator) sum(o *outcome) {

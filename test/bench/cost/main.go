@@ -29,7 +29,7 @@ func main() {
 	flag.IntVar(&o.repeat, "repeat", 0, "conduct: runs of each, instead of the scenario's own number")
 	flag.BoolVar(&o.search, "search", true, "conduct: look for the highest rate without loss")
 	flag.DurationVar(&o.window, "window", windowLength, "conduct: how long each run counts")
-	flag.StringVar(&o.profile, "profile", "", "conduct: write a processor profile of each server into this directory")
+	flag.StringVar(&o.profile, "profile", "", "conduct: write profiles of each server, processor and heap, into this directory")
 	flag.Parse()
 	var err error
 	switch *role {
