@@ -387,6 +387,26 @@ func (p *Publisher) receive(s *sink, h *rtpx.Header, size int, now int64) {
 	}
 }
 
+// Deliver takes one decrypted packet that somebody else than Pion has opened, in the place
+// of its stream's sink. It returns false if Pion has not asked for that sink yet. A packet
+// may come both ways: the second is a duplicate. One goroutine at a time calls it, which
+// need not be Pion's.
+func (p *Publisher) Deliver(b []byte) bool {
+	now := p.cfg.Now()
+	var h rtpx.Header
+	if h.Parse(b) != nil {
+		return false
+	}
+	p.mu.Lock()
+	s := p.streams[h.SSRC]
+	p.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	p.receive(s, &h, len(b), now)
+	return true
+}
+
 // admit is the part of receive that needs the lock. The unlock is deferred because
 // peer recovers from a panic here to save the room, whose ticker needs the lock too.
 func (p *Publisher) admit(s *sink, h *rtpx.Header, size int, now int64, out *admitted) (l *layer, news, wake bool) {

@@ -35,25 +35,29 @@ const viaPion = 1 << 13
 type direct struct {
 	net    *transport.Transport        // set once
 	twcc   func(b []byte)              // set once: takes transport-wide feedback, keeps nothing
+	media  func(b []byte) bool         // set once: takes decrypted RTP of a stream that it knows
 	fault  func(value any)             // set once: is told of a panic
 	sealer atomic.Pointer[seal.Sealer] // set by the handshake, then used by the Sender's goroutine alone
 	to     atomic.Pointer[path]        // of the selected pair; nil without a short way
 	bytes  atomic.Int64                // sent
 	in     atomic.Int64                // bytes received
 
-	opener atomic.Pointer[seal.Opener] // set by the handshake, then used by the socket's reader alone
+	opener   atomic.Pointer[seal.Opener]   // set by the handshake, then guarded by taking
+	receiver atomic.Pointer[seal.Receiver] // likewise
 
 	mu     sync.Mutex
 	hello  *hello // guarded by mu; nil before and after the handshake
 	remove func() // guarded by mu: ends the diversion; nil when there is none
 	ended  bool   // guarded by mu
 
-	buf  [maxSealed]byte // owned by the Sender's goroutine
-	open [maxOpened]byte // owned by the socket's reader
+	buf [maxSealed]byte // owned by the Sender's goroutine
+
+	taking sync.Mutex      // held by a socket's reader, of which there are two at a change of the path
+	open   [maxOpened]byte // guarded by taking
 }
 
 // path is the part of the transport that sends sealed packets to the selected pair's
-// address, and takes SRTCP from there.
+// address, and takes SRTP and SRTCP from there.
 type path interface {
 	Send(b []byte) (int, error)
 	Divert(take func(b []byte) bool) (remove func())
@@ -62,8 +66,19 @@ type path interface {
 // maxSealed holds any packet: the longest payload that is received, headers, the tag.
 const maxSealed = 2048
 
-// maxOpened holds transport-wide feedback; longer RTCP is left to Pion.
+// maxOpened holds any RTP packet of an Ethernet path, and transport-wide feedback; what
+// is longer is left to Pion.
 const maxOpened = 1500
+
+const (
+	// introduced is how many packets of an SSRC go Pion's way first: Pion finds the mid
+	// and the rid in them, and asks for the sink.
+	introduced = 32
+	// keptInformed is after how many packets of an SSRC one goes both ways, so that Pion
+	// counts the same roll-overs, and that ICE sees the client alive. ingest drops the
+	// second as the duplicate that it is.
+	keptInformed = 256
+)
 
 // hello is what the exporter needs of our ServerHello.
 type hello struct {
@@ -128,8 +143,9 @@ func (d *direct) Write(line []byte) (int, error) {
 	if _, err := hex.Decode(hs.MasterSecret, f[2]); err != nil {
 		return len(line), nil
 	}
-	if s, o, err := hs.Server(); err == nil {
+	if s, o, r, err := hs.Server(); err == nil {
 		d.opener.Store(o)
+		d.receiver.Store(r)
 		d.sealer.Store(s)
 	}
 	return len(line), nil
@@ -171,18 +187,52 @@ func (d *direct) end() {
 	d.ended = true
 }
 
-// take looks at SRTCP before Pion does, on the socket's reader. Of what is authentic it
-// keeps transport-wide feedback that comes alone, which is nearly all of it; the rest,
-// and what it cannot judge, goes Pion's way. A feedback packet that came before is
-// dropped here: Pion, which has not seen it, would take it for new. The reader is
+// take looks at SRTP and SRTCP before Pion does, on the socket's reader. The reader is
 // everybody's, so a panic must not leave here.
 func (d *direct) take(b []byte) (taken bool) {
+	d.taking.Lock()
+	defer d.taking.Unlock()
 	defer func() {
 		if r := recover(); r != nil {
 			d.fault(r)
 			taken = true
 		}
 	}()
+	if b[1] < 192 || b[1] > 223 { // RFC 5761 §4
+		return d.takeMedia(b)
+	}
+	return d.takeFeedback(b)
+}
+
+// takeMedia opens what a publisher sends and hands it to ingest: Pion's way would cost
+// three goroutines and six copies. A packet that came before is dropped here, as Pion has
+// not seen all of them. What is not authentic is Pion's to judge, which has counted all
+// roll-overs if some were missed here, while another path was in use.
+func (d *direct) takeMedia(b []byte) bool {
+	r := d.receiver.Load()
+	if r == nil || len(b) > len(d.open) {
+		return false
+	}
+	plain, in, fresh, ok := r.Open(d.open[:], b)
+	switch {
+	case !ok:
+		return false
+	case !fresh:
+		return true
+	case in.Packets <= introduced || !d.media(plain):
+		return false
+	case in.Packets%keptInformed == 0:
+		return false // it counts the bytes
+	}
+	d.in.Add(int64(len(b)))
+	return true
+}
+
+// takeFeedback looks at SRTCP. Of what is authentic it keeps transport-wide feedback that
+// comes alone, which is nearly all of it; the rest,
+// and what it cannot judge, goes Pion's way. A feedback packet that came before is
+// dropped here: Pion, which has not seen it, would take it for new.
+func (d *direct) takeFeedback(b []byte) bool {
 	o := d.opener.Load()
 	if o == nil || len(b) > len(d.open) || b[1] != transportFeedback || b[0]&0x1f != formatTWCC {
 		return false

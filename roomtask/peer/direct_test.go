@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
 	"testing"
@@ -270,6 +271,89 @@ func TestFeedbackIsTaken(t *testing.T) {
 	}
 }
 
+// TestMediaIsTaken seals a publisher's packets over two roll-overs: the first ones and
+// some of the later ones go Pion's way, all others only the short one, each once; what is
+// forged is left to Pion, and Pion could go on alone at any time.
+func TestMediaIsTaken(t *testing.T) {
+	key, salt := bytes.Repeat([]byte{1}, 16), bytes.Repeat([]byte{2}, 12)
+	client, err := srtp.CreateContext(key, salt, srtp.ProtectionProfileAeadAes128Gcm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pion, err := srtp.CreateContext(key, salt, srtp.ProtectionProfileAeadAes128Gcm, srtp.SRTPReplayProtection(replayWindow))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known bool
+	got := map[uint32]int{} // by timestamp, which is never the same
+	d := &direct{media: func(b []byte) bool {
+		if known {
+			got[binary.BigEndian.Uint32(b[4:])]++
+		}
+		return known
+	}}
+	sealed := func(n int) []byte {
+		p := rtp.Packet{Header: rtp.Header{Version: 2, SSRC: 7, SequenceNumber: uint16(65_000 + n), Timestamp: uint32(n), PayloadType: 96}, Payload: []byte{1, 2, 3}}
+		plain, err := p.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := client.EncryptRTP(nil, plain, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	if d.take(sealed(0)) {
+		t.Error("taken before the handshake")
+	}
+	r, err := seal.NewReceiver(key, salt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.receiver.Store(r)
+	const sent, unknownTo = 140_000, 100
+	viaPion, bytes := 0, 0
+	for n := 1; n <= sent; n++ {
+		known = n > unknownTo
+		b := sealed(n)
+		if d.take(b) {
+			bytes += len(b)
+			if !d.take(b) {
+				t.Fatal("what came before must be kept from Pion")
+			}
+			continue
+		}
+		viaPion++
+		if n > unknownTo && n%keptInformed != 0 {
+			t.Fatalf("packet %d was not taken", n)
+		}
+		if _, err := pion.DecryptRTP(nil, b, nil); err != nil {
+			t.Fatalf("packet %d: Pion: %v", n, err)
+		}
+	}
+	if want := unknownTo + sent/keptInformed; viaPion != want {
+		t.Errorf("%d packets went Pion's way, want %d", viaPion, want)
+	}
+	if len(got) != sent-unknownTo || int64(bytes) != d.in.Load() {
+		t.Errorf("%d packets were taken, want %d; %d bytes counted, want %d", len(got), sent-unknownTo, d.in.Load(), bytes)
+	}
+	for ts, n := range got {
+		if n != 1 {
+			t.Fatalf("packet %d was taken %d times", ts, n)
+		}
+	}
+	forged := sealed(sent + 1)
+	forged[len(forged)-1] ^= 1
+	if d.take(forged) || d.take(append([]byte{0x80, 96}, make([]byte, maxOpened)...)) {
+		t.Error("what is not authentic was taken")
+	}
+	b := sealed(sent + 2)
+	if n := testing.AllocsPerRun(100, func() { d.take(b) }); n != 0 {
+		t.Errorf("%v allocations a packet", n)
+	}
+}
+
 // TestSeatsGoDirect has browsers' stand-ins receive a camera: over UDP with AES-GCM
 // the short way, otherwise through Pion, and all of it arrives.
 func TestSeatsGoDirect(t *testing.T) {
@@ -309,6 +393,11 @@ func TestSeatsGoDirect(t *testing.T) {
 			eventually(t, "both ends count the same", func() bool {
 				_, ours = bob.Bytes()
 				return ours == int64(theirs.Stats().BytesReceived)
+			})
+			eventually(t, "media is taken", func() bool { return alice.direct.in.Load() > 0 })
+			eventually(t, "both ends count the same of the publisher", func() bool {
+				in, _ := alice.Bytes()
+				return in == int64(ac.pc.SCTP().Transport().ICETransport().Stats().BytesSent)
 			})
 			if v.direct {
 				eventually(t, "feedback is taken", func() bool { return bob.direct.in.Load() > 0 })

@@ -110,6 +110,7 @@ func New(cfg Config) (*Peer, error) {
 		p.publisher.Close()
 		return nil, fmt.Errorf("peer: %w", err)
 	}
+	p.direct.media = p.publisher.Deliver
 	p.pc, p.dtls = pc, pc.SCTP().Transport()
 	p.ice = p.dtls.ICETransport()
 	// The callbacks only wake the loop, which looks for itself.

@@ -50,12 +50,12 @@ type Handshake struct {
 // ErrProfile is the answer to a profile that is not AES-GCM.
 var ErrProfile = errors.New("seal: not an AES-GCM profile")
 
-// Server makes what the DTLS server needs: the sealer of its RTP, and the opener of
-// the client's RTCP.
-func (h *Handshake) Server() (*Sealer, *Opener, error) {
+// Server makes what the DTLS server needs: the sealer of its RTP, the opener of the
+// client's RTCP, and the receiver of its RTP.
+func (h *Handshake) Server() (*Sealer, *Opener, *Receiver, error) {
 	size, ok := h.Profile.keySize()
 	if !ok {
-		return nil, nil, ErrProfile
+		return nil, nil, nil, ErrProfile
 	}
 	seed := append(append([]byte(exporterLabel), h.ClientRandom[:]...), h.ServerRandom[:]...)
 	// In this order: client key, server key, client salt, server salt (RFC 5764 §4.2).
@@ -63,10 +63,15 @@ func (h *Handshake) Server() (*Sealer, *Opener, error) {
 	defer clear(m)
 	s, err := NewSealer(m[size:2*size], m[2*size+saltSize:])
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	o, err := NewOpener(m[:size], m[2*size:2*size+saltSize])
-	return s, o, err
+	key, salt := m[:size], m[2*size:2*size+saltSize]
+	o, err := NewOpener(key, salt)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	r, err := NewReceiver(key, salt)
+	return s, o, r, err
 }
 
 // expand is P_hash of RFC 5246 §5, which is the PRF of TLS 1.2.
@@ -103,6 +108,15 @@ func NewOpener(masterKey, masterSalt []byte) (*Opener, error) {
 		return nil, err
 	}
 	return &Opener{gcm: gcm, salt: salt}, nil
+}
+
+// NewReceiver is NewSealer for the other direction's RTP.
+func NewReceiver(masterKey, masterSalt []byte) (*Receiver, error) {
+	gcm, salt, err := session(masterKey, masterSalt, labelKey, labelSalt)
+	if err != nil {
+		return nil, err
+	}
+	return &Receiver{gcm: gcm, salt: salt, streams: map[uint32]*Inbound{}}, nil
 }
 
 // session makes the session's cipher and salt.

@@ -34,15 +34,7 @@ func (s *Sealer) Seal(dst []byte, h *rtp.Header, payload []byte, index uint64) (
 	if size > len(dst) {
 		return 0, ErrRoom
 	}
-	// RFC 7714 §8.1: two zero bytes, SSRC, roll-over counter, sequence number, all of it
-	// masked by the salt.
-	s.iv = s.salt
-	at := s.iv[2:]
-	binary.BigEndian.PutUint32(at, binary.BigEndian.Uint32(at)^h.SSRC)
-	at = s.iv[6:]
-	binary.BigEndian.PutUint32(at, binary.BigEndian.Uint32(at)^uint32(index>>16))
-	at = s.iv[10:]
-	binary.BigEndian.PutUint16(at, binary.BigEndian.Uint16(at)^uint16(index))
+	nonce(&s.iv, &s.salt, h.SSRC, index)
 	if h.Padding && padding > 0 {
 		// RFC 3550 §5.1: the last byte tells how many to ignore.
 		plain := append(dst[head:head], payload...)
@@ -53,4 +45,16 @@ func (s *Sealer) Seal(dst []byte, h *rtp.Header, payload []byte, index uint64) (
 	}
 	s.gcm.Seal(dst[head:head], s.iv[:], payload, dst[:head])
 	return size, nil
+}
+
+// nonce is RFC 7714 §8.1: two zero bytes, SSRC, roll-over counter, sequence number, all
+// of it masked by the salt.
+func nonce(iv, salt *[saltSize]byte, ssrc uint32, index uint64) {
+	*iv = *salt
+	at := iv[2:]
+	binary.BigEndian.PutUint32(at, binary.BigEndian.Uint32(at)^ssrc)
+	at = iv[6:]
+	binary.BigEndian.PutUint32(at, binary.BigEndian.Uint32(at)^uint32(index>>16))
+	at = iv[10:]
+	binary.BigEndian.PutUint16(at, binary.BigEndian.Uint16(at)^uint16(index))
 }

@@ -209,7 +209,7 @@ func TestExporter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, _, err := hs.Server()
+		got, _, _, err := hs.Server()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +224,7 @@ func TestExporter(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	if _, _, err := (&Handshake{Profile: 1, Hash: sha256.New}).Server(); !errors.Is(err, ErrProfile) {
+	if _, _, _, err := (&Handshake{Profile: 1, Hash: sha256.New}).Server(); !errors.Is(err, ErrProfile) {
 		t.Errorf("AES-CM: %v", err)
 	}
 	s, err := NewSealer(make([]byte, 16), make([]byte, saltSize))

@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 )
 
-// diverts are those who look at SRTCP before Pion, by address. Feedback about what is
-// sent comes from every receiver many times a second; Pion's way takes it through four
-// goroutines.
+// diverts are those who look at SRTP and SRTCP before Pion, by address. Pion's way takes
+// what a publisher sends, and the feedback that every receiver sends many times a second,
+// through four goroutines and as many copies.
 type diverts struct {
 	mu sync.Mutex                                 // held while a new table is made
 	by atomic.Pointer[map[netip.AddrPort]*divert] // never changed, only replaced
@@ -42,7 +42,7 @@ func (d *diverts) change(f func(map[netip.AddrPort]*divert)) {
 
 // diverted tells whether a datagram was taken by somebody before Pion.
 func (s *socket) diverted(b []byte, from netip.AddrPort) bool {
-	if len(b) < 12 || b[0]&0xc0 != 0x80 || b[1] < 192 || b[1] > 223 { // RFC 5761 §4
+	if len(b) < 12 || b[0]&0xc0 != 0x80 { // RFC 7983 §7
 		return false
 	}
 	table := s.diverts.by.Load()

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestDivert offers datagrams of every kind from two addresses: only SRTCP of an
-// address that somebody asked for is shown, and only what is taken is kept from Pion.
+// TestDivert offers datagrams of every kind from two addresses: only SRTP and SRTCP of an
+// address that somebody asked for are shown, and only what is taken is kept from Pion.
 func TestDivert(t *testing.T) {
 	s := &socket{}
 	a, b := netip.MustParseAddrPort("192.0.2.1:9"), netip.MustParseAddrPort("192.0.2.2:9")
@@ -19,7 +19,7 @@ func TestDivert(t *testing.T) {
 	take := func([]byte) bool { shown++; return takes }
 	remove := s.diverts.add(a, take)
 	for name, p := range map[string][]byte{
-		"RTP": packet(0x80, 96), "RTP with marker": packet(0x80, 0x80|96), "STUN": packet(0, 1), "DTLS": packet(22, 254), "short": rtcp[:11],
+		"STUN": packet(0, 1), "DTLS": packet(22, 254), "short": rtcp[:11],
 	} {
 		if s.diverted(p, a) || shown != 0 {
 			t.Errorf("%s was shown", name)
@@ -28,6 +28,10 @@ func TestDivert(t *testing.T) {
 	if !s.diverted(rtcp, a) || s.diverted(rtcp, b) || shown != 1 {
 		t.Errorf("shown %d times", shown)
 	}
+	if rtp := packet(0x80, 0x80|96); !s.diverted(rtp, a) || s.diverted(rtp, b) || shown != 2 {
+		t.Errorf("RTP: shown %d times", shown)
+	}
+	shown = 1
 	takes = false
 	if s.diverted(rtcp, a) || shown != 2 {
 		t.Error("what was not taken is Pion's")

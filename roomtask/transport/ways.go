@@ -38,8 +38,8 @@ func (t *Transport) Path(pair *webrtc.ICECandidatePair) *Path {
 // nothing of b.
 func (p *Path) Send(b []byte) (int, error) { return p.s.WriteToAddrPort(b, p.to) }
 
-// Divert offers take each SRTCP packet that comes this way before Pion sees it, until
-// remove is called. take runs on the socket's reader: it must not block, and not keep
+// Divert offers take each SRTP and SRTCP packet that comes this way before Pion sees it,
+// until remove is called, and perhaps one more. take runs on the socket's reader: it must not block, and not keep
 // or change the packet. True means that it was for take alone.
 func (p *Path) Divert(take func(b []byte) bool) (remove func()) {
 	return p.s.diverts.add(p.to, take)
