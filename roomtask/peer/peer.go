@@ -34,7 +34,7 @@ type Config struct {
 	Cert  webrtc.Certificate
 	Net   *net.Transport
 	Pool  *rtpx.Pool   // shared by all peers of the task
-	Wheel *sendq.Wheel // likewise; nil = one of its own
+	Wheel *sendq.Wheel // likewise, and flushes Net; nil = one of its own
 	Now   func() int64 // Unix nanoseconds, never going back
 	// Post takes events, from any goroutine and in their order; it must not block.
 	Post func(Event)
@@ -92,9 +92,13 @@ func New(cfg Config) (*Peer, error) {
 		closing: make(chan struct{}), closed: make(chan struct{}),
 		seats: map[int]seatOuts{}, layout: layout{lines: map[string]line{}},
 	}
+	if p.cfg.Wheel == nil {
+		p.cfg.Wheel = sendq.NewWheel()
+		p.cfg.Wheel.Flush = cfg.Net.Flush
+	}
 	p.data = newDataChannel(p)
 	p.direct.net = cfg.Net
-	p.sender = sendq.New(sendq.Config{Now: cfg.Now, WriteRTCP: p.writeRTCP, Wheel: cfg.Wheel, Log: cfg.Log, Forwarded: cfg.Forwarded,
+	p.sender = sendq.New(sendq.Config{Now: cfg.Now, WriteRTCP: p.writeRTCP, Wheel: p.cfg.Wheel, Log: cfg.Log, Forwarded: cfg.Forwarded,
 		Fault: func(r any) { _ = p.fault("sender", r) }})
 	p.direct.twcc = p.sender.TransportFeedback
 	p.direct.fault = func(r any) { _ = p.fault("feedback", r) }

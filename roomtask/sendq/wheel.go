@@ -13,6 +13,10 @@ const wheelStep = 5 * time.Millisecond
 // their work, one for each processor (worker.go), and the only timer, which wakes those
 // that have packets waiting for their time and runs only while somebody waits.
 type Wheel struct {
+	// Flush sends what the senders' writers have kept back so far; nil = they keep
+	// nothing back. It is set before the first sender joins, and is called by all workers.
+	Flush func()
+
 	workers []*worker // set once
 
 	mu    sync.Mutex
@@ -23,7 +27,11 @@ type Wheel struct {
 }
 
 // NewWheel makes a wheel that stands still.
-func NewWheel() *Wheel { return &Wheel{workers: newWorkers()} }
+func NewWheel() *Wheel {
+	w := &Wheel{}
+	w.workers = newWorkers(w)
+	return w
+}
 
 // await lets s be woken at the next turn. s must not be waiting already.
 func (w *Wheel) await(s *Sender) {

@@ -5,15 +5,22 @@ import (
 	"sync"
 )
 
-// turnSteps is how many steps one sender may take before the others have their turn.
-const turnSteps = 8
+const (
+	// turnSteps is how many steps one sender may take before the others have their turn.
+	turnSteps = 8
+	// flushAfter is after how many senders' turns the socket sends what they wrote, so
+	// that the first of many viewers need not wait for the last.
+	flushAfter = 32
+)
 
 // worker is a goroutine that does the work of many senders, one after the other. A
 // packet that is published wakes it once, and not each of a hundred subscribers: the
-// switches between that many goroutines cost more than the packets do. What its
-// senders write in one round leaves in the longest runs that the socket can make.
+// switches between that many goroutines cost more than the packets do. It also has the
+// socket send what they wrote, before it sleeps at the latest: all that one sender wrote
+// in its turn leaves in the longest runs that the socket can make.
 type worker struct {
-	wake chan struct{} // holds 1; sent to by who finds the worker asleep
+	wake  chan struct{} // holds 1; sent to by who finds the worker asleep
+	wheel *Wheel        // set once
 
 	mu      sync.Mutex
 	ready   []*Sender // have something in their inbox; each is here at most once
@@ -24,10 +31,10 @@ type worker struct {
 }
 
 // workers are as many as can run at the same time.
-func newWorkers() []*worker {
+func newWorkers(w *Wheel) []*worker {
 	all := make([]*worker, runtime.GOMAXPROCS(0))
 	for i := range all {
-		all[i] = &worker{wake: make(chan struct{}, 1)}
+		all[i] = &worker{wheel: w, wake: make(chan struct{}, 1)}
 	}
 	return all
 }
@@ -84,12 +91,14 @@ func (k *worker) add(s *Sender) {
 
 // run ends when the last sender has left.
 func (k *worker) run() {
+	turns := 0 // since the last flush
 	for {
 		k.mu.Lock()
 		round := k.ready
 		switch {
 		case len(round) > 0:
 			k.ready, k.spare = k.spare[:0], nil
+		case turns > 0: // before it sleeps
 		case k.senders == 0:
 			k.running = false
 			k.mu.Unlock()
@@ -99,7 +108,12 @@ func (k *worker) run() {
 		}
 		k.mu.Unlock()
 		if len(round) == 0 {
-			<-k.wake
+			if turns == 0 {
+				<-k.wake
+			} else {
+				k.flush()
+				turns = 0
+			}
 			continue
 		}
 		for i, s := range round {
@@ -107,10 +121,20 @@ func (k *worker) run() {
 			if s.safely() {
 				k.add(s)
 			}
+			if turns++; turns == flushAfter {
+				k.flush()
+				turns = 0
+			}
 		}
 		k.mu.Lock()
 		k.spare = round[:0]
 		k.mu.Unlock()
+	}
+}
+
+func (k *worker) flush() {
+	if k.wheel.Flush != nil {
+		k.wheel.Flush()
 	}
 }
 

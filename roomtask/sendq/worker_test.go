@@ -71,6 +71,41 @@ func TestWorkersServeManySenders(t *testing.T) {
 	})
 }
 
+// TestWorkersFlush has a hundred senders write: what they wrote has left when the worker
+// sleeps, and the first of them need not wait for the last.
+func TestWorkersFlush(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	synctest.Test(t, func(t *testing.T) {
+		var waits, most, flushes int // the one worker's, and the test's while that sleeps
+		wheel := NewWheel()
+		wheel.Flush = func() { most, waits, flushes = max(most, waits), 0, flushes+1 }
+		var all []*Sender
+		for range 100 {
+			all = append(all, New(Config{Now: clock, WriteRTCP: func([]rtcp.Packet) error { return nil }, Wheel: wheel}))
+		}
+		synctest.Wait()
+		for round := range 5 {
+			flushes = 0
+			for _, s := range all {
+				s.in.command(func() { waits++ })
+			}
+			synctest.Wait()
+			if waits != 0 {
+				t.Errorf("round %d: %d writes wait while the worker sleeps", round, waits)
+			}
+			if flushes > len(all)/flushAfter+2 {
+				t.Errorf("round %d: %d flushes for %d senders", round, flushes, len(all))
+			}
+		}
+		if most > flushAfter {
+			t.Errorf("%d senders' writes waited for each other, want at most %d", most, flushAfter)
+		}
+		for _, s := range all {
+			s.Close()
+		}
+	})
+}
+
 // TestLongWorkIsTakenUpAgain leaves one sender more than it does in a turn.
 func TestLongWorkIsTakenUpAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {

@@ -11,11 +11,12 @@ import (
 // drainTimeout bounds how long Close waits for a socket that takes nothing more.
 const drainTimeout = 100 * time.Millisecond
 
-// egress batches sealed RTP. Writers copy into the filling batch; the flusher, one
-// goroutine, yields once, so that every sender that is ready to write does, and then
-// sends all of it. So it clocks itself: alone, a packet leaves within one yield; the
-// busier the task, the longer the runs. A writer that finds the batch full sends it
-// itself, which is the bound on memory and the pressure back on the writers.
+// egress batches sealed RTP. Writers copy into the filling batch. The senders' workers,
+// who write nearly all of it, send it themselves at the end of their run (flush): so it
+// clocks itself, and the busier the task, the longer the runs. For other writers there is
+// the flusher, one goroutine, which yields once, so that who is ready to write does, and
+// then sends. A writer that finds the batch full sends it itself, which is the bound on
+// memory and the pressure back on the writers.
 type egress struct {
 	out  sender
 	wake chan struct{} // holds 1; sent to by the writer that sets awake
@@ -43,8 +44,8 @@ func newEgress(out sender) *egress {
 	return e
 }
 
-// write takes a copy of p. It fails only after close.
-func (e *egress) write(p []byte, to netip.AddrPort) error {
+// write takes a copy of p. It fails only after close. With wake, the flusher sends it.
+func (e *egress) write(p []byte, to netip.AddrPort, wake bool) error {
 	for {
 		e.mu.Lock()
 		if e.closed {
@@ -52,8 +53,8 @@ func (e *egress) write(p []byte, to netip.AddrPort) error {
 			return net.ErrClosed
 		}
 		if e.filling.add(p, to) {
-			wake := !e.awake
-			e.awake = true
+			wake = wake && !e.awake
+			e.awake = e.awake || wake
 			e.mu.Unlock()
 			if wake {
 				e.wake <- struct{}{}
@@ -86,6 +87,12 @@ func (e *egress) loop() {
 
 // flush sends what was written before the call.
 func (e *egress) flush() {
+	e.mu.Lock()
+	empty := e.filling.empty()
+	e.mu.Unlock()
+	if empty {
+		return // all of it is sent, or being sent
+	}
 	e.sendMu.Lock()
 	defer e.sendMu.Unlock()
 	e.mu.Lock()

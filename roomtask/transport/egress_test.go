@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -54,7 +55,7 @@ func TestOnePacketLeavesWithinOneYield(t *testing.T) {
 	e := newEgress(out)
 	defer e.close()
 	for i := range 100 {
-		if err := e.write([]byte{byte(i)}, anywhere); err != nil {
+		if err := e.write([]byte{byte(i)}, anywhere, true); err != nil {
 			t.Fatal(err)
 		}
 		yields := 0
@@ -64,6 +65,40 @@ func TestOnePacketLeavesWithinOneYield(t *testing.T) {
 			}
 			runtime.Gosched()
 		}
+	}
+}
+
+// TestFlushIsTheWriters leaves packets lie until the writer flushes, in the order of their
+// writes whether they woke the flusher or not.
+func TestFlushIsTheWriters(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	out := &recorder{got: map[netip.AddrPort][]byte{}}
+	e := newEgress(out)
+	defer e.close()
+	for i := range 3 {
+		if err := e.write([]byte{byte(i)}, anywhere, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 {
+		runtime.Gosched()
+	}
+	if batches, n := out.count(); n != 0 {
+		t.Fatalf("%d packets left in %d batches before the flush", n, batches)
+	}
+	e.flush()
+	e.flush()
+	if batches, n := out.count(); batches != 1 || n != 3 {
+		t.Errorf("%d packets left in %d batches, want 3 in 1", n, batches)
+	}
+	for i := range 4 {
+		if err := e.write([]byte{byte(3 + i)}, anywhere, i == 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all have left", func() bool { _, n := out.count(); return n == 7 })
+	if got := out.got[anywhere]; !slices.Equal(got, []byte{0, 1, 2, 3, 4, 5, 6}) {
+		t.Errorf("they left as %v", got)
 	}
 }
 
@@ -77,7 +112,7 @@ func TestWritersShareAFlush(t *testing.T) {
 	defer e.close()
 	var all sync.WaitGroup
 	for i := range 20 {
-		all.Go(func() { _ = e.write([]byte{byte(i)}, anywhere) })
+		all.Go(func() { _ = e.write([]byte{byte(i)}, anywhere, true) })
 	}
 	all.Wait()
 	eventually(t, "all have left", func() bool { _, n := out.count(); return n == 20 })
@@ -99,7 +134,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	for _, to := range to { // two, since one may be the goroutine that sends
 		all.Go(func() {
 			for i := range each {
-				_ = e.write([]byte{byte(i >> 8), byte(i)}, to)
+				_ = e.write([]byte{byte(i >> 8), byte(i)}, to, true)
 				taken.Add(1)
 			}
 		})
@@ -135,7 +170,7 @@ func TestCloseDrains(t *testing.T) {
 		for i := range accepted {
 			all.Go(func() {
 				for {
-					if err := e.write([]byte{1}, anywhere); err != nil {
+					if err := e.write([]byte{1}, anywhere, true); err != nil {
 						if !errors.Is(err, net.ErrClosed) {
 							t.Error(err)
 						}

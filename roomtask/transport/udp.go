@@ -109,8 +109,13 @@ func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 // not known here, so it never fails but on a closed socket. STUN, DTLS and SRTCP are
 // sent at once.
 func (s *socket) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	return s.write(b, to, true)
+}
+
+// write is WriteToAddrPort. Without wake, sealed RTP waits for who flushes.
+func (s *socket) write(b []byte, to netip.AddrPort, wake bool) (int, error) {
 	if s.batched(b, to) {
-		if err := s.egress.write(b, to); err != nil {
+		if err := s.egress.write(b, to, wake); err != nil {
 			s.counters.udpWriteErrors.Add(1)
 			return 0, err
 		}

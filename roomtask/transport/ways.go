@@ -34,9 +34,19 @@ func (t *Transport) Path(pair *webrtc.ICECandidatePair) *Path {
 	return nil
 }
 
-// Send sends a sealed RTP packet, as if Pion had written it to the socket. It keeps
-// nothing of b.
-func (p *Path) Send(b []byte) (int, error) { return p.s.WriteToAddrPort(b, p.to) }
+// Send sends a sealed RTP packet, as if Pion had written it to the socket, but that it
+// may wait for the next Flush. It keeps nothing of b.
+func (p *Path) Send(b []byte) (int, error) { return p.s.write(b, p.to, false) }
+
+// Flush sends all that waits. Who calls Path.Send calls it when nothing more is to be
+// sent at the moment.
+func (t *Transport) Flush() {
+	for _, s := range t.udp {
+		if s.egress != nil {
+			s.egress.flush()
+		}
+	}
+}
 
 // Divert offers take each SRTP and SRTCP packet that comes this way before Pion sees it,
 // until remove is called, and perhaps one more. take runs on the socket's reader: it must not block, and not keep
