@@ -19,7 +19,7 @@ export const REORDER_GAP_MS = 2000;
 
 /** Codes after which the room closes the connection: trying again is of no use. */
 const FINAL = new Set([
-  "ticket_invalid", "ticket_expired", "ticket_used", "ticket_wrong_room", "resume_invalid",
+  "ticket_invalid", "ticket_expired", "ticket_used", "ticket_wrong_room", "resume_invalid", "ejected",
   "not_authenticated", "room_not_found", "room_ended",
 ]);
 const RETRYABLE = new Set(["room_not_live", "room_full", "rate_limited", "internal", "signalling_lost", "media_lost"]);

@@ -100,7 +100,7 @@ func TestExitCodesAndAdvice(t *testing.T) {
 func TestKeyNew(t *testing.T) {
 	code, out, _ := command(nil, "key", "new", "-tenant", "acme")
 	lines := strings.Fields(out)
-	if code != exitOK || len(lines) != 2 || !strings.HasPrefix(lines[0], "mf_live_") {
+	if code != exitOK || len(lines) != 2 || !strings.HasPrefix(lines[0], "rk_live_") {
 		t.Fatalf("exit %d, %q", code, out)
 	}
 	if want := fmt.Sprintf("acme=%x", sha256.Sum256([]byte(lines[0]))); lines[1] != want {

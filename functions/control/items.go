@@ -21,6 +21,10 @@ import (
 //	listed     TENANT#<tenant>  ROOM#<room>             -      life            created with the room; ids sort by time
 //	quota      TENANT#<tenant>  QUOTA#<shard>           -      life            +1 in one of 16 with create, −1 in the same with the commit that makes the room final
 //	limits     TENANT#<tenant>  LIMITS                  -      operator        quotas of this tenant, instead of the deployment's
+//	tickets    TENANT#<tenant>  TICKETS                 2 h    api             how many tickets the tenant may ask for now; one write per request for tickets
+//	name       TENANT#<tenant>  NAME#<external_id>      -      life            the open room of an external id, where a create asked for one at most
+//	apikey     APIKEY#<id>      APIKEY                  expiry api             a key of the HTTP API, by hash; created once, deleted when revoked
+//	apikeys    TENANT#<tenant>  APIKEYS                 -      api             the tenant's stored keys, at most two live ones
 //	spend      TENANT#<tenant>  SPEND#<day>#<shard>     40 d   life, ledger    what the tenant's rooms have spent on a day
 //	idem       IDEM#<tenant>#<key>  IDEM                24 h   life            created with the room, never changed
 //	conn       CONN#<conn>      CONN                    3 h    life, join      which room, participant, epoch a WebSocket belongs to
@@ -29,6 +33,7 @@ import (
 //	claim      ROOM#<room>      JTI#<jti>               24 h   join            created once: a ticket is used by one attempt
 //	ledger     ROOM#<room>      LEDGER                  -      ledger          open with create; closed once, with usage.closed
 //	epoch      ROOM#<room>      EPOCH#<n>               -      life, ledger    created with the claim, before RunTask; ECS times, report totals
+//	ban        ROOM#<room>      BAN#<identity>          -      api             an identity that is refused until the ban is lifted
 //	session    ROOM#<room>      SESSION#<n>#<session>   -      join, ledger    opened by the commit that admits the join; highest report seq wins
 //	wire       ROOM#<room>      WIRE#<conn>             -      join, life      how long a WebSocket was open, a client's or the task's
 //	correction ROOM#<room>      CORRECTION#<n>          -      ledger          appended after the close, never changed
@@ -176,6 +181,8 @@ type Room struct {
 	Present    int               `json:"present"`             // participants, by the last heartbeat
 	EventSeq   uint64            `json:"event_seq"`           // of the room's last event
 	ToldRev    int64             `json:"told_rev"`            // the last Rev that every watcher was sent
+	OrderRev   uint64            `json:"order_rev,omitempty"` // grows with each order of the product: limits, grants, mutes, ejections
+	OrderAck   uint64            `json:"order_ack,omitempty"` // what this epoch's task has carried out
 	Settled    bool              `json:"settled,omitempty"`   // final and its ledger closed: nothing is due any more
 }
 
@@ -211,6 +218,7 @@ type Idem struct {
 	BodyHash  string          `json:"body_hash"` // hex SHA-256 of the request body
 	Room      string          `json:"room"`
 	Answer    json.RawMessage `json:"answer,omitempty"`
+	Existed   bool            `json:"existed,omitempty"` // the room was there before
 	CreatedMS int64           `json:"created_ms"`
 }
 
@@ -294,6 +302,11 @@ type Participant struct {
 	Salt       string            `json:"salt,omitempty"`        // with the attempt it gives the current resume secret
 	CreatedMS  int64             `json:"created_ms"`
 	JoinedMS   int64             `json:"joined_ms,omitempty"`
+	// By order of the product. They outlive the epoch.
+	OrderRev  uint64         `json:"order_rev,omitempty"` // of the room, when they last changed
+	Ordered   *signal.Grants `json:"ordered,omitempty"`   // instead of the ticket's
+	Muted     []string       `json:"muted,omitempty"`     // kinds that are not forwarded
+	EjectedMS int64          `json:"ejected_ms,omitempty"`
 }
 
 // Place implements Doc.

@@ -38,6 +38,8 @@ type TenantLimits struct {
 	CreatesPerSecond int    `json:"creates_per_s,omitempty"`
 	CreateBurst      int    `json:"create_burst,omitempty"`
 	SpendPerDay      int64  `json:"spend_nano_usd_per_day,omitempty"`
+	TicketsPerSecond int    `json:"tickets_per_s,omitempty"`
+	TicketBurst      int    `json:"ticket_burst,omitempty"`
 }
 
 // LimitsKey names a tenant's own quotas.
@@ -46,6 +48,24 @@ func LimitsKey(tenant string) store.Key { return store.Key{PK: TenantPK(tenant),
 // Place implements Doc.
 func (l *TenantLimits) Place() store.Item {
 	return store.Item{Key: LimitsKey(l.Tenant), Kind: "limits"}
+}
+
+// TicketRate is a tenant's right to tickets for rooms that exist.
+type TicketRate struct {
+	Held
+	Tenant string `json:"tenant"`
+	budget.Bucket
+}
+
+// TicketRateKey names a tenant's right to tickets.
+func TicketRateKey(tenant string) store.Key {
+	return store.Key{PK: TenantPK(tenant), SK: "TICKETS"}
+}
+
+// Place implements Doc. A bucket that nobody draws from is full, as one that is not
+// there: an hour fills every one.
+func (r *TicketRate) Place() store.Item {
+	return store.Item{Key: TicketRateKey(r.Tenant), Kind: "tickets", ExpiresAt: time.UnixMilli(r.AtMS).Add(2 * time.Hour)}
 }
 
 // SpendTTL is how long a day's spend is kept.

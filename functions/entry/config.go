@@ -51,8 +51,17 @@ type Config struct {
 	// which serves the call page, is always among them. ALLOWED_ORIGINS.
 	AllowedOrigins []string
 
-	// APIKeys are the SHA-256 of the API keys, "tenant=hex,tenant=hex". API_KEYS.
+	// APIKeys are the SHA-256 of API keys, "tenant=hex,tenant=hex": the way in for the
+	// first keys, as others are stored by routes. Those of the tenant "operator" manage
+	// the others' keys and limits, and price books. API_KEYS.
 	APIKeys string
+	// AWSCallers are the IAM roles and users that are tenants on the API for callers
+	// inside AWS, "tenant=arn,tenant=arn". AWS_CALLERS.
+	AWSCallers string
+	// TicketsPerSecond and TicketBurst bound how fast a tenant may ask for tickets of
+	// rooms that exist. TICKETS_PER_S (default 30, 0 is without limit), TICKET_BURST
+	// (default 100).
+	TicketsPerSecond, TicketBurst int
 	// TicketSecret is what the ticket signing key and the cursor key are derived from:
 	// at least 16 bytes, better 32 random ones. TICKET_SECRET. Never logged.
 	TicketSecret Secret
@@ -116,7 +125,7 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		ClientEndpoint: getenv("CLIENT_WS_ENDPOINT"), TaskEndpoint: getenv("TASK_WS_ENDPOINT"),
 		TaskAPIID: getenv("TASK_API_ID"), SignallingURL: getenv("CLIENT_WS_URL"),
 		PublicURL: strings.TrimSuffix(getenv("PUBLIC_URL"), "/"), AllowedOrigins: list(getenv("ALLOWED_ORIGINS")),
-		APIKeys: getenv("API_KEYS"), TicketSecret: Secret(getenv("TICKET_SECRET")),
+		APIKeys: getenv("API_KEYS"), AWSCallers: getenv("AWS_CALLERS"), TicketSecret: Secret(getenv("TICKET_SECRET")),
 		WebhookSecret: Secret(getenv("WEBHOOK_SECRET")),
 	}
 	if c.Region == "" {
@@ -129,10 +138,13 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	burst, err5 := integer(getenv, "CREATE_BURST", 20)
 	spend, err6 := integer(getenv, "SPEND_PER_DAY_USD", 0)
 	err7 := c.tasks(getenv)
+	tickets, err8 := integer(getenv, "TICKETS_PER_S", 30)
+	ticketBurst, err9 := integer(getenv, "TICKET_BURST", 100)
+	c.TicketsPerSecond, c.TicketBurst = tickets, ticketBurst
 	c.Life.CreatesPerSecond, c.Life.CreateBurst, c.Life.SpendPerDay = perSecond, burst, int64(min(spend, 1_000_000_000))*1_000_000_000
 	c.Life.MaxRooms, c.Life.StartEtaMS, c.SweepFor = maxRooms, int64(eta), time.Duration(sweep)*time.Second
 	errs := []error{
-		err1, err2, err3, err4, err5, err6, err7,
+		err1, err2, err3, err4, err5, err6, err7, err8, err9,
 		checkURL("CLIENT_WS_ENDPOINT", c.ClientEndpoint, "https", "http"),
 		checkURL("TASK_WS_ENDPOINT", c.TaskEndpoint, "https", "http"),
 		checkURL("CLIENT_WS_URL", c.SignallingURL, "wss", "ws"),
@@ -146,6 +158,8 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		_, err := api.ParseKeys(c.APIKeys)
 		errs = append(errs, err)
 	}
+	_, err := api.ParseCallers(c.AWSCallers)
+	errs = append(errs, err)
 	if n := len(c.TicketSecret); n > 0 && n < ticket.MinSecretBytes {
 		errs = append(errs, fmt.Errorf("TICKET_SECRET has %d bytes, want at least %d", n, ticket.MinSecretBytes))
 	}

@@ -28,6 +28,10 @@ func Rooms(d Deps) (HTTPHandler, error) {
 	if err != nil {
 		return nil, err
 	}
+	callers, err := api.ParseCallers(d.Config.AWSCallers)
+	if err != nil {
+		return nil, err
+	}
 	key, err := ticket.KeyFromSecret(string(d.Config.TicketSecret))
 	if err != nil {
 		return nil, err
@@ -42,7 +46,7 @@ func Rooms(d Deps) (HTTPHandler, error) {
 	}
 	a, err := api.New(api.Config{
 		Store: d.Store, Life: d.life(), Hooks: hooks, Now: d.Now, Log: d.Log,
-		Keys: keys, Key: key, CursorKey: cursorKey, Region: d.Config.Region,
+		Keys: keys, Callers: callers, TicketsPerSecond: d.Config.TicketsPerSecond, TicketBurst: d.Config.TicketBurst, Key: key, CursorKey: cursorKey, Region: d.Config.Region,
 		PublicURL: d.Config.PublicURL, SignallingURL: d.Config.SignallingURL, AllowedOrigins: d.Config.AllowedOrigins,
 	})
 	if err != nil {
@@ -86,7 +90,11 @@ func httpRequest(ctx context.Context, ev events.APIGatewayV2HTTPRequest) (*http.
 	for name, value := range ev.Headers { // the gateway has joined repeated ones with commas
 		r.Header.Set(name, value)
 	}
-	return r.WithContext(api.WithRequestID(ctx, rc.RequestID)), nil
+	ctx = api.WithRequestID(ctx, rc.RequestID)
+	if auth := rc.Authorizer; auth != nil && auth.IAM != nil { // set by the gateway alone, where the route is AWS_IAM
+		ctx = api.WithCaller(ctx, auth.IAM.UserARN)
+	}
+	return r.WithContext(ctx), nil
 }
 
 // answer is the http.ResponseWriter that keeps what is written. It is owned by the

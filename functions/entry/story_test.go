@@ -338,4 +338,4 @@ func TestMainsAreThin(t *testing.T) {
 	}
 }
 
-const testKey = "mf_dev_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+const testKey = "rk_test_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"

@@ -48,7 +48,7 @@ func loadKeys(path string) (keys, error) {
 	}
 	had := k
 	if k.APIKey == "" {
-		k.APIKey = api.NewKey("dev")
+		k.APIKey = api.NewKey("test")
 	}
 	for _, s := range []*string{&k.TicketSecret, &k.WebhookSecret} {
 		if *s == "" {
@@ -84,6 +84,7 @@ func (l *Local) env(name string) string {
 		"WEBHOOK_SECRET": l.keys.WebhookSecret,
 		"SWEEP_FOR_S":    "0", // the schedule here is fine enough
 		"CREATES_PER_S":  "0", // one tenant, whose own machine is the limit
+		"TICKETS_PER_S":  "0",
 		"MAX_ROOMS":      strconv.Itoa(l.cfg.MaxRooms), "START_ETA_MS": strconv.FormatInt((l.cfg.Cold + 200*time.Millisecond).Milliseconds(), 10),
 	}[name]
 }

@@ -107,8 +107,9 @@ func (r *Room) chat(p *participant, m signal.Chat) error {
 func (r *Room) describe(p *participant) signal.Participant {
 	d := signal.Participant{ID: p.id, Identity: p.identity, Name: p.name, Sources: []signal.Source{}}
 	for _, kind := range []string{signal.KindMic, signal.KindCamera, signal.KindScreen, signal.KindScreenAudio} {
-		if muted, ok := p.kinds[kind]; ok {
-			d.Sources = append(d.Sources, signal.Source{ID: p.id + "/" + kind, Kind: kind, Codec: p.codecOf(kind), Muted: muted})
+		if muted, ok := p.kinds[kind]; ok && slices.Contains(p.grants.Publish, kind) {
+			held := slices.Contains(p.held, kind)
+			d.Sources = append(d.Sources, signal.Source{ID: p.id + "/" + kind, Kind: kind, Codec: p.codecOf(kind), Muted: muted || held, Held: held})
 		}
 	}
 	return d
@@ -176,6 +177,9 @@ func (r *Room) tellEverything(p *participant) {
 	r.data(p, signal.TypeSeating, signal.Seating{Rev: p.seatRev, Seats: p.toldSeats})
 	r.data(p, signal.TypeSpeakers, r.spoken)
 	r.tellBudget(p)
+	if p.amended {
+		r.tellStanding(p)
+	}
 }
 
 // tell sends over the data channel, or the WebSocket where the client asked there.

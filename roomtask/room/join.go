@@ -28,6 +28,8 @@ type participant struct {
 	generation         int             // of the last offer
 	overWS             bool            // the last offer came over the WebSocket
 	kinds              map[string]bool // published kinds → muted
+	held               []string        // kinds that are not forwarded, by order
+	amended            bool            // its grants are not the ticket's any more
 	view               signal.View
 	seats              map[int]plan
 	ears               speaker.Set        // of those heard without a picture
@@ -126,6 +128,11 @@ func (r *Room) join(c signal.Client, now time.Time) {
 		r.reject(c.Conn, c.Frame.Seq, asFault(err))
 		return
 	}
+	grants, held, ejected := r.standing(c.Participant, c.Session)
+	if ejected { // it was admitted before it was ejected, and comes after
+		r.reject(c.Conn, c.Frame.Seq, signal.Fault(signal.CodeEjected, "this participation was ended"))
+		return
+	}
 	if old := r.people[c.Participant]; old != nil {
 		r.remove(old, signal.ReasonReplaced)
 	}
@@ -137,7 +144,7 @@ func (r *Room) join(c signal.Client, now time.Time) {
 		r.phase = open
 	}
 	p := &participant{
-		id: c.Participant, identity: c.Session.Identity, name: c.Session.Name, grants: c.Session.Grants,
+		id: c.Participant, identity: c.Session.Identity, name: c.Session.Name, grants: grants, held: held, amended: c.Session.OrderRev > 0 || r.orders[c.Participant].Rev > 0,
 		admitted: c.Session.ID, resume: c.Session.Resume, conn: c.Conn, joining: true, view: m.View, joinAt: now,
 		kinds: map[string]bool{}, seats: map[int]plan{}, outlets: map[string]*outlet{},
 		vitals: newVitals(now), bucket: newBucket(now), arriving: c.Session.Moved,
@@ -175,10 +182,12 @@ func (r *Room) repeat(p *participant, c signal.Client) {
 }
 
 // takeOffer starts a negotiation. Sources that the participant may not publish are
-// refused rather than ignored: the client would believe that it is heard.
+// refused rather than ignored: the client would believe that it is heard. Whose grants
+// were changed by order has been told so, and may have m-lines of before: it is
+// negotiated with, and not forwarded.
 func (r *Room) takeOffer(p *participant, o signal.Offer) {
 	for _, s := range o.Sources {
-		if !slices.Contains(p.grants.Publish, s.Kind) {
+		if !p.amended && !slices.Contains(p.grants.Publish, s.Kind) {
 			r.refuse(p, o.Generation, signal.Fault(signal.CodeNotPermitted, "publishing %s is not permitted", s.Kind))
 			return
 		}
@@ -322,8 +331,11 @@ func (r *Room) remove(p *participant, reason string) {
 	ended := signal.Ended{Reason: reason, Rejoin: rejoinable(reason) || reason == signal.ReasonLost}
 	if p.dataOpen {
 		r.data(p, signal.TypeEnded, ended)
-	} else if reason != signal.ReasonReplaced && !p.joining {
-		r.toClient(p.conn, signal.TypeEnded, ended, false)
+	}
+	// The data channel goes with the media, maybe before this is read.
+	ejected := reason == signal.ReasonEjected
+	if ejected || !p.dataOpen && reason != signal.ReasonReplaced && !p.joining {
+		r.toClient(p.conn, signal.TypeEnded, ended, ejected)
 	}
 	now := r.cfg.Now()
 	if p.session != "" {

@@ -86,6 +86,8 @@ type Room struct {
 	order   []*participant          // in the order they joined
 	conns   map[string]*clientConn  // by WebSocket connection id
 	taken   map[string]uint64       // by participant id: the number of the last join
+	orders  map[string]signal.Order // by participant id: what the product has ordered, whether it is here or not
+	ordered uint64                  // Rev of the orders that were carried out
 	leaving []Media                 // closed, not gone yet
 	speaker *speaker.Detector
 	spoken  signal.Speakers // as last told
@@ -129,7 +131,7 @@ func New(cfg Config) *Room {
 	}
 	return &Room{
 		cfg: cfg, metrics: cfg.Metrics, mailbox: make(chan any, mailboxSize),
-		people: map[string]*participant{}, conns: map[string]*clientConn{}, taken: map[string]uint64{},
+		people: map[string]*participant{}, conns: map[string]*clientConn{}, taken: map[string]uint64{}, orders: map[string]signal.Order{},
 		speaker: newDetector(), book: book,
 	}
 }
@@ -266,6 +268,11 @@ func (r *Room) linkFrame(f signal.Frame) {
 		var m signal.EndingOK
 		_ = json.Unmarshal(f.Body, &m) // without a body it answers whatever was asked
 		r.endingOK(m)
+	case signal.LinkOrders:
+		var m signal.Orders
+		if err = decode(f, &m); err == nil {
+			r.obey(m)
+		}
 	case signal.LinkKeep:
 		var m signal.Keep
 		if err = decode(f, &m); err == nil {
@@ -350,7 +357,7 @@ func (r *Room) settle() {
 func (r *Room) heartbeat(now time.Time) {
 	r.count(now)
 	report, more := r.book.Report(now.UnixMilli(), false)
-	r.cfg.Send(signal.LinkHeartbeat, signal.Heartbeat{JoinSeq: r.joinSeq, Usage: report})
+	r.cfg.Send(signal.LinkHeartbeat, signal.Heartbeat{JoinSeq: r.joinSeq, Orders: r.ordered, Usage: report})
 	r.lastHeartbeat = now
 	r.nextHeartbeat = now.Add(signal.HeartbeatS * time.Second)
 	if more {

@@ -17,7 +17,7 @@ func (r *Room) planFor(p *participant) map[int]plan {
 	others := make([]occupant, 0, len(r.order))
 	for _, o := range r.order {
 		if o != p && !o.joining {
-			others = append(others, occupant{o.id, o.kinds})
+			others = append(others, occupant{o.id, o.forwarded()})
 		}
 	}
 	seats := p.media.Seats()
@@ -101,7 +101,7 @@ func (r *Room) whyPaused(p *participant, n int, s plan) string {
 // listen finds out who speaks.
 func (r *Room) listen(now time.Time) {
 	for _, p := range r.order {
-		if muted, ok := p.kinds[signal.KindMic]; ok && !muted && !p.joining {
+		if muted, ok := p.kinds[signal.KindMic]; ok && !muted && !p.joining && p.may(signal.KindMic) {
 			level, voice := p.media.Level()
 			r.speaker.Update(p.id, level, voice, now.UnixNano())
 		}

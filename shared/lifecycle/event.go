@@ -18,6 +18,7 @@ const (
 	Join        Kind = "join"         // a client wants in
 	Ending      Kind = "ending"       // the task wants to end, or says that it does
 	Delete      Kind = "delete"       // the product ends the room
+	Extend      Kind = "extend"       // the product moves the end of the room
 	Due         Kind = "due"          // the sweep looks at the room
 )
 
@@ -33,6 +34,7 @@ type Event struct {
 	JoinSeq uint64 // Ending: the highest join that the task has admitted
 	Final   bool   // Ending: not a question, the task ends anyway
 	Reason  string // Ending, Delete; StartFailed: what the room fails with if it comes to that
+	EndsMS  int64  // Extend: the new end, Unix ms
 	Clean   bool   // TaskStopped: the task exited by itself, with code 0
 	// Stopping says with TaskSeen that ECS is going to stop the task, whose process
 	// still runs: a Spot interruption, a retirement, or somebody's StopTask.

@@ -81,6 +81,7 @@ func events() map[string]Event {
 		"ending/final":      at(Event{Kind: Ending, Epoch: 1, Task: taskA, Final: true, Reason: "max_duration"}),
 		"ending/terminated": at(Event{Kind: Ending, Epoch: 1, Task: taskA, Final: true, Reason: ReasonTerminated}),
 		"delete":            at(Event{Kind: Delete}),
+		"extend":            at(Event{Kind: Extend, EndsMS: t0 + 7_200_000}),
 		"due":               at(Event{Kind: Due}),
 	}
 }
@@ -104,6 +105,9 @@ func outcome(prev, next Room, actions []Action, err error) string {
 	}
 	if next.JoinSeq != prev.JoinSeq {
 		b.WriteString(" joined")
+	}
+	if next.EndsAtMS != prev.EndsAtMS {
+		fmt.Fprintf(&b, " until %d s", (next.EndsAtMS-t0)/1000)
 	}
 	for i, a := range actions {
 		b.WriteString([]string{": ", ", "}[min(i, 1)] + string(a.Kind))
@@ -233,7 +237,7 @@ func checkStep(t *testing.T, what string, prev Room, e Event, next Room, actions
 // TestRandomLives feeds rooms anything in any order, and checks the rules that hold
 // for every step, and that an accepted event is harmless a second time.
 func TestRandomLives(t *testing.T) {
-	kinds := []Kind{Claim, Started, StartFailed, TaskSeen, TaskStopped, Register, Heartbeat, Join, Ending, Delete, Due}
+	kinds := []Kind{Claim, Started, StartFailed, TaskSeen, TaskStopped, Register, Heartbeat, Join, Ending, Delete, Extend, Due}
 	final := 0
 	for seed := range uint64(800) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -245,6 +249,7 @@ func TestRandomLives(t *testing.T) {
 				Kind: kinds[rng.IntN(len(kinds))], AtMS: at, Epoch: max(0, room.Epoch-rng.IntN(2)),
 				Version: rng.Int64N(8), Clean: rng.IntN(4) == 0,
 				Final: rng.IntN(3) == 0, Reason: []string{"empty", ReasonTerminated}[rng.IntN(2)],
+				EndsMS:  at + rng.Int64N(3_600_000),
 				JoinSeq: room.JoinSeq - min(room.JoinSeq, rng.Uint64N(2)),
 			}
 			if e.Kind == Delete && rng.IntN(4) != 0 {

@@ -35,6 +35,8 @@ func (s *step) apply() error {
 	case Delete:
 		s.delete()
 		return nil
+	case Extend:
+		return s.extend()
 	case Due:
 		s.due()
 		return nil
@@ -108,7 +110,7 @@ func (s *step) live(link string) {
 
 // liveDue sets the next look at a live room that is not silent.
 func (s *step) liveDue() {
-	s.DueAtMS = min(s.HeartbeatMS+s.rules.LeaseMS, s.EndsAtMS+s.rules.EndMarginMS)
+	s.DueAtMS = max(s.e.AtMS, min(s.HeartbeatMS+s.rules.LeaseMS, s.EndsAtMS+s.rules.EndMarginMS))
 }
 
 func (s *step) drain(reason string) {
@@ -164,6 +166,21 @@ func (s *step) delete() {
 	case Starting, Live:
 		s.finish(reason)
 	}
+}
+
+// extend moves the end of a room that is not ending yet, forwards or backwards.
+func (s *step) extend() error {
+	if s.State == Draining || s.State.Final() {
+		return s.refuse(Over)
+	}
+	if s.e.EndsMS <= s.e.AtMS {
+		return s.refuse(Impossible)
+	}
+	s.EndsAtMS = s.e.EndsMS
+	if s.State == Live && s.SilentMS == 0 {
+		s.liveDue()
+	}
+	return nil
 }
 
 // finish drains a room that has, or may have, a task.

@@ -22,6 +22,7 @@ requested     × ending/behind     → refused wrong_epoch
 requested     × ending/final      → refused wrong_epoch
 requested     × ending/terminated → refused wrong_epoch
 requested     × delete            → ended 0 because deleted: emit room.ended, tell
+requested     × extend            → requested 0 until 7200 s
 requested     × due               → starting 1: emit room.starting, start 1, tell
 
 starting      × claim             → refused claimed
@@ -43,6 +44,7 @@ starting      × ending/behind     → refused not_registered
 starting      × ending/final      → refused not_registered
 starting      × ending/terminated → refused not_registered
 starting      × delete            → draining 1 because deleted: tell
+starting      × extend            → starting 1 until 7200 s
 starting      × due               → starting 1: start 1
 
 queued        × claim             → refused claimed
@@ -64,6 +66,7 @@ queued        × ending/behind     → refused not_registered
 queued        × ending/final      → refused not_registered
 queued        × ending/terminated → refused not_registered
 queued        × delete            → draining 1 because deleted: tell
+queued        × extend            → starting 1 until 7200 s
 queued        × due               → starting 1: start 1
 
 starting+task × claim             → refused claimed
@@ -85,6 +88,7 @@ starting+task × ending/behind     → refused not_registered
 starting+task × ending/final      → refused not_registered
 starting+task × ending/terminated → refused not_registered
 starting+task × delete            → draining 1 because deleted: tell, stop arn:task/a
+starting+task × extend            → starting 1 until 7200 s
 starting+task × due               → starting 1: look arn:task/a
 
 live          × claim             → refused claimed
@@ -106,6 +110,7 @@ live          × ending/behind     → live 1: keep
 live          × ending/final      → draining 1 because max_duration: tell
 live          × ending/terminated → starting 2 handing arn:task/a: emit room.starting, tell
 live          × delete            → draining 1 because deleted: tell, end link-a
+live          × extend            → live 1 until 7200 s
 live          × due               → live 1
 
 moving        × claim             → refused claimed
@@ -127,6 +132,7 @@ moving        × ending/behind     → starting 2 handing arn:task/a
 moving        × ending/final      → starting 2 handing arn:task/a
 moving        × ending/terminated → starting 2 handing arn:task/a
 moving        × delete            → draining 2 handing arn:task/a because deleted: tell, end link-a
+moving        × extend            → starting 2 handing arn:task/a until 7200 s
 moving        × due               → starting 2 handing arn:task/a: start 2
 
 moved         × claim             → refused claimed
@@ -148,6 +154,7 @@ moved         × ending/behind     → live 2 handing arn:task/a
 moved         × ending/final      → live 2 handing arn:task/a
 moved         × ending/terminated → live 2 handing arn:task/a
 moved         × delete            → draining 2 handing arn:task/a because deleted: tell, end link-a, end link-c
+moved         × extend            → live 2 handing arn:task/a until 7200 s
 moved         × due               → live 2 handing arn:task/a
 
 leaving       × claim             → refused ended
@@ -169,6 +176,7 @@ leaving       × ending/behind     → draining 2 handing arn:task/a
 leaving       × ending/final      → draining 2 handing arn:task/a
 leaving       × ending/terminated → draining 2 handing arn:task/a
 leaving       × delete            → draining 2 handing arn:task/a
+leaving       × extend            → refused ended
 leaving       × due               → draining 2 handing arn:task/a: end link-c, look arn:task/b
 
 draining      × claim             → refused ended
@@ -190,6 +198,7 @@ draining      × ending/behind     → draining 1
 draining      × ending/final      → draining 1
 draining      × ending/terminated → draining 1
 draining      × delete            → draining 1
+draining      × extend            → refused ended
 draining      × due               → draining 1: end link-a, look arn:task/a
 
 draining-task × claim             → refused ended
@@ -211,6 +220,7 @@ draining-task × ending/behind     → draining 1
 draining-task × ending/final      → draining 1
 draining-task × ending/terminated → draining 1
 draining-task × delete            → draining 1
+draining-task × extend            → refused ended
 draining-task × due               → draining 1: find 1
 
 ended         × claim             → refused ended
@@ -232,6 +242,7 @@ ended         × ending/behind     → ended 1
 ended         × ending/final      → ended 1
 ended         × ending/terminated → ended 1
 ended         × delete            → ended 1
+ended         × extend            → refused ended
 ended         × due               → ended 1
 
 failed        × claim             → refused ended
@@ -253,5 +264,6 @@ failed        × ending/behind     → failed 1
 failed        × ending/final      → failed 1
 failed        × ending/terminated → failed 1
 failed        × delete            → failed 1
+failed        × extend            → refused ended
 failed        × due               → failed 1
 `

@@ -28,7 +28,7 @@ func Retryable(code string) bool {
 // Closes says whether the sender closes the WebSocket after an Error of this code.
 func Closes(code string) bool {
 	switch code {
-	case CodeTicketInvalid, CodeTicketExpired, CodeTicketUsed, CodeTicketWrongRoom, CodeResumeInvalid,
+	case CodeTicketInvalid, CodeTicketExpired, CodeTicketUsed, CodeTicketWrongRoom, CodeResumeInvalid, CodeEjected,
 		CodeNotAuthenticated, CodeRoomNotFound, CodeRoomEnded:
 		return true
 	}

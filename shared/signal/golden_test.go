@@ -23,7 +23,7 @@ var bodies = map[string]any{
 	TypeSpeakers: Speakers{}, TypeQuality: Quality{}, TypePublish: Publish{}, TypeEnded: Ended{}, TypeError: Error{}, TypePong: nil,
 	LinkRegister: Register{}, LinkHeartbeat: Heartbeat{}, LinkToClient: ToClient{}, LinkEnding: Ending{},
 	LinkRegistered: Registered{}, LinkRefused: Refused{}, LinkClient: Client{}, LinkClientGone: ClientGone{}, LinkEnd: End{},
-	LinkAck: Ack{}, TypeBudget: Budget{}, TypeServers: Servers{}, LinkEndingOK: EndingOK{}, TypeMoved: Moved{}, LinkKeep: Keep{},
+	LinkAck: Ack{}, TypeBudget: Budget{}, TypeServers: Servers{}, LinkEndingOK: EndingOK{}, TypeMoved: Moved{}, LinkKeep: Keep{}, LinkOrders: Orders{}, TypeGrants: Standing{},
 }
 
 // constants reads the string constants of this package whose names begin with a prefix.

@@ -23,7 +23,8 @@ const (
 	LinkEnd        = "end"         // end the room now, with a reason
 	LinkAck        = "ack"         // of a heartbeat
 	LinkEndingOK   = "ending_ok"
-	LinkKeep       = "keep" // a join won against ending: carry on
+	LinkKeep       = "keep"   // a join won against ending: carry on
+	LinkOrders     = "orders" // what the product has ordered; repeated until a heartbeat tells its Rev
 )
 
 // HeartbeatS is the time between two heartbeats, in seconds.
@@ -100,6 +101,9 @@ type Session struct {
 	Resume   string `json:"resume"` // to be told in Joined
 	Resumed  bool   `json:"resumed"`
 	Moved    bool   `json:"moved,omitempty"` // comes from a task that hands the room over, and may still play there
+	// Muted and OrderRev are as in Order: what the product has ordered before.
+	Muted    []string `json:"muted,omitempty"`
+	OrderRev uint64   `json:"order_rev,omitempty"`
 }
 
 // Grants are what a participant may do.
@@ -124,8 +128,28 @@ type ToClient struct {
 
 // Heartbeat keeps the task's lease and carries usage. Usage counters are cumulative.
 type Heartbeat struct {
-	JoinSeq uint64       `json:"join_seq"` // highest admitted
+	JoinSeq uint64       `json:"join_seq"`         // highest admitted
+	Orders  uint64       `json:"orders,omitempty"` // highest Orders.Rev that was carried out
 	Usage   usage.Report `json:"usage"`
+}
+
+// Orders is what the product has ordered since the last Rev that a heartbeat told:
+// not commands but the state that is to be, so that a repeat changes nothing and the
+// latest is all that counts. A Rev of 0 is a part of what the next one completes.
+type Orders struct {
+	Rev          uint64     `json:"rev"`
+	Limits       RoomLimits `json:"limits"`
+	Participants []Order    `json:"participants,omitempty"`
+}
+
+// Order is what is ordered of one participant, who may have left or not yet come. Of
+// two the one with the higher Rev counts.
+type Order struct {
+	Participant string   `json:"participant"`
+	Rev         uint64   `json:"rev"`
+	Grants      Grants   `json:"grants"`
+	Muted       []string `json:"muted,omitempty"`   // kinds that are not to be forwarded
+	Ejected     bool     `json:"ejected,omitempty"` // for good
 }
 
 // Ack answers a heartbeat. Sessions in later reports may leave out what was

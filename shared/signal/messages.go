@@ -54,6 +54,7 @@ const (
 	TypeBudget       = "budget"       // dc: the room comes near a cap
 	TypeServers      = "servers"      // dc: fresh credentials of the task's relay
 	TypeMoved        = "moved"        // dc: the task is going, join the next one
+	TypeGrants       = "grants"       // dc: what this participant may do has changed
 	TypeEnded        = "ended"        // dc and ws: the room or this participation is over
 	TypeError        = "error"        // ws and dc
 	TypePong         = "pong"
@@ -233,6 +234,7 @@ type Source struct {
 	Kind  string `json:"kind"`
 	Codec string `json:"codec,omitempty"`
 	Muted bool   `json:"muted"`
+	Held  bool   `json:"held,omitempty"` // muted by whoever runs the room: nothing of it is forwarded
 }
 
 // Participants tells who came, changed or went. Rev grows by one each time.
@@ -313,6 +315,13 @@ type Moved struct {
 	EndsInMS int64 `json:"ends_in_ms"` // how long this task plays on, at most
 }
 
+// Standing tells a participant what it may do, when that differs from its ticket or
+// has changed. Muted are its kinds of source that are not forwarded until further notice.
+type Standing struct {
+	Grants Grants   `json:"grants"`
+	Muted  []string `json:"muted"`
+}
+
 // Ended is the last message: the room or this participation is over. Rejoin says
 // whether a Join with the resume secret may be tried.
 type Ended struct {
@@ -339,6 +348,7 @@ const (
 	CodeTicketUsed       = "ticket_used"       // replayed by another attempt; closes
 	CodeTicketWrongRoom  = "ticket_wrong_room" // another room than this connection's; closes
 	CodeResumeInvalid    = "resume_invalid"    // closes
+	CodeEjected          = "ejected"           // this participant, or this identity, is not let in; closes
 	CodeNotAuthenticated = "not_authenticated" // first frame was neither watch nor join; closes
 	CodeRoomNotFound     = "room_not_found"    // closes
 	CodeRoomNotLive      = "room_not_live"     // retryable: wait for room{live}

@@ -200,7 +200,7 @@ func TestThousandAnonymousCallsStartNothing(t *testing.T) {
 	for i := range 20 {
 		wg.Go(func() {
 			for range 50 {
-				auth := []string{"", "Bearer mf_dev_wrong", "Basic YTpi", "Bearer "}[i%4]
+				auth := []string{"", "Bearer rk_test_wrong", "Basic YTpi", "Bearer "}[i%4]
 				status, err := s.Call("POST", "/v1/rooms", map[string]any{}, nil, "Authorization", auth)
 				if err != nil || status != 401 && status != 429 {
 					wrong <- status

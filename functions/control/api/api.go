@@ -30,13 +30,17 @@ type Config struct {
 	Now   control.Clock
 	Log   *slog.Logger
 
-	Keys           *Keys
+	Keys           *Keys       // those of the settings; more are stored
+	Callers        *Callers    // AWS identities that are tenants; may be nil
 	Key            *ticket.Key // signs join tickets
 	CursorKey      []byte      // seals list cursors; at least 16 bytes
 	Region         string      // where this deployment starts its rooms
 	PublicURL      string      // of this API, without a slash at the end
 	SignallingURL  string      // wss:// URL that browsers dial
 	AllowedOrigins []string    // that may call from a browser, as "https://host[:port]"
+	// TicketsPerSecond and TicketBurst bound the tickets that a tenant may ask for
+	// besides those of its new rooms, unless its own limits say otherwise. 0 is without limit.
+	TicketsPerSecond, TicketBurst int
 }
 
 // API answers HTTP requests. Its methods may be called from any goroutine.
@@ -69,25 +73,45 @@ func New(cfg Config) (*API, error) {
 // endpoint is one method of one path.
 type endpoint struct {
 	method, path string
-	open         bool // answers without an API key
+	scope        string // that the caller needs; open answers everybody
 	serve        func(c *call) error
 }
 
 func (a *API) endpoints() []endpoint {
 	return append(a.webhookEndpoints(), []endpoint{
-		{"POST", "/v1/rooms", false, a.createRoom},
-		{"GET", "/v1/rooms", false, a.listRooms},
-		{"GET", "/v1/rooms/{id}", false, a.getRoom},
-		{"DELETE", "/v1/rooms/{id}", false, a.deleteRoom},
-		{"POST", "/v1/rooms/{id}/tickets", false, a.createTickets},
-		{"GET", "/v1/rooms/{id}/participants", false, a.listParticipants},
-		{"GET", "/v1/rooms/{id}/usage", false, a.getUsage},
-		{"GET", "/v1/usage", false, a.listUsage},
-		{"POST", "/v1/estimates", false, a.estimate},
-		{"GET", "/v1/price-books/{id}", false, a.getPriceBook},
-		{"GET", "/healthz", true, a.health},
-		{"GET", "/.well-known/jwks.json", true, a.jwks},
-		{"GET", "/call/", true, a.page},
+		{"POST", "/v1/rooms", ScopeRoomsWrite, a.createRoom},
+		{"GET", "/v1/rooms", ScopeRoomsRead, a.listRooms},
+		{"GET", "/v1/rooms/{id}", ScopeRoomsRead, a.getRoom},
+		{"PATCH", "/v1/rooms/{id}", ScopeRoomsWrite, a.patchRoom},
+		{"DELETE", "/v1/rooms/{id}", ScopeRoomsWrite, a.deleteRoom},
+		{"POST", "/v1/rooms/{id}/tickets", ScopeRoomsWrite, a.createTickets},
+		{"GET", "/v1/rooms/{id}/participants", ScopeRoomsRead, a.listParticipants},
+		{"GET", "/v1/rooms/{id}/participants/{pid}", ScopeRoomsRead, a.getParticipant},
+		{"PATCH", "/v1/rooms/{id}/participants/{pid}", ScopeRoomsWrite, a.patchParticipant},
+		{"DELETE", "/v1/rooms/{id}/participants/{pid}", ScopeRoomsWrite, a.ejectParticipant},
+		{"GET", "/v1/rooms/{id}/bans", ScopeRoomsRead, a.listBans},
+		{"POST", "/v1/rooms/{id}/bans", ScopeRoomsWrite, a.createBan},
+		{"DELETE", "/v1/rooms/{id}/bans", ScopeRoomsWrite, a.deleteBan},
+		{"GET", "/v1/rooms/{id}/usage", ScopeUsageRead, a.getUsage},
+		{"GET", "/v1/usage", ScopeUsageRead, a.listUsage},
+		{"POST", "/v1/estimates", ScopeUsageRead, a.estimate},
+		{"GET", "/v1/price-books", ScopeUsageRead, a.listPriceBooks},
+		{"GET", "/v1/price-books/{id}", ScopeUsageRead, a.getPriceBook},
+		{"POST", "/v1/price-books", ScopeAdmin, a.createPriceBook},
+		{"GET", "/v1/regions", ScopeRoomsRead, a.regions},
+		{"GET", "/v1/keys", ScopeKeys, a.listKeys},
+		{"POST", "/v1/keys", ScopeKeys, a.createKey},
+		{"DELETE", "/v1/keys/{key}", ScopeKeys, a.revokeKey},
+		{"GET", "/v1/tenants/{tenant}/keys", ScopeAdmin, a.listKeys},
+		{"POST", "/v1/tenants/{tenant}/keys", ScopeAdmin, a.createKey},
+		{"DELETE", "/v1/tenants/{tenant}/keys/{key}", ScopeAdmin, a.revokeKey},
+		{"GET", "/v1/tenants/{tenant}/limits", ScopeAdmin, a.getLimits},
+		{"PUT", "/v1/tenants/{tenant}/limits", ScopeAdmin, a.putLimits},
+		{"GET", "/healthz", open, a.health},
+		{"GET", "/openapi.json", open, a.openAPI},
+		{"GET", "/.well-known/jwks.json", open, a.jwks},
+		{"GET", "/call/{$}", open, a.page},
+		{"GET", "/call/{file}", open, a.page},
 	}...)
 }
 
@@ -144,9 +168,9 @@ func (a *API) cors(w http.ResponseWriter, r *http.Request) bool {
 	preflight := r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 	if origin := r.Header.Get("Origin"); origin != "" && slices.Contains(a.cfg.AllowedOrigins, origin) {
 		h.Set("Access-Control-Allow-Origin", origin)
-		h.Set("Access-Control-Expose-Headers", "Location, Link, Retry-After, X-Request-Id")
+		h.Set("Access-Control-Expose-Headers", "Location, Link, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id")
 		if preflight {
-			h.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE")
+			h.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, PUT, DELETE")
 			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key")
 			h.Set("Access-Control-Max-Age", "600") // seconds
 		}
@@ -163,14 +187,18 @@ type call struct {
 	w         http.ResponseWriter
 	r         *http.Request
 	tenant    string // "" on open endpoints
+	key       string // id of the API key; "" for one of the settings, or without one
 	requestID string
 }
 
-// serve checks the API key, runs the endpoint and answers for its error.
+// serve checks who asks, runs the endpoint and answers for its error.
 func (a *API) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	began := a.cfg.Now()
 	c := &call{w: w, r: r, requestID: requestID(r.Context())}
 	err := a.authenticate(c, e)
+	if err == nil {
+		err = checkQuery(r.URL.Query(), e)
+	}
 	if err == nil {
 		err = e.serve(c)
 	}
@@ -178,6 +206,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 		return
 	}
 	p := asProblem(err)
+	quotaHeaders(w.Header(), err)
 	writeProblem(w, p, c.requestID)
 	log := a.cfg.Log.With("request", c.requestID, "method", e.method, "path", e.path, "tenant", c.tenant,
 		"code", p.Code, "ms", a.cfg.Now().Sub(began).Milliseconds())
@@ -186,21 +215,6 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	} else {
 		log.InfoContext(r.Context(), "request refused")
 	}
-}
-
-func (a *API) authenticate(c *call, e endpoint) error {
-	if e.open {
-		return nil
-	}
-	var ok bool
-	scheme, key, _ := strings.Cut(c.r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		key = ""
-	}
-	if c.tenant, ok = a.cfg.Keys.Tenant(key); !ok {
-		return problem(codeUnauthorized, "Send a valid API key as a Bearer token.")
-	}
-	return nil
 }
 
 // asProblem translates what may go wrong underneath. Texts of inner errors stay
@@ -212,6 +226,12 @@ func asProblem(err error) *Problem {
 		return p
 	case hookProblem(err) != nil:
 		return hookProblem(err)
+	case errors.Is(err, life.ErrNoParticipant):
+		return errNoParticipant()
+	case errors.Is(err, life.ErrOver):
+		return problem(codeRoomOver, "The room is draining or over.")
+	case errors.Is(err, life.ErrNameTaken):
+		return problem(codeExternalID, "A room of this external_id is open.")
 	case errors.Is(err, life.ErrNotFound):
 		return problem(codeNotFound, "No such room.")
 	case errors.Is(err, life.ErrIdemReused):
@@ -219,7 +239,7 @@ func asProblem(err error) *Problem {
 	case errors.Is(err, life.ErrQuota):
 		return problem(codeQuota, "Too many rooms of this tenant are in use.")
 	case errors.Is(err, life.ErrRate):
-		return problem(codeRate, "Rooms are created too fast.")
+		return rateProblem("Rooms are created too fast.", err)
 	case errors.Is(err, life.ErrSpend):
 		return problem(codeSpend, "The tenant's rooms have spent today's limit.")
 	case errors.Is(err, store.ErrThrottled), control.LostRace(err):

@@ -4,8 +4,12 @@
 //
 // It owns the shapes of requests and answers, API keys, idempotency of answers,
 // cursors and the closed list of problems (problems.go; docs/problems.md is made
-// from it). What a room does is life's; this package only asks. It sees an
-// http.Request and knows neither Lambda nor any other AWS type; functions/entry
-// adapts. Nothing here may reach the store, let alone start a task, before the
-// API key was checked. Read api.go first, then rooms.go.
+// from it), and the description of all of it, openapi.json, which comes first: a
+// route is written there, then here, and the tests compare every answer with it.
+// What a room does is life's; this package only asks. It sees an http.Request and
+// knows neither Lambda nor any other AWS type; functions/entry adapts. Before the
+// caller is known the store is read for one thing only, the stored key of the form
+// that was sent; nothing is written and no task started.
+//
+// Read api.go first, then access.go (who asks), rooms.go, participants.go.
 package api

@@ -14,12 +14,13 @@ import (
 
 // Forms of an API key and of a tenant's name.
 var (
-	keyForm    = regexp.MustCompile(`^mf_(live|dev)_[A-Za-z0-9_-]{43}$`)
+	keyForm    = regexp.MustCompile(`^rk_(live|test)_[A-Za-z0-9_-]{43}$`)
 	tenantForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 )
 
-// Keys knows which tenant an API key belongs to, by the key's SHA-256 only. It is
-// immutable. A tenant may have several keys, so that one can replace another.
+// Keys are the API keys of the settings, the way in for the first key: stored keys
+// (stored.go) are made with them. It knows which tenant a key belongs to, by the
+// key's SHA-256 only, and is immutable.
 type Keys struct {
 	entries []keyEntry
 }
@@ -71,11 +72,11 @@ func (k *Keys) Tenant(key string) (string, bool) {
 	return k.entries[found].tenant, true
 }
 
-// NewKey makes an API key with 256 random bits. kind is "live" or "dev".
+// NewKey makes an API key with 256 random bits. kind is "live" or "test".
 func NewKey(kind string) string {
 	secret := make([]byte, 32)
 	rand.Read(secret) // never fails
-	return "mf_" + kind + "_" + base64.RawURLEncoding.EncodeToString(secret)
+	return "rk_" + kind + "_" + base64.RawURLEncoding.EncodeToString(secret)
 }
 
 // KeyEntry is the configuration entry of a key: "tenant=sha256hex".

@@ -13,9 +13,13 @@ const (
 	codeBadJSON         = "bad_json"
 	codeInvalidRequest  = "invalid_request"
 	codeUnauthorized    = "unauthorized"
+	codeForbidden       = "forbidden"
 	codeNotFound        = "not_found"
 	codeMethod          = "method_not_allowed"
 	codeRoomOver        = "room_over"
+	codeExternalID      = "external_id_in_use"
+	codeKeyLimit        = "too_many_keys"
+	codePriceBook       = "price_book_fixed"
 	codeBodyTooLarge    = "body_too_large"
 	codeMediaType       = "unsupported_media_type"
 	codeIdempotencyUsed = "idempotency_key_reused"
@@ -41,17 +45,25 @@ type ProblemType struct {
 // Problems lists every problem that the API answers with.
 var Problems = []ProblemType{
 	{codeBadJSON, http.StatusBadRequest, "The body is not valid JSON", 0,
-		"The body is not one JSON object in UTF-8. Nothing was done."},
+		"The body is not one JSON object in UTF-8, names a member twice, or nests deeper than 32. Nothing was done."},
 	{codeInvalidRequest, http.StatusBadRequest, "The request has invalid fields", 0,
 		"`errors` names each field by a JSON pointer (RFC 6901), a header as `header:<name>` or a query parameter as `query:<name>`. Unknown fields are errors too. Nothing was done."},
 	{codeUnauthorized, http.StatusUnauthorized, "An API key is needed", 0,
-		"The `Authorization: Bearer` header is missing, malformed, or holds a key that is not known. The answer is the same in each case."},
+		"The `Authorization: Bearer` header is missing, malformed, or holds a key that is not known, was revoked or has expired. The answer is the same in each case."},
+	{codeForbidden, http.StatusForbidden, "The caller may not do this", 0,
+		"The API key is valid but lacks the scope that `detail` names, or the AWS identity that signed the request is no tenant's. Nothing was done."},
 	{codeNotFound, http.StatusNotFound, "There is nothing here", 0,
-		"No such path, or no such room. A room of another tenant is answered exactly as a room that never was."},
+		"No such path, or nothing of that name: room, participant, ban, key or price book. What another tenant has is answered exactly as what never was."},
 	{codeMethod, http.StatusMethodNotAllowed, "The method is not allowed here", 0,
 		"`Allow` lists the methods of this path."},
 	{codeRoomOver, http.StatusConflict, "The room is over", 0,
-		"The room is draining, ended or failed, so no tickets are made for it. Create another room."},
+		"The room is draining, ended or failed, so no tickets are made for it and nothing about it is changed. Create another room."},
+	{codeExternalID, http.StatusConflict, "A room of this external_id is open", 0,
+		"The request said `if_exists: error`, and a room that was created with this `external_id` and `if_exists` is not over. Nothing was done."},
+	{codeKeyLimit, http.StatusConflict, "The tenant has two live keys", 0,
+		"A tenant has at most two live stored keys, so that one can replace the other. Revoke one first."},
+	{codePriceBook, http.StatusConflict, "The price book exists with other prices", 0,
+		"A price book never changes. Send the new prices under a new `id`."},
 	{codeBodyTooLarge, http.StatusRequestEntityTooLarge, "The body is too large", 0,
 		"The body is over 64 KB. Nothing was done."},
 	{codeMediaType, http.StatusUnsupportedMediaType, "The body must be application/json", 0,
@@ -60,8 +72,8 @@ var Problems = []ProblemType{
 		"A key names one request for 24 hours. Use a new key for a new request."},
 	{codeQuota, http.StatusTooManyRequests, "Too many rooms at once", 10,
 		"The tenant has as many rooms as it may have at once. A room counts until it has ended."},
-	{codeRate, http.StatusTooManyRequests, "Too many rooms a second", 1,
-		"The tenant creates rooms faster than it may. Nothing was done; repeat the request after `retry_after_s` seconds, with some jitter."},
+	{codeRate, http.StatusTooManyRequests, "Too many requests a second", 1,
+		"The tenant creates rooms, or asks for tickets, faster than it may; `RateLimit` says what is left of which policy. Nothing was done; repeat the request after `retry_after_s` seconds, with some jitter."},
 	{codeSpend, http.StatusTooManyRequests, "The day's spend is used up", 3600,
 		"The tenant's rooms have spent what they may in a day (UTC). Rooms that are open go on; new ones are made again the next day, or when the limit is raised."},
 	{codeTooManyHooks, http.StatusConflict, "Too many webhook endpoints", 0,

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"mayfly/functions/control/budget"
+	"mayfly/functions/control/life"
 	"mayfly/shared/signal"
 	"mayfly/shared/ticket"
 )
@@ -63,6 +64,16 @@ type createRequest struct {
 	StartDeadlineS  *int              `json:"start_deadline_s,omitempty"`
 	E2EE            bool              `json:"e2ee,omitempty"`      // clients encrypt what they publish
 	Recording       bool              `json:"recording,omitempty"` // by the room task: no deployment offers it
+	IfExists        string            `json:"if_exists,omitempty"` // error or return, with an external_id
+}
+
+func (c *createRequest) checkIfExists(f *faults) {
+	switch {
+	case c.IfExists != "" && c.IfExists != life.IfExistsError && c.IfExists != life.IfExistsReturn:
+		f.add("/if_exists", "must be error or return")
+	case c.IfExists != "" && c.ExternalID == "":
+		f.add("/if_exists", "needs an external_id")
+	}
 }
 
 // budgetRequest caps what a room may use, besides its duration.
@@ -253,14 +264,22 @@ func (v *inviteRequest) check(f *faults, at string) {
 	if raw, err := json.Marshal(v.Attributes); err != nil || len(raw) > maxAttributesBytes {
 		f.add(at+"/attributes", "must be at most %d bytes of JSON", maxAttributesBytes)
 	}
-	if v.Grants == nil {
+	v.Grants.check(f, at+"/grants")
+}
+
+func (g *grantsRequest) check(f *faults, at string) {
+	if g == nil {
 		return
 	}
-	for i, kind := range v.Grants.Publish {
-		if !signal.KnownKind(kind) || slices.Contains(v.Grants.Publish[:i], kind) {
-			f.add(fmt.Sprintf("%s/grants/publish/%d", at, i), "must be mic, camera, screen or screen-audio, each once")
+	for i, kind := range g.Publish {
+		if !signal.KnownKind(kind) || slices.Contains(g.Publish[:i], kind) {
+			f.add(fmt.Sprintf("%s/publish/%d", at, i), "must be mic, camera, screen or screen-audio, each once")
 		}
 	}
+}
+
+func (g *grantsRequest) grants() signal.Grants {
+	return signal.Grants{Publish: append([]string{}, g.Publish...), Subscribe: g.Subscribe, Chat: g.Chat, Moderate: g.Moderate}
 }
 
 // grants are what the ticket will say.
@@ -269,10 +288,7 @@ func (v *inviteRequest) grants() signal.Grants {
 		g, _ := roleGrants(v.Role) // check has refused other roles
 		return g
 	}
-	return signal.Grants{
-		Publish: append([]string{}, v.Grants.Publish...), Subscribe: v.Grants.Subscribe,
-		Chat: v.Grants.Chat, Moderate: v.Grants.Moderate,
-	}
+	return v.Grants.grants()
 }
 
 func (v *inviteRequest) ttl() time.Duration {

@@ -48,7 +48,12 @@ func (a *API) createTickets(c *call) error {
 	if err := a.publisher.publish(ctx, a.cfg.Store, a.cfg.Key, a.cfg.Now()); err != nil {
 		return err
 	}
-	list, replayed, err := a.keepInvites(ctx, key, room, body)
+	hash, err := bodyHash("tickets/"+room.ID, body)
+	if err != nil {
+		return err
+	}
+	idem := control.Idem{Tenant: c.tenant, Key: key, BodyHash: hash, Room: room.ID}
+	list, replayed, err := a.keepInvites(c, idem, room.Media, body.Participants)
 	if err != nil {
 		return err
 	}
@@ -62,43 +67,44 @@ func (a *API) createTickets(c *call) error {
 	return c.json(http.StatusCreated, ticketsView{Room: room.ID, Participants: tickets})
 }
 
-// keepInvites makes the invites, or finds those that the Idempotency-Key stands
-// for. Nothing is stored without a key: a ticket needs no row until it is used.
-func (a *API) keepInvites(ctx context.Context, key string, room *control.Room, body ticketsRequest) ([]invite, bool, error) {
-	fresh := invites(body.Participants, room.Media, a.now())
-	if key == "" {
-		return fresh, false, nil
-	}
-	hash, err := bodyHash("tickets/"+room.ID, body)
-	if err != nil {
-		return nil, false, err
-	}
-	answer, err := json.Marshal(fresh)
-	if err != nil {
+// keepInvites makes the invites, or finds those that the Idempotency-Key stands for.
+// A ticket needs no row until it is used: what is written is the tenant's rate, where
+// there is one, and what the key stands for, where there is one.
+func (a *API) keepInvites(c *call, idem control.Idem, media string, requests []inviteRequest) (list []invite, replayed bool, err error) {
+	ctx, fresh := c.r.Context(), invites(requests, media, a.now())
+	if idem.Answer, err = json.Marshal(fresh); err != nil {
 		return nil, false, fmt.Errorf("encode invites: %w", err)
 	}
-	var list []invite
-	var replayed bool
+	idem.CreatedMS = a.now().UnixMilli()
 	err = control.Retry{}.Do(ctx, func() error {
-		kept, err := control.Load[control.Idem](ctx, a.cfg.Store, control.IdemKey(room.Tenant, key))
-		if errors.Is(err, store.ErrNotFound) {
-			w, err := control.Put(&control.Idem{
-				Tenant: room.Tenant, Key: key, BodyHash: hash, Room: room.ID, Answer: answer, CreatedMS: a.now().UnixMilli(),
-			})
-			if err != nil {
+		if idem.Key != "" {
+			kept, err := control.Load[control.Idem](ctx, a.cfg.Store, control.IdemKey(idem.Tenant, idem.Key))
+			switch {
+			case err == nil && kept.BodyHash != idem.BodyHash:
+				return problem(codeIdempotencyUsed, "Use a new key for a new request.")
+			case err == nil:
+				list, replayed = nil, true
+				return json.Unmarshal(kept.Answer, &list)
+			case !errors.Is(err, store.ErrNotFound):
 				return err
 			}
-			list, replayed = fresh, false
-			return a.cfg.Store.Commit(ctx, w)
 		}
+		list, replayed = fresh, false
+		writes, err := a.drawTickets(c, len(fresh))
 		if err != nil {
 			return err
 		}
-		if kept.BodyHash != hash {
-			return problem(codeIdempotencyUsed, "Use a new key for a new request.")
+		if idem.Key != "" {
+			w, err := control.Put(&idem)
+			if err != nil {
+				return err
+			}
+			writes = append(writes, w)
 		}
-		list, replayed = nil, true
-		return json.Unmarshal(kept.Answer, &list)
+		if len(writes) == 0 {
+			return nil
+		}
+		return a.cfg.Store.Commit(ctx, writes...)
 	})
 	return list, replayed, err
 }
@@ -108,10 +114,12 @@ type participantView struct {
 	ID         string            `json:"id"`
 	Identity   string            `json:"identity"`
 	Name       string            `json:"name"`
-	State      string            `json:"state"` // joined or left
+	State      string            `json:"state"` // joined, left or ejected
 	JoinedAt   string            `json:"joined_at"`
 	LeftAt     string            `json:"left_at,omitempty"`
 	Grants     signal.Grants     `json:"grants"`
+	Muted      []string          `json:"muted"`             // kinds that the room does not forward
+	Pending    bool              `json:"pending,omitempty"` // the room's task has not said yet that it is as ordered
 	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
@@ -159,7 +167,10 @@ func (a *API) listParticipants(c *call) error {
 func (a *API) participant(ctx context.Context, room *control.Room, p *control.Participant) (participantView, error) {
 	v := participantView{
 		ID: p.ID, Identity: p.Identity, Name: p.Name, State: "joined", JoinedAt: stamp(p.JoinedMS),
-		Grants: p.Grants, Attributes: p.Attributes,
+		Grants: p.Grants, Muted: append([]string{}, p.Muted...), Pending: pending(room, p), Attributes: p.Attributes,
+	}
+	if v.Grants.Publish == nil {
+		v.Grants.Publish = []string{}
 	}
 	s, err := a.ledger().Stay(ctx, room.ID, p.Epoch, p.Session)
 	switch {
@@ -171,6 +182,12 @@ func (a *API) participant(ctx context.Context, room *control.Room, p *control.Pa
 		return v, err
 	case s.LeftMS != 0:
 		v.State, v.LeftAt = "left", stamp(s.LeftMS)
+	}
+	if p.EjectedMS != 0 {
+		v.State = "ejected"
+		if v.LeftAt == "" {
+			v.LeftAt = stamp(p.EjectedMS)
+		}
 	}
 	return v, nil
 }

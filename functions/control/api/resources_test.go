@@ -23,6 +23,9 @@ import (
 	"mayfly/shared/usage"
 )
 
+// Participants of the tests.
+const p1, p2 = "p_00000000000000000000000001", "p_00000000000000000000000002"
+
 var update = flag.Bool("update", false, "rewrite docs/problems.md")
 
 func TestProblemsDoc(t *testing.T) {
@@ -86,7 +89,7 @@ func TestRouting(t *testing.T) {
 	w := newWorld(t)
 	for _, tc := range []struct{ method, path, code, allow string }{
 		{"PUT", "/v1/rooms", codeMethod, "GET, POST"},
-		{"PATCH", "/v1/rooms/room_x", codeMethod, "DELETE, GET"},
+		{"PUT", "/v1/rooms/room_x", codeMethod, "DELETE, GET, PATCH"},
 		{"GET", "/v1/rooms/room_x/tickets", codeMethod, "POST"},
 		{"POST", "/healthz", codeMethod, "GET"},
 		{"GET", "/", codeNotFound, ""},
@@ -231,10 +234,10 @@ func TestParticipantsAndUsage(t *testing.T) {
 		}
 	}
 	at := w.clock.MS()
-	put(&control.Participant{Room: room.ID, ID: "p_1", Identity: "alice", Name: "Alice", State: "joined", Session: "s_1", Epoch: 1, JoinedMS: at, Resume: "HASH", Salt: "SALT"},
-		&control.Participant{Room: room.ID, ID: "p_2", Identity: "bob", Name: "Bob", State: "joined", Session: "s_2", Epoch: 1, JoinedMS: at},
+	put(&control.Participant{Room: room.ID, ID: p1, Identity: "alice", Name: "Alice", State: "joined", Session: "s_1", Epoch: 1, JoinedMS: at, Resume: "HASH", Salt: "SALT"},
+		&control.Participant{Room: room.ID, ID: p2, Identity: "bob", Name: "Bob", State: "joined", Session: "s_2", Epoch: 1, JoinedMS: at},
 		&control.Session{Room: room.ID, Epoch: 1, Seq: 1,
-			Session: usage.Session{ID: "s_1", Participant: "p_1", JoinedMS: at, LeftMS: at + 5000, ParticipantMS: 5000}})
+			Session: usage.Session{ID: "s_1", Participant: p1, JoinedMS: at, LeftMS: at + 5000, ParticipantMS: 5000}})
 	rec := w.do("GET", "/v1/rooms/"+room.ID+"/participants", "", as(w.acme))
 	l := decode[participantList](w, rec, http.StatusOK)
 	if len(l.Participants) != 2 || l.Participants[0].State != "left" || l.Participants[0].LeftAt == "" || l.Participants[1].State != "joined" {
@@ -245,7 +248,7 @@ func TestParticipantsAndUsage(t *testing.T) {
 	}
 	page := decode[participantList](w, w.do("GET", "/v1/rooms/"+room.ID+"/participants?limit=1", "", as(w.acme)), http.StatusOK)
 	rest := decode[participantList](w, w.do("GET", "/v1/rooms/"+room.ID+"/participants?limit=1&cursor="+page.NextCursor, "", as(w.acme)), http.StatusOK)
-	if len(page.Participants) != 1 || len(rest.Participants) != 1 || rest.Participants[0].ID != "p_2" || rest.NextCursor != "" {
+	if len(page.Participants) != 1 || len(rest.Participants) != 1 || rest.Participants[0].ID != p2 || rest.NextCursor != "" {
 		t.Errorf("pages %+v and %+v", page, rest)
 	}
 	u := decode[ledger.View](w, w.do("GET", "/v1/rooms/"+room.ID+"/usage?include=participants", "", as(w.acme)), http.StatusOK)
@@ -328,7 +331,7 @@ func TestStoreFailures(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
-	a, b := NewKey("live"), NewKey("dev")
+	a, b := NewKey("live"), NewKey("test")
 	k, err := ParseKeys(" " + KeyEntry("acme", a) + ", " + KeyEntry("acme", b) + ",")
 	if err != nil {
 		t.Fatal(err)

@@ -31,8 +31,9 @@ func (a *API) createRoom(c *call) error {
 	create := life.CreateRequest{
 		Tenant: c.tenant, IdempotencyKey: key, ExternalID: body.ExternalID, Region: a.cfg.Region,
 		Limits: body.limits(&f), Metadata: body.Metadata, Tags: body.Tags, Caps: body.Budget.caps(&f),
-		E2EE: body.E2EE,
+		E2EE: body.E2EE, IfExists: body.IfExists,
 	}
+	body.checkIfExists(&f)
 	body.task(&create, &f)
 	body.check(a.cfg.Region, &f)
 	if p := f.problem(); p != nil {
@@ -53,6 +54,10 @@ func (a *API) createRoom(c *call) error {
 	if err != nil {
 		return err
 	}
+	setQuota(c.w.Header(), made.Left)
+	if made.Existed && !made.Replayed {
+		return a.answerExisting(c, &made, key, create.BodyHash, body.Participants)
+	}
 	return a.answerCreated(c, &made)
 }
 
@@ -69,13 +74,31 @@ func (a *API) answerCreated(c *call, made *life.Created) error {
 	if err != nil {
 		return err
 	}
-	view := a.createdView(&made.Room)
+	view, status := a.createdView(&made.Room), http.StatusCreated
+	if made.Existed {
+		view, status = a.view(&made.Room), http.StatusOK
+	}
 	view.Participants = tickets
 	c.w.Header().Set("Location", "/v1/rooms/"+made.ID)
 	if made.Replayed {
 		c.w.Header().Set("Idempotent-Replayed", "true")
 	}
-	return c.json(http.StatusCreated, view)
+	return c.json(status, view)
+}
+
+// answerExisting answers a create with the room that was open already: as it is, with
+// new tickets, which count as any that are asked for later.
+func (a *API) answerExisting(c *call, made *life.Created, key, hash string, people []inviteRequest) error {
+	idem := control.Idem{Tenant: c.tenant, Key: key, BodyHash: hash, Room: made.ID, Existed: true}
+	list, replayed, err := a.keepInvites(c, idem, made.Media, people)
+	if err != nil {
+		return err
+	}
+	if made.Answer, err = json.Marshal(list); err != nil {
+		return fmt.Errorf("encode invites: %w", err)
+	}
+	made.Replayed = replayed
+	return a.answerCreated(c, made)
 }
 
 // room loads the room that the path names, if it is the caller's. One that is not

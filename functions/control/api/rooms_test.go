@@ -186,7 +186,7 @@ func TestAnonymousCallsStartNothing(t *testing.T) {
 	key[len(key)-1] ^= 1
 	credentials := []string{
 		"", "Bearer", "Bearer ", "Bearer " + string(key), "Bearer " + NewKey("live"), "Basic " + w.acme, w.acme,
-		"Bearer " + w.acme + "x", "Bearer mf_live_", "Bearer \x00", "bearer  " + w.acme,
+		"Bearer " + w.acme + "x", "Bearer rk_live_", "Bearer \x00", "bearer  " + w.acme,
 	}
 	requests := []struct{ method, path string }{
 		{"POST", "/v1/rooms"}, {"GET", "/v1/rooms"}, {"GET", "/v1/rooms/" + room.ID}, {"DELETE", "/v1/rooms/" + room.ID},

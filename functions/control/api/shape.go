@@ -57,14 +57,9 @@ func parseJSON(body []byte, into any) *Problem {
 	if !utf8.Valid(body) {
 		return problem(codeBadJSON, "The body is not UTF-8.")
 	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.UseNumber()
-	var tree any
-	if err := dec.Decode(&tree); err != nil {
-		return problem(codeBadJSON, "The body is not JSON.")
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return problem(codeBadJSON, "There is text after the JSON object.")
+	tree, p := parseTree(body)
+	if p != nil {
+		return p
 	}
 	if _, ok := tree.(map[string]any); !ok {
 		return problem(codeBadJSON, "The body is not a JSON object.")
@@ -78,6 +73,79 @@ func parseJSON(body []byte, into any) *Problem {
 		return problem(codeBadJSON, "The body does not fit.")
 	}
 	return nil
+}
+
+// maxDepth is how deep a body may nest. What the API stores and gives back is read by
+// products, whose own parsers it must not hurt.
+const maxDepth = 32
+
+// parseTree reads one JSON value. Unlike encoding/json, which takes the last of two
+// members of one name, it refuses them (RFC 7493 §2.3): a check could see one and the
+// code that it guards the other.
+func parseTree(body []byte) (any, *Problem) {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	tree, err := treeValue(dec, maxDepth)
+	switch {
+	case errors.Is(err, errTwice):
+		return nil, problem(codeBadJSON, "A member is named twice.")
+	case errors.Is(err, errDeep):
+		return nil, problem(codeBadJSON, fmt.Sprintf("The body nests deeper than %d.", maxDepth))
+	case err != nil:
+		return nil, problem(codeBadJSON, "The body is not JSON.")
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, problem(codeBadJSON, "There is text after the JSON object.")
+	}
+	return tree, nil
+}
+
+var (
+	errTwice = errors.New("api: member named twice")
+	errDeep  = errors.New("api: nested too deep")
+)
+
+// treeValue reads the next value of dec.
+func treeValue(dec *json.Decoder, depth int) (any, error) {
+	token, err := dec.Token()
+	if err != nil {
+		return nil, err
+	}
+	delim, ok := token.(json.Delim)
+	if !ok {
+		return token, nil
+	}
+	if depth == 0 {
+		return nil, errDeep
+	}
+	if delim == '[' {
+		list := []any{}
+		for dec.More() {
+			v, err := treeValue(dec, depth-1)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		_, err = dec.Token()
+		return list, err
+	}
+	object := map[string]any{}
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		k := name.(string) // the decoder has refused anything else
+		if _, twice := object[k]; twice {
+			return nil, errTwice
+		}
+		if object[k], err = treeValue(dec, depth-1); err != nil {
+			return nil, err
+		}
+	}
+	_, err = dec.Token()
+	return object, err
 }
 
 func checkMediaType(r *http.Request) *Problem {
@@ -190,7 +258,7 @@ func jsonName(t reflect.Type) string {
 	}
 }
 
-func sortedKeys(m map[string]any) []string {
+func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)

@@ -28,8 +28,10 @@ func (a *API) getUsage(c *call) error {
 	values := known(c.r.URL.Query(), &f, "include")
 	var with ledger.Include
 	for part := range strings.SplitSeq(values.Get("include"), ",") {
+		if !values.Has("include") {
+			break
+		}
 		switch part {
-		case "":
 		case "participants":
 			with.Participants = true
 		case "costs":

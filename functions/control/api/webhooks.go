@@ -28,16 +28,16 @@ const maxRedeliver = 100
 
 func (a *API) webhookEndpoints() []endpoint {
 	return []endpoint{
-		{"POST", "/v1/webhook-endpoints", false, a.createHook},
-		{"GET", "/v1/webhook-endpoints", false, a.listHooks},
-		{"GET", "/v1/webhook-endpoints/{id}", false, a.getHook},
-		{"PATCH", "/v1/webhook-endpoints/{id}", false, a.updateHook},
-		{"DELETE", "/v1/webhook-endpoints/{id}", false, a.deleteHook},
-		{"GET", "/v1/webhook-endpoints/{id}/deliveries", false, a.listDeliveries},
-		{"POST", "/v1/webhook-endpoints/{id}/redeliver", false, a.redeliver},
-		{"POST", "/v1/webhook-endpoints/{id}/rotate-secret", false, a.rotateHook},
-		{"POST", "/v1/webhook-endpoints/{id}/test", false, a.testHook},
-		{"GET", "/v1/events", false, a.listEvents},
+		{"POST", "/v1/webhook-endpoints", ScopeWebhooks, a.createHook},
+		{"GET", "/v1/webhook-endpoints", ScopeWebhooks, a.listHooks},
+		{"GET", "/v1/webhook-endpoints/{id}", ScopeWebhooks, a.getHook},
+		{"PATCH", "/v1/webhook-endpoints/{id}", ScopeWebhooks, a.updateHook},
+		{"DELETE", "/v1/webhook-endpoints/{id}", ScopeWebhooks, a.deleteHook},
+		{"GET", "/v1/webhook-endpoints/{id}/deliveries", ScopeWebhooks, a.listDeliveries},
+		{"POST", "/v1/webhook-endpoints/{id}/redeliver", ScopeWebhooks, a.redeliver},
+		{"POST", "/v1/webhook-endpoints/{id}/rotate-secret", ScopeWebhooks, a.rotateHook},
+		{"POST", "/v1/webhook-endpoints/{id}/test", ScopeWebhooks, a.testHook},
+		{"GET", "/v1/events", ScopeRoomsRead, a.listEvents},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/api/apitest"
 	"mayfly/functions/control/controltest"
 	"mayfly/functions/control/hooks"
 	"mayfly/functions/control/ledger"
@@ -31,8 +32,11 @@ type world struct {
 	life  *life.Life
 	key   *ticket.Key
 	api   *API
+	boss  string // operator's API key
 	acme  string // API key
 	other string // another tenant's
+
+	contract *apitest.Contract
 }
 
 func newWorld(t *testing.T, change ...func(*Config)) *world {
@@ -47,11 +51,12 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{t: t, clock: clock, store: s, fleet: controltest.NewFleet(clock), acme: NewKey("dev"), other: NewKey("live")}
+	w := &world{t: t, clock: clock, store: s, fleet: controltest.NewFleet(clock), acme: NewKey("test"), other: NewKey("live"), boss: NewKey("live"),
+		contract: apitest.Load(t, Document())}
 	log := slog.New(slog.DiscardHandler)
 	w.life = &life.Life{Store: s, Fleet: w.fleet, Post: controltest.NewPost(), Now: clock.Now, Log: log,
 		Config: life.Config{MaxRooms: 1000}, Books: &ledger.Books{Store: s, Now: clock.Now}}
-	keys, err := ParseKeys(KeyEntry("acme", w.acme) + "," + KeyEntry("other", w.other))
+	keys, err := ParseKeys(KeyEntry("acme", w.acme) + "," + KeyEntry("other", w.other) + "," + KeyEntry(operator, w.boss))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,8 +99,13 @@ func (w *world) do(method, path, body string, headers ...header) *httptest.Respo
 	for _, h := range headers {
 		r.Header.Add(h.name, h.value)
 	}
+	x := apitest.Exchange{Method: method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), Body: []byte(body)}
 	rec := httptest.NewRecorder()
 	w.api.ServeHTTP(rec, r)
+	x.Status, x.AnswerHeader, x.Answer = rec.Code, rec.Header().Clone(), rec.Body.Bytes()
+	if err := w.contract.Check(x); err != nil {
+		w.t.Errorf("against the document: %v", err)
+	}
 	return rec
 }
 
@@ -123,8 +133,8 @@ func (w *world) refused(rec *httptest.ResponseRecorder, code string) Problem {
 	if p.Code != code || p.Type != TypeURI(code) || p.Title != want.Title || p.Status != want.Status || p.RequestID == "" {
 		w.t.Errorf("problem %+v, want code %s with type, title, status and request_id", p, code)
 	}
-	if want.RetryAfterS > 0 && rec.Header().Get("Retry-After") != fmt.Sprint(want.RetryAfterS) {
-		w.t.Errorf("Retry-After %q, want %d", rec.Header().Get("Retry-After"), want.RetryAfterS)
+	if want.RetryAfterS > 0 && (p.RetryAfterS < 1 || rec.Header().Get("Retry-After") != fmt.Sprint(p.RetryAfterS)) {
+		w.t.Errorf("Retry-After %q, retry_after_s %d", rec.Header().Get("Retry-After"), p.RetryAfterS)
 	}
 	return p
 }

@@ -206,6 +206,67 @@ func fill(s Shard, burst, rate, nowMS int64) int64 {
 	return min(burst, s.TokensMilli+max(0, min(nowMS-s.AtMS, 3_600_000))*rate/1000)
 }
 
+// Left is what remains of a quota.
+type Left struct {
+	Rooms   int // that may still be created
+	Creates int // at once
+	WaitS   int // until another create, in seconds, rounded up; 0 if one is left
+}
+
+// Left is what remains of a quota. shards are as they are after what was taken.
+func (q Quota) Left(shards [Shards]Shard, nowMS int64) Left {
+	l := Left{Rooms: q.Rooms}
+	for _, s := range shards {
+		l.Rooms -= s.Rooms
+	}
+	l.Rooms = max(0, l.Rooms)
+	if q.PerSecond <= 0 {
+		return l
+	}
+	parts, first := q.parts(), int64(1<<62)
+	for i := range parts {
+		rate := share(int64(q.PerSecond)*1000, i, parts)
+		tokens := fill(shards[i], share(int64(q.burst()), i, parts)*1000, rate, nowMS)
+		l.Creates += int(max(0, tokens) / 1000)
+		if rate > 0 {
+			first = min(first, (1000-tokens+rate-1)/rate)
+		}
+	}
+	if l.Creates == 0 && first < 1<<62 {
+		l.WaitS = int(max(1, first))
+	}
+	return l
+}
+
+// Window is how long a full burst takes to come back, in seconds, rounded up.
+func Window(perSecond, burst int) int {
+	if perSecond <= 0 {
+		return 0
+	}
+	return (max(burst, perSecond) + perSecond - 1) / perSecond
+}
+
+// Bucket is a right that fills up with time, kept in one item.
+type Bucket struct {
+	TokensMilli int64 `json:"tokens_milli"` // may be negative: a debt
+	AtMS        int64 `json:"at_ms"`        // when TokensMilli held; 0 for a full one
+}
+
+// Draw takes n tokens. It lets any n through while a whole token is there, and has
+// what is missing waited for afterwards: so a request for many is not refused for ever
+// by a burst that is smaller. left is what remains, waitS how long a refused caller
+// should wait.
+func Draw(perSecond, burst int, b Bucket, n int, nowMS int64) (after Bucket, left, waitS int, ok bool) {
+	full := int64(max(burst, perSecond)) * 1000
+	rate := int64(perSecond) * 1000
+	tokens := fill(Shard{TokensMilli: b.TokensMilli, AtMS: b.AtMS}, full, rate, nowMS)
+	if tokens < 1000 {
+		return b, 0, int(max(1, (1000-tokens+rate-1)/rate)), false
+	}
+	tokens -= int64(n) * 1000
+	return Bucket{TokensMilli: tokens, AtMS: nowMS}, int(max(0, tokens) / 1000), 0, true
+}
+
 // Spent says whether a tenant has spent what it may in a day.
 func Spent(q Quota, shards []int64) bool {
 	if q.SpendNano <= 0 {

@@ -97,7 +97,7 @@ func (j *Join) admit(ctx context.Context, who *identified, m *signal.Join) (*sig
 		if err != nil {
 			return err
 		}
-		writes = append(writes, w)
+		writes = append(writes, w, notBanned(who.room, p.Identity))
 		if who.part == nil || who.part.Session != p.Session {
 			if w, err = control.Put(ledger.OpenSession(&room, p, j.Now().UnixMilli())); err != nil {
 				return err
@@ -120,6 +120,7 @@ func (j *Join) admit(ctx context.Context, who *identified, m *signal.Join) (*sig
 		session = &signal.Session{
 			ID: p.Session, Identity: p.Identity, Name: p.Name, Grants: p.Grants, JoinSeq: seq,
 			Resume: resumeText(p, secret), Resumed: who.resume != nil, Moved: who.resume != nil && after.HandingTask != "",
+			Muted: p.Muted, OrderRev: p.OrderRev,
 		}
 		return nil
 	})
@@ -165,6 +166,9 @@ func (j *Join) participant(who *identified, m *signal.Join, epoch int, isNew, ov
 	}
 	if c := who.claims; c != nil {
 		p.Identity, p.Grants, p.Attributes, p.JTI = c.Identity, c.Grants, c.Attributes, c.ID
+		if p.Ordered != nil {
+			p.Grants = *p.Ordered
+		}
 		p.Name = c.Name
 		if p.Name == "" {
 			p.Name = strings.TrimSpace(m.Name)

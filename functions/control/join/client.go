@@ -209,7 +209,7 @@ func (j *Join) reload(ctx context.Context, who *identified) error {
 	if who.resume != nil && (who.part == nil || !who.resume.opens(who.part)) {
 		return signal.Fault(signal.CodeResumeInvalid, "not the current resume secret")
 	}
-	return nil
+	return j.banned(ctx, who)
 }
 
 // ticketFault says in the protocol's codes what is wrong with a ticket. An error

@@ -14,6 +14,9 @@ import (
 // ErrNoBook says that there is no price book of that id.
 var ErrNoBook = errors.New("ledger: no such price book")
 
+// ErrBookFixed says that a book of that id exists, with other prices.
+var ErrBookFixed = errors.New("ledger: a price book never changes")
+
 // booksFor is how long the list of stored books is believed. A book that is put
 // meanwhile comes into use that much later; one that is known never changes.
 const booksFor = time.Minute
@@ -116,7 +119,7 @@ func (b *Books) Put(ctx context.Context, data []byte) (*price.Book, error) {
 	}
 	if old, err := b.Get(ctx, book.ID); err == nil {
 		if old.Hash() != book.Hash() {
-			return nil, fmt.Errorf("price book %s exists with other prices", book.ID)
+			return nil, fmt.Errorf("%w: %s", ErrBookFixed, book.ID)
 		}
 		return old, nil
 	}

@@ -41,9 +41,9 @@ func (l *Life) quota(ctx context.Context, tenant string) (budget.Quota, error) {
 	return q, nil
 }
 
-// take finds the tenant's counter that has a place for the room, and returns it as
-// the commit must write it. Errors: ErrQuota, ErrRate, ErrSpend.
-func (l *Life) take(ctx context.Context, room *Room) (*control.Quota, error) {
+// take finds the tenant's counter that has a place for the room. Errors: ErrQuota,
+// ErrRate, ErrSpend.
+func (l *Life) take(ctx context.Context, room *Room) (*taken, error) {
 	q, err := l.quota(ctx, room.Tenant)
 	if err != nil {
 		return nil, err
@@ -73,16 +73,40 @@ func (l *Life) take(ctx context.Context, room *Room) (*control.Quota, error) {
 	i, after, no := budget.Take(q, shards, int(l.Config.Retry.Float64()*budget.Shards), l.nowMS())
 	switch no {
 	case budget.TooMany:
-		return nil, ErrQuota
+		return nil, &QuotaError{ErrQuota, QuotaLeft{q, q.Left(shards, l.nowMS())}}
 	case budget.TooFast:
-		return nil, ErrRate
+		return nil, &QuotaError{ErrRate, QuotaLeft{q, q.Left(shards, l.nowMS())}}
 	}
+	shards[i] = after
 	if docs[i] == nil {
 		docs[i] = &control.Quota{Tenant: room.Tenant, N: i}
 	}
 	docs[i].Shard, room.QuotaShard = after, i
-	return docs[i], nil
+	return &taken{docs[i], QuotaLeft{q, q.Left(shards, l.nowMS())}}, nil
 }
+
+// taken is a place in the tenant's quota, as the commit must write it.
+type taken struct {
+	doc  *control.Quota
+	left QuotaLeft
+}
+
+// QuotaLeft is what a tenant may have, and what of it is left.
+type QuotaLeft struct {
+	Quota budget.Quota
+	Left  budget.Left
+}
+
+// QuotaError is ErrQuota or ErrRate, with what is left.
+type QuotaError struct {
+	Err error
+	QuotaLeft
+}
+
+func (e *QuotaError) Error() string { return e.Err.Error() }
+
+// Unwrap is the error that callers compare with.
+func (e *QuotaError) Unwrap() error { return e.Err }
 
 // release gives the room's place in the tenant's quota back.
 func (l *Life) release(ctx context.Context, r *Room) (store.Write, error) {

@@ -43,7 +43,7 @@ func (l *Life) Create(ctx context.Context, r CreateRequest) (Created, error) {
 	if err != nil {
 		return Created{}, fmt.Errorf("create room: %w", err)
 	}
-	if made.State != lifecycle.Requested {
+	if made.Existed || made.State != lifecycle.Requested {
 		return made, nil
 	}
 	if err := l.Allocate(ctx, made.ID); err != nil {
@@ -83,19 +83,24 @@ func (l *Life) create(ctx context.Context, room control.Room, r CreateRequest) (
 	if own, err := l.Get(ctx, room.ID); !errors.Is(err, ErrNotFound) {
 		return Created{Room: own, Answer: r.Answer}, err
 	}
+	open, named, err := l.claimName(ctx, &room, r)
+	if err != nil || open != nil {
+		return Created{Room: deref(open), Existed: true}, err
+	}
 	quota, err := l.take(ctx, &room)
 	if err != nil {
 		return Created{}, err
 	}
-	writes, err := firstWrites(&room, quota, r, l.eventData(&room))
+	writes, err := firstWrites(&room, quota.doc, r, l.eventData(&room))
 	if err != nil {
 		return Created{}, err
 	}
+	writes = append(writes, named...)
 	if err := l.Store.Commit(ctx, writes...); err != nil {
 		return Created{}, err
 	}
 	room.Ver = 1
-	return Created{Room: room, Answer: r.Answer}, nil
+	return Created{Room: room, Answer: r.Answer, Left: &quota.left}, nil
 }
 
 // firstWrites is the commit that creates a room.
@@ -135,7 +140,7 @@ func (l *Life) replay(ctx context.Context, r CreateRequest) (Created, error) {
 		return Created{}, ErrIdemReused
 	}
 	room, err := l.Get(ctx, idem.Room)
-	return Created{Room: room, Answer: idem.Answer, Replayed: true}, err
+	return Created{Room: room, Answer: idem.Answer, Replayed: true, Existed: idem.Existed}, err
 }
 
 // Delete ends a room: at once when no task was asked for, else through its task.

@@ -42,6 +42,8 @@ var (
 	ErrSpend      = errors.New("life: the day's spend is used up")
 	ErrNotLive    = errors.New("life: room is not live") // may become live: wait for room{live}
 	ErrEnded      = errors.New("life: room is draining or over")
+	ErrOver       = errors.New("life: room is draining or over, and is not changed any more")
+	ErrNameTaken  = errors.New("life: a room of this external id is open")
 )
 
 // Config is set once, before use.
@@ -92,6 +94,9 @@ type CreateRequest struct {
 	Tags           map[string]string
 	Caps           budget.Amounts // besides the duration, which Limits has
 	E2EE           bool           // clients encrypt what they publish
+	// IfExists says what another open room of this ExternalID does: IfExistsError,
+	// IfExistsReturn, or "" for nothing. Only rooms created with either are compared.
+	IfExists string
 	// Answer is kept with the idempotency key and given back in Created: all the
 	// API needs to answer a repeat the same way.
 	Answer json.RawMessage
@@ -101,7 +106,9 @@ type CreateRequest struct {
 type Created struct {
 	Room
 	Answer   json.RawMessage // the first call's
-	Replayed bool            // the room existed already
+	Replayed bool            // the key was used before
+	Existed  bool            // the room was open already, under this ExternalID
+	Left     *QuotaLeft      // of the tenant's quota; nil if nothing was taken
 }
 
 // TaskIdentity is what the gateway vouches for about a task's connection.

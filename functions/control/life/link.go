@@ -146,6 +146,9 @@ func (l *Life) Heartbeat(ctx context.Context, conn control.Conn, m signal.Heartb
 	if err != nil { // the next heartbeat judges again
 		l.Log.WarnContext(ctx, "caps not judged", "room", r.ID, "err", err)
 	}
+	if err := l.ordered(ctx, r, m.Orders); err != nil { // the next heartbeat tells again
+		l.Log.WarnContext(ctx, "orders not told", "room", r.ID, "err", err)
+	}
 	return &Reply{Type: signal.LinkAck, Body: signal.Ack{Seq: m.Usage.Seq, Budget: near}}, nil
 }
 

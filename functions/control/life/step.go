@@ -99,6 +99,7 @@ func (l *Life) changes(ctx context.Context, prev, next *Room, actions []lifecycl
 		writes = append(writes, w)
 	}
 	if next.Epoch > prev.Epoch {
+		next.OrderAck = 0 // its task knows nothing yet
 		ep := ledger.OpenEpoch(next.ID, next.Epoch, next.StartingMS)
 		ep.Asked = next.Ask
 		w, err := control.Put(ep)
