@@ -32,7 +32,8 @@ type Fleet interface {
 	// Describe tells what is known of a task. ErrTaskUnknown may also mean "too
 	// early" or "stopped over an hour ago".
 	Describe(ctx context.Context, arn string) (Task, error)
-	// Find lists running or pending tasks; startedBy "" lists all of the cluster.
+	// Find lists running or pending tasks; startedBy "" lists all of the cluster. Else,
+	// if there is none, it lists what is stopping or has stopped within the last hour.
 	Find(ctx context.Context, startedBy string) ([]Task, error)
 }
 

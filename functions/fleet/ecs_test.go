@@ -176,7 +176,7 @@ func (s *ecsServer) listTasks(body map[string]any) map[string]any {
 	}
 	arns := []string{}
 	for _, task := range s.tasks {
-		if !task.stopped && (body["startedBy"] == nil || body["startedBy"] == task.startedBy) {
+		if task.stopped == (body["desiredStatus"] == "STOPPED") && (body["startedBy"] == nil || body["startedBy"] == task.startedBy) {
 			arns = append(arns, task.arn)
 		}
 	}

@@ -272,12 +272,25 @@ func (f *Fleet) Describe(ctx context.Context, arn string) (control.Task, error) 
 	return tasks[0], nil
 }
 
-// Find lists running and pending tasks.
+// Find lists running and pending tasks. Of a room that has none it lists those that
+// are stopping, or have stopped within the last hour: ECS keeps them apart, by the
+// status that they are to reach, and allows no other filter beside startedBy.
 func (f *Fleet) Find(ctx context.Context, startedBy string) ([]control.Task, error) {
 	in := &ecs.ListTasksInput{Cluster: &f.config.Cluster}
-	if startedBy != "" {
-		in.StartedBy = &startedBy // ECS allows no other filter beside it
+	if startedBy == "" {
+		return f.list(ctx, in)
 	}
+	in.StartedBy = &startedBy
+	running, err := f.list(ctx, in)
+	if err != nil || len(running) > 0 {
+		return running, err
+	}
+	over, err := f.list(ctx, &ecs.ListTasksInput{Cluster: &f.config.Cluster, DesiredStatus: types.DesiredStatusStopped})
+	return slices.DeleteFunc(over, func(t control.Task) bool { return t.StartedBy != startedBy }), err
+}
+
+// list lists tasks, and describes them.
+func (f *Fleet) list(ctx context.Context, in *ecs.ListTasksInput) ([]control.Task, error) {
 	var arns []string
 	for pages := ecs.NewListTasksPaginator(f.client, in); pages.HasMorePages(); {
 		page, err := pages.NextPage(ctx)

@@ -309,6 +309,10 @@ func TestFind(t *testing.T) {
 	if len(one) != 1 || one[0].ARN != s.tasks[7].arn {
 		t.Errorf("found %+v, want the one task of r7", one)
 	}
+	over, err := f.Find(t.Context(), "room/r0/1")
+	if err != nil || len(over) != 1 || over[0].LastStatus != "STOPPED" {
+		t.Errorf("found %+v, %v, want the stopped task of r0", over, err)
+	}
 	none, err := f.Find(t.Context(), "room/none/1")
 	if err != nil || len(none) != 0 {
 		t.Errorf("found %+v, %v, want none", none, err)

@@ -70,7 +70,7 @@ func TestEndOfACrowd(t *testing.T) {
 					t.Errorf("the first last word brings %d sessions, want %d", last, tt.end)
 				}
 				if !tt.acks {
-					w.sleep(askLimit)
+					w.sleep(owedLimit) // what nobody has acknowledged is not given up soon
 					w.ended(signal.ExitEnded, signal.ReasonDeleted)
 					return
 				}
@@ -87,4 +87,26 @@ func TestEndOfACrowd(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLastFiguresOutliveAnOutage: the control plane is away for five minutes when the
+// last participant goes. The task waits for it, and its figures are not lost.
+func TestLastFiguresOutliveAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.register()
+		w.join("ann", 1)
+		w.media["ann"].post(Event{Kind: EventFailed})
+		w.sleep(5 * time.Minute)
+		asked := w.take(signal.LinkEnding)
+		if len(asked) == 0 {
+			t.Fatal("it asks no more")
+		}
+		var ending signal.Ending
+		if err := json.Unmarshal(asked[len(asked)-1].Body, &ending); err != nil || len(ending.Usage.Sessions) != 1 || ending.Usage.Sessions[0].LeftMS == 0 {
+			t.Errorf("ending %+v, %v", ending, err)
+		}
+		w.frame(signal.LinkEndingOK, struct{}{})
+		w.ended(signal.ExitEnded, signal.ReasonEmpty)
+	})
 }

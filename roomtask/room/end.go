@@ -8,9 +8,14 @@ import (
 
 // How long the end may take: the control plane is asked again every askEvery, and
 // after askLimit the task goes without an answer; ECS's own event then closes the bill.
+// A task whose last figures nobody has acknowledged waits longer, or they would be
+// lost: owedLimit outlives an outage of five minutes, and leaveLimit is what the stop
+// timeout (120 s on AWS) leaves after SIGTERM.
 const (
 	askEvery   = time.Second
 	askLimit   = 20 * time.Second
+	owedLimit  = 10 * time.Minute
+	leaveLimit = 100 * time.Second
 	flushDelay = 300 * time.Millisecond // for Ended to leave the data channels
 )
 
@@ -56,7 +61,7 @@ func (r *Room) decide(now time.Time) {
 
 // ask tells the control plane of the end, again until it answers.
 func (r *Room) ask(now time.Time, final bool) {
-	if now.Sub(r.end.since) >= askLimit {
+	if now.Sub(r.end.since) >= r.patience() {
 		r.cfg.Log.Warn("the control plane does not answer; ending without it", "reason", r.end.reason)
 		r.leave()
 		return
@@ -84,6 +89,17 @@ func (r *Room) acked() {
 		r.end.askedAt = time.Time{}
 		r.decide(r.cfg.Now())
 	}
+}
+
+// patience is how long an ending waits for its answer.
+func (r *Room) patience() time.Duration {
+	switch {
+	case r.book.Settled():
+		return askLimit
+	case r.terminated:
+		return leaveLimit
+	}
+	return owedLimit
 }
 
 // endingOK is the control plane's agreement: to the end, or to the hand-over before it.

@@ -178,12 +178,19 @@ func (f *Fleet) Find(_ context.Context, startedBy string) ([]control.Task, error
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var found []control.Task
+	var found, over []control.Task
 	for _, arn := range slices.Sorted(maps.Keys(f.tasks)) {
 		t := f.tasks[arn]
-		if t.LastStatus != "STOPPED" && !f.hidden[arn] && (startedBy == "" || t.StartedBy == startedBy) {
+		switch {
+		case f.hidden[arn] || startedBy != "" && t.StartedBy != startedBy:
+		case t.LastStatus != "STOPPED":
 			found = append(found, *t)
+		case startedBy != "":
+			over = append(over, *t)
 		}
+	}
+	if len(found) == 0 {
+		return over, nil
 	}
 	return found, nil
 }

@@ -10,6 +10,7 @@ import (
 	"mayfly/functions/control"
 	"mayfly/functions/control/outbox"
 	"mayfly/functions/store"
+	"mayfly/shared/signal"
 )
 
 // Closed is the data of usage.closed.
@@ -110,13 +111,24 @@ func inferUnknown(e *control.Epoch, s *control.Session) {
 	if e.Task.StoppedMS != 0 {
 		end = min(end, e.Task.StoppedMS)
 	}
-	told := e.Final && e.ReportedMS >= s.AdmittedMS || e.ReportedMS > s.AdmittedMS+afterHeartbeatMS
+	told := e.Final && e.ReportedMS+doubt(e) >= s.AdmittedMS || e.ReportedMS > s.AdmittedMS+afterHeartbeatMS
 	if told || end <= s.AdmittedMS {
 		s.NotTaken, s.Told, s.LeaveReason, s.LeftMS = true, true, "not_taken", s.AdmittedMS
 		return
 	}
 	s.JoinedMS, s.LeftMS, s.Bounded = s.AdmittedMS, end, true
 	extend(s, end-s.AdmittedMS)
+}
+
+// doubt is how much later than a final report a join may seem to have been admitted,
+// that was admitted before it: the two times are of two functions, whose clocks may be
+// apart. A task that was killed may have let somebody in after the report; one that
+// ended by itself has told of everybody.
+func doubt(e *control.Epoch) int64 {
+	if code := e.Task.ExitCode; code != nil && (*code == signal.ExitEnded || *code == signal.ExitTerminated) {
+		return clocksApartMS
+	}
+	return 0
 }
 
 // Settle closes the record of a final room whose tasks are all proved stopped, and

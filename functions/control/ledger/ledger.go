@@ -52,6 +52,9 @@ const batch = 30
 // last heartbeat, in milliseconds: the time to the next one.
 const afterHeartbeatMS = 10_000
 
+// clocksApartMS is the most that the clocks of two functions are expected to differ.
+const clocksApartMS = 40_000
+
 // minBillableS is Fargate's minimum charge per task, in seconds.
 const minBillableS = 60
 

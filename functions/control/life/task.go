@@ -207,7 +207,8 @@ func (l *Life) unknown(ctx context.Context, room string, epoch int, arn string) 
 	if err != nil {
 		return err
 	}
-	asked, sure := ep.AskedMS, false
+	// A start is repeated for a while, so the task may be much younger than its epoch.
+	asked, sure := max(ep.AskedMS, ep.AcceptedMS, ep.Task.CreatedMS), false
 	if epoch == r.Epoch {
 		asked, sure = max(asked, r.AskedMS), arn == "" && r.AskedMS != 0 && r.Open == 0 // ECS has refused every call
 	}

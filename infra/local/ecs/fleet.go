@@ -321,7 +321,8 @@ func (f *Fleet) hidden(t *task) bool {
 	return f.cfg.Now().UnixMilli()-t.snapshot().CreatedMS < f.cfg.MissingFor.Milliseconds()
 }
 
-// Find is ListTasks and DescribeTasks of tasks whose desired status is RUNNING.
+// Find is ListTasks and DescribeTasks of tasks whose desired status is RUNNING, or else,
+// for one room, STOPPED.
 func (f *Fleet) Find(_ context.Context, startedBy string) ([]control.Task, error) {
 	f.mu.Lock()
 	all := make([]*task, 0, len(f.tasks))
@@ -329,12 +330,19 @@ func (f *Fleet) Find(_ context.Context, startedBy string) ([]control.Task, error
 		all = append(all, t)
 	}
 	f.mu.Unlock()
-	var out []control.Task
+	var out, over []control.Task
 	for _, t := range all {
 		s := t.snapshot()
-		if s.LastStatus != statusStopped && s.StoppingMS == 0 && !f.hidden(t) && (startedBy == "" || s.StartedBy == startedBy) {
+		switch {
+		case f.hidden(t) || startedBy != "" && s.StartedBy != startedBy:
+		case s.LastStatus != statusStopped && s.StoppingMS == 0:
 			out = append(out, s)
+		default:
+			over = append(over, s)
 		}
+	}
+	if startedBy != "" && len(out) == 0 {
+		out = over
 	}
 	slices.SortFunc(out, func(a, b control.Task) int { return strings.Compare(a.ARN, b.ARN) })
 	return out, nil
