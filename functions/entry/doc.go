@@ -47,7 +47,8 @@ func (d Deps) hooks() (*hooks.Hooks, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &hooks.Hooks{Store: d.Store, Sender: d.Sender, Now: d.Now, Log: d.Log, Retry: d.Config.Life.Retry, Keys: keys}
+	h := &hooks.Hooks{Store: d.Store, Sender: d.Sender, Now: d.Now, Log: d.Log, Retry: d.Config.Life.Retry, Keys: keys,
+		Beside: d.Config.Life.Beside, Random: d.Config.Life.Retry.Random}
 	if h.Sender == nil {
 		h.Sender = outbound.New(outbound.Config{})
 	}

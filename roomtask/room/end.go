@@ -9,13 +9,13 @@ import (
 // How long the end may take: the control plane is asked again every askEvery, and
 // after askLimit the task goes without an answer; ECS's own event then closes the bill.
 // A task whose last figures nobody has acknowledged waits longer, or they would be
-// lost: owedLimit outlives an outage of five minutes, and leaveLimit is what the stop
-// timeout (120 s on AWS) leaves after SIGTERM.
+// lost: owedLimit outlives an outage of five minutes, and leaveLimit counts from
+// SIGTERM, which the stop timeout (120 s on AWS) follows.
 const (
 	askEvery   = time.Second
 	askLimit   = 20 * time.Second
 	owedLimit  = 10 * time.Minute
-	leaveLimit = 100 * time.Second
+	leaveLimit = 110 * time.Second
 	flushDelay = 300 * time.Millisecond // for Ended to leave the data channels
 )
 
@@ -96,6 +96,8 @@ func (r *Room) patience() time.Duration {
 	switch {
 	case r.book.Settled():
 		return askLimit
+	case !r.hand.since.IsZero():
+		return max(askLimit, leaveLimit-r.end.since.Sub(r.hand.since))
 	case r.terminated:
 		return leaveLimit
 	}

@@ -141,7 +141,7 @@ func (w *World) auditEvents(r *roomFacts, b *books) {
 			first = e.Type
 		}
 		last = e.Type
-		if e.DeliveredMS == 0 || w.truth.said[e.ID] == 0 {
+		if e.DeliveredMS == 0 || w.truth.got[e.ID] == 0 {
 			w.fail("room %d: event %d %s was not delivered", r.n, e.Seq, e.Type)
 		}
 	}
@@ -283,7 +283,7 @@ func (w *World) auditCounts(r *roomFacts, b *books, e *control.Epoch) {
 	if e.Task.ExitCode != nil && *e.Task.ExitCode == 0 && p.agreed {
 		var counted int64
 		for _, m := range p.all {
-			if _, out, _ := m.Usage(); m.answered {
+			if _, out, _ := m.Usage(); m.beganMS != 0 {
 				counted += out.Total
 			}
 		}
@@ -298,13 +298,16 @@ func (w *World) auditCounts(r *roomFacts, b *books, e *control.Epoch) {
 func (w *World) auditMedia(r *roomFacts, e *control.Epoch, p *roomTask, sessions []*control.Session) {
 	var let, counted, ms, most int64
 	for _, m := range p.all {
-		if m.answered && (p.agreed || m.sinceMS < e.ReportMS) {
+		if m.beganMS != 0 && (p.agreed || m.beganMS < e.ReportMS) {
 			let++
 			until := m.endMS
+			if m.movedMS != 0 {
+				until = m.movedMS
+			}
 			if !p.agreed {
 				until = min(until, e.ReportMS)
 			}
-			ms += until - m.sinceMS
+			ms += until - m.beganMS
 		}
 	}
 	for _, s := range sessions {

@@ -105,7 +105,7 @@ func (w *World) describe(writes []store.Write) string {
 		switch text {
 		case "room":
 			r := decode[control.Room](w, wr.Item)
-			text = fmt.Sprintf("room %s{%s epoch %d moving %v task %q link %q joins %d due +%d s}", w.label(r.ID), r.State, r.Epoch, r.Moving,
+			text = fmt.Sprintf("room %s{%s epoch %d handing %q task %q link %q joins %d due +%d s}", w.label(r.ID), r.State, r.Epoch, r.HandingTask[max(0, len(r.HandingTask)-2):],
 				r.Task[max(0, len(r.Task)-2):], r.Link, r.JoinSeq, (r.DueAtMS-w.now)/1000)
 		case "epoch":
 			e := decode[control.Epoch](w, wr.Item)

@@ -35,7 +35,8 @@ type client struct {
 	vanish   bool
 	quits    bool // it has decided to go
 	over     bool
-	patient  bool // it was told to wait for the room
+	before   *media // at the task that it moves away from
+	patient  bool   // it was told to wait for the room
 	attempts int
 }
 
@@ -183,6 +184,9 @@ func (c *client) welcome(m signal.Joined) {
 		c.resume = m.Resume
 		return
 	}
+	if c.before != nil && m.Epoch > c.epoch {
+		c.move()
+	}
 	c.joined, c.epoch, c.part, c.resume = true, m.Epoch, m.Participant, m.Resume
 	c.task = nil
 	for _, t := range c.w.ecs.of(c.room, m.Epoch) {
@@ -193,6 +197,7 @@ func (c *client) welcome(m signal.Joined) {
 	if c.task != nil {
 		if m := c.task.people[c.part]; m != nil && m.endMS == 0 {
 			m.connect()
+			c.task.step()
 		}
 	}
 	c.w.say("%s is in, epoch %d", c.label, m.Epoch)
@@ -236,6 +241,7 @@ func (c *client) told(k *conn, m signal.Room) {
 	case m.State == "ended" || m.State == "failed":
 		c.end("hears that the room is " + m.State)
 	case m.State == "live" && c.joined && m.Epoch > c.epoch:
+		c.before = c.place()
 		c.again("hears of epoch " + fmt.Sprint(m.Epoch))
 	case m.State == "live" && !c.joined && c.conn == k:
 		c.patient = false
@@ -268,13 +274,26 @@ func (c *client) leave() {
 			m.vanish()
 		} else {
 			c.w.say("%s leaves", c.label)
-			m.leave()
+			m.leave("")
 		}
 		if !c.task.frozen {
 			c.task.step()
 		}
 	}
 	c.end("is gone")
+}
+
+// move says goodbye to the task before, a moment after it is in at the next.
+func (c *client) move() {
+	old := c.before
+	c.before = nil
+	c.w.in(500+int64(c.actor%3_000), func() {
+		if old.endMS == 0 && !old.p.over && !old.p.frozen {
+			c.w.say("%s has moved on from task %s", c.label, old.p.t.label)
+			old.leave(signal.ReasonMoved)
+			old.p.step()
+		}
+	})
 }
 
 // place is the client's media, while it is open.

@@ -77,7 +77,7 @@ func (w *World) tick() {
 	}
 	w.async(lifecycleFn, fmt.Sprintf("sweep %d", n), name("sweep", int(n)), "Scheduled Event", json.RawMessage("{}"), 3)
 	w.invoke(deliverFn, fmt.Sprintf("deliver %d", n), name("deliver", int(n)), func(ctx context.Context, box *sandbox) {
-		_ = box.deliver(ctx, events.DynamoDBEvent{}) // what is left over is left to the next
+		_, _ = box.deliver(ctx, events.DynamoDBEvent{}) // what is left over is left to the next
 	}, func(bool) {})
 }
 
@@ -88,16 +88,17 @@ func (w *World) stream(keys []store.Key, actor uint64, try int) {
 	for _, k := range keys {
 		ev.Records = append(ev.Records, events.DynamoDBEventRecord{
 			EventName: string(events.DynamoDBOperationTypeInsert),
-			Change: events.DynamoDBStreamRecord{Keys: map[string]events.DynamoDBAttributeValue{
+			Change: events.DynamoDBStreamRecord{SequenceNumber: "1", Keys: map[string]events.DynamoDBAttributeValue{
 				"PK": events.NewStringAttribute(k.PK), "SK": events.NewStringAttribute(k.SK),
 			}},
 		})
 	}
 	var err error
-	w.invoke(deliverFn, fmt.Sprintf("deliver(%s %s…)", w.label(keys[0].PK), keys[0].SK), mix(actor, uint64(try), 3), //nolint:gosec // a handful
-		func(ctx context.Context, box *sandbox) { err = box.deliver(ctx, ev) },
+	var out events.DynamoDBEventResponse
+	w.invoke(deliverFn, fmt.Sprintf("deliver(%s %s…)", w.label(roomOf(keys[0].PK)), keys[0].SK), mix(actor, uint64(try), 3), //nolint:gosec // a handful
+		func(ctx context.Context, box *sandbox) { out, err = box.deliver(ctx, ev) },
 		func(crashed bool) {
-			if (err != nil || crashed) && try < 5 {
+			if (err != nil || crashed || len(out.BatchItemFailures) > 0) && try < 5 {
 				w.in(int64(try)*1000, func() { w.stream(keys, actor, try+1) })
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"mayfly/functions/control"
 	"mayfly/functions/store"
@@ -15,7 +16,10 @@ type truth struct {
 	w      *World
 	events map[string]uint64      // events of a room that exist, by room
 	said   map[string]int         // deliveries by event id
-	marked map[string]bool        // events that count as delivered
+	got    map[string]int         // arrivals at the webhook, by event id
+	owed   map[string]string      // state of the delivery, by event id
+	log    uint64                 // entries of the tenant's log
+	inLog  map[string]uint64      // the last event of a room that is in it
 	open   int                    // rooms that are not final
 	places int                    // rooms that the quota counts
 	parts  []*control.Participant // that the commit which is being observed wrote
@@ -27,7 +31,7 @@ type truth struct {
 
 func newTruth(w *World) *truth {
 	return &truth{
-		w: w, events: map[string]uint64{}, said: map[string]int{}, marked: map[string]bool{}, closed: map[string][]byte{}, known: map[string]*control.Room{},
+		w: w, events: map[string]uint64{}, said: map[string]int{}, got: map[string]int{}, owed: map[string]string{}, inLog: map[string]uint64{}, closed: map[string][]byte{}, known: map[string]*control.Room{},
 	}
 }
 
@@ -57,6 +61,10 @@ func (v *truth) changed(old, is store.Item) {
 		v.epoch(old, is)
 	case "session":
 		v.session(old, is)
+	case "logged":
+		v.logged(old, is)
+	case "delivery":
+		v.delivery(old, is)
 	case "quota":
 		v.quota(old, is)
 	case "part":
@@ -90,6 +98,9 @@ func (v *truth) committed() {
 	}
 	v.parts = nil
 	for _, k := range v.fresh {
+		if !strings.HasPrefix(k.PK, control.RoomPK("")) {
+			continue
+		}
 		if r := v.known[roomOf(k.PK)]; r == nil || r.EventSeq != v.events[r.ID] {
 			w.fail("%s: %d events, and the room counts %+v", k.PK, v.events[roomOf(k.PK)], r)
 		}
@@ -142,15 +153,20 @@ func (v *truth) room(old, is store.Item) {
 		w.fail("room %s goes from epoch %d to %d", w.label(r.ID), was.Epoch, r.Epoch)
 	}
 	if r.Epoch > was.Epoch {
-		v.proved(r.ID, was.Epoch)
+		v.proved(r, was.Epoch)
+	}
+	if facts := w.rooms[r.ID]; r.HandingTask != "" && facts.serving != nil && facts.serving.t.task.ARN == r.HandingTask {
+		facts.serving = nil // fenced: it plays on, and takes no joins
 	}
 }
 
-// proved: an epoch is over when the next one begins.
-func (v *truth) proved(room string, epoch int) {
-	for _, t := range v.w.ecs.of(room, epoch) {
-		if !t.twin && !t.gone {
-			v.w.fail("room %s begins epoch %d while task %s runs", v.w.label(room), epoch+1, t.label)
+// proved: an epoch is over when the next one begins, or its task hands the room over,
+// for it must go.
+func (v *truth) proved(r *control.Room, epoch int) {
+	for _, t := range v.w.ecs.of(r.ID, epoch) {
+		handing := r.HandingTask == t.task.ARN && r.HandingEpoch == epoch && t.ending
+		if !t.twin && !t.gone && !handing {
+			v.w.fail("room %s begins epoch %d while task %s runs", v.w.label(r.ID), epoch+1, t.label)
 		}
 	}
 }
@@ -175,16 +191,44 @@ func (v *truth) event(old, is store.Item) {
 	if was.Type != e.Type || was.AtMS != e.AtMS || !bytes.Equal(was.Data, e.Data) || was.DeliveredMS != 0 {
 		w.fail("event %s was changed", e.ID)
 	}
-	v.marked[e.ID] = e.DeliveredMS != 0
 	if e.DeliveredMS != 0 && v.said[e.ID] == 0 {
-		w.fail("event %s counts as delivered, and nobody got it", e.ID)
+		w.fail("event %s is in the log, and nobody was told", e.ID)
 	}
 }
 
-// delivered is an event that arrived.
-func (v *truth) delivered(id string) {
-	v.said[id]++
-	v.w.say("event %s is delivered", id)
+// published is an event that deliver was told of, before it came into the log.
+func (v *truth) published(id string) { v.said[id]++ }
+
+// arrived is an event that the product's webhook took.
+func (v *truth) arrived(id string) {
+	v.got[id]++
+	v.w.say("the webhook takes %s", id)
+}
+
+// logged: the tenant's log has every event once, without a gap, a room's in their order.
+func (v *truth) logged(old, is store.Item) {
+	l := decode[control.Logged](v.w, is)
+	v.log++
+	v.inLog[l.Room+l.Endpoint]++
+	if old.Version != 0 || l.Position != v.log || l.Seq != v.inLog[l.Room+l.Endpoint] {
+		v.w.fail("the log has %s at %d, after %d", l.ID, l.Position, v.log-1)
+	}
+}
+
+// delivery: owed once, and done when it arrived.
+func (v *truth) delivery(old, is store.Item) {
+	d := decode[control.Delivery](v.w, is)
+	if old.Version == 0 {
+		v.fresh = append(v.fresh, is.Key)
+		v.owed[d.Event] = d.State
+		return
+	}
+	if was := v.owed[d.Event]; was != control.DeliveryPending && was != d.State {
+		v.w.fail("delivery of %s goes from %s to %s", d.Event, was, d.State)
+	}
+	if v.owed[d.Event] = d.State; d.State == control.DeliveryDelivered && v.got[d.Event] == 0 {
+		v.w.fail("event %s counts as delivered, and nobody got it", d.Event)
+	}
 }
 
 // ledger: closed once, and the same ever after.
@@ -261,6 +305,9 @@ func (v *truth) serve(p *roomTask) {
 		v.w.fail("task %s serves a room that is not there", p.t.label)
 		return
 	}
+	if p.t.epoch < v.known[r.id].Epoch && p.t.ending {
+		return // it registered again while it hands over
+	}
 	if r.serving != nil && r.serving != p {
 		v.w.fail("two tasks serve room %d: %s and %s", r.n, r.serving.t.label, p.t.label)
 	}
@@ -291,7 +338,7 @@ func (v *truth) unsettled(f *roomFacts) string {
 		return fmt.Sprintf("is %s (%s), epoch %d, task %q, due at %d", r.State, r.Reason, r.Epoch, r.Task, r.DueAtMS-startMS)
 	}
 	for seq := uint64(1); seq <= r.EventSeq; seq++ {
-		if !v.marked[fmt.Sprintf("evt_%s_%d", r.ID, seq)] {
+		if v.owed[fmt.Sprintf("evt_%s_%d", r.ID, seq)] != control.DeliveryDelivered {
 			return fmt.Sprintf("event %d of %d was not delivered", seq, r.EventSeq)
 		}
 	}

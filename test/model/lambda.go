@@ -156,7 +156,8 @@ func (b *sandbox) init() error {
 		}
 	}
 	d := entry.Deps{
-		Store: tableOf{b}, Fleet: fleetOf{b}, Post: postOf{b}, Now: b.now, Wait: b.sleep, Config: cfg, Log: b.f.w.log,
+		Sender: &receiver{b},
+		Store:  tableOf{b}, Fleet: fleetOf{b}, Post: postOf{b}, Now: b.now, Wait: b.sleep, Config: cfg, Log: b.f.w.log,
 	}
 	switch b.f.kind {
 	case roomsFn:
@@ -167,7 +168,7 @@ func (b *sandbox) init() error {
 		b.lifecycle = entry.Lifecycle(d)
 	case deliverFn:
 		d.Log = slog.New(&deliveries{b})
-		b.deliver = entry.Deliver(d)
+		b.deliver, err = entry.Deliver(d)
 	}
 	return err
 }
@@ -401,10 +402,10 @@ var environment = map[string]string{
 	"TABLE": "model", "REGION": "eu-central-1", "CLUSTER": "mayfly", "TASK_DEFINITION": "roomtask:1", "SUBNETS": "subnet-a,subnet-b",
 	"CLIENT_WS_ENDPOINT": "https://client.example", "TASK_WS_ENDPOINT": "https://task.example", "TASK_API_ID": taskAPI,
 	"CLIENT_WS_URL": "wss://ws.example", "PUBLIC_URL": "https://rooms.example", "API_KEYS": apiKeys(),
-	"TICKET_SECRET": "a secret of the model, long enough", "CREATES_PER_S": "0", "CREATE_BURST": "0",
+	"TICKET_SECRET": "a secret of the model, long enough", "WEBHOOK_SECRET": "another secret of the model, long enough", "CREATES_PER_S": "0", "CREATE_BURST": "0",
 }
 
-// deliveries is the log of the deliver function, which is where it delivers to.
+// deliveries is the log of the deliver function, which is told of every event.
 type deliveries struct{ b *sandbox }
 
 func (d *deliveries) Enabled(context.Context, slog.Level) bool { return true }
@@ -417,9 +418,7 @@ func (d *deliveries) Handle(_ context.Context, r slog.Record) error {
 	}
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key == "id" {
-			if br := d.b.f.w.breaks; br == nil || br.DropDelivery == nil || !br.DropDelivery(a.Value.String()) {
-				d.b.f.w.truth.delivered(a.Value.String())
-			}
+			d.b.f.w.truth.published(a.Value.String())
 			return false
 		}
 		return true

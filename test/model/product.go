@@ -38,8 +38,24 @@ func newProduct(w *World) *product { return &product{w: w} }
 
 func (p *product) done() bool { return p.waiting == 0 && p.planned == 0 }
 
-// plan makes a room, and maybe others.
+// plan makes a webhook endpoint, then a room, and maybe others.
 func (p *product) plan() {
+	p.planned++
+	body := map[string]any{"url": "https://product.example/hook", "events": []string{"*"}}
+	made := false
+	p.w.in(100, func() {
+		p.ask("POST", "/v1/webhook-endpoints", body, "hook", name("hook", 0), 1, func(status int, _ string) bool {
+			if status == http.StatusCreated && !made {
+				made = true
+				p.planned--
+				p.planRooms()
+			}
+			return status == http.StatusCreated
+		})
+	})
+}
+
+func (p *product) planRooms() {
 	w := p.w
 	for n := range 3 {
 		at := int64(1_000)

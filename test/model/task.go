@@ -42,6 +42,7 @@ type roomTask struct {
 	fenced   bool              // … or refused it
 	agreed   bool              // … or agreed to its end
 	people   map[string]*media // the last of each participant
+	arriving map[string]bool   // of each participant: it may still play at the task before
 	all      []*media
 	reports  map[uint64]usage.Totals // what the report of that number said
 	sentIn   int64
@@ -56,7 +57,7 @@ type outgoing struct {
 // boot runs the process.
 func (c *cluster) boot(t *ecsTask) {
 	w := c.w
-	p := &roomTask{w: w, t: t, people: map[string]*media{}, reports: map[uint64]usage.Totals{}}
+	p := &roomTask{w: w, t: t, people: map[string]*media{}, arriving: map[string]bool{}, reports: map[uint64]usage.Totals{}}
 	t.process = p
 	w.tasks++
 	p.room = room.New(room.Config{
@@ -205,6 +206,11 @@ func (p *roomTask) take(c *conn, data []byte) {
 			p.current = c
 		}
 		p.accept()
+	case signal.LinkClient:
+		var m signal.Client
+		if json.Unmarshal(f.Body, &m) == nil && m.Session != nil {
+			p.arriving[m.Participant] = m.Session.Moved
+		}
 	case signal.LinkRefused:
 		p.fenced = true
 		p.w.say("task %s is refused: %s", p.t.label, f.Body)
@@ -312,12 +318,16 @@ type media struct {
 	endMS   int64 // 0 while open
 	closed  chan struct{}
 	seats   []int
+	told    func(data []byte) // the client's end of the data channel; may be nil
 
 	answered, connected bool
+	arriving            bool  // counts from its connection, not from its answer
+	beganMS             int64 // since when it counts; 0 = it does not
+	movedMS             int64 // until when, if it moved to the next task
 }
 
 func (p *roomTask) newMedia(id string, post func(room.Event)) (room.Media, error) {
-	m := &media{p: p, id: id, post: post, sinceMS: p.w.now, closed: make(chan struct{})}
+	m := &media{p: p, id: id, post: post, sinceMS: p.w.now, closed: make(chan struct{}), arriving: p.arriving[id]}
 	p.people[id] = m
 	p.all = append(p.all, m)
 	return m, nil
@@ -330,6 +340,9 @@ func (m *media) Offer(o signal.Offer) {
 	}
 	m.post(room.Event{Kind: room.EventAnswered, Generation: o.Generation, Text: "v=0\r\n"})
 	m.answered = true
+	if !m.arriving {
+		m.beganMS = m.p.w.now
+	}
 	m.p.w.in(iceMS, func() {
 		if !m.connected && m.endMS == 0 && !m.p.over {
 			m.post(room.Event{Kind: room.EventFailed})
@@ -341,14 +354,20 @@ func (m *media) Offer(o signal.Offer) {
 func (m *media) connect() {
 	if !m.connected {
 		m.connected = true
+		if m.beganMS == 0 {
+			m.beganMS = m.p.w.now
+		}
 		m.post(room.Event{Kind: room.EventConnected})
 		m.post(room.Event{Kind: room.EventDataOpen})
 	}
 }
 
 // leave is the client's goodbye over the data channel.
-func (m *media) leave() {
-	data, err := signal.Encode(signal.TypeLeave, 0, signal.Leave{})
+func (m *media) leave(reason string) {
+	if reason == signal.ReasonMoved && m.movedMS == 0 {
+		m.movedMS = m.p.w.now
+	}
+	data, err := signal.Encode(signal.TypeLeave, 0, signal.Leave{Reason: reason})
 	if err == nil {
 		m.post(room.Event{Kind: room.EventData, Data: data})
 	}
@@ -377,15 +396,20 @@ func (m *media) Usage() (in, out usage.Bytes, transport string) {
 
 func (m *media) Seats() []int                           { return m.seats }
 func (m *media) Assign(int, room.Media, room.Placement) {}
-func (m *media) SendData([]byte) bool                   { return true }
-func (m *media) Prime(string, int, int)                 {}
-func (m *media) Layers(string) []room.Layer             { return nil }
-func (m *media) Codec(string) string                    { return "" }
-func (m *media) Level() (uint8, bool)                   { return 127, false }
-func (m *media) Paused(int) string                      { return "" }
-func (m *media) Counts() room.Counts                    { return room.Counts{} }
-func (m *media) Health() room.Health                    { return room.Health{} }
-func (m *media) Pulse(int64)                            {}
+func (m *media) SendData(data []byte) bool {
+	if m.told != nil {
+		m.told(data)
+	}
+	return true
+}
+func (m *media) Prime(string, int, int)     {}
+func (m *media) Layers(string) []room.Layer { return nil }
+func (m *media) Codec(string) string        { return "" }
+func (m *media) Level() (uint8, bool)       { return 127, false }
+func (m *media) Paused(int) string          { return "" }
+func (m *media) Counts() room.Counts        { return room.Counts{} }
+func (m *media) Health() room.Health        { return room.Health{} }
+func (m *media) Pulse(int64)                {}
 func (m *media) Close() {
 	if m.endMS == 0 {
 		m.end()

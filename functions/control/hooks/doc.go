@@ -42,6 +42,7 @@ type Hooks struct {
 	Log    *slog.Logger
 	Retry  control.Retry
 	Keys   *Keys
+	Beside control.Beside // how endpoints are sent to at once
 	// Random is a number in [0, 1), for jitter; nil means math/rand.
 	Random func() float64
 }

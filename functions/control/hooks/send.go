@@ -144,9 +144,13 @@ func (h *Hooks) pass(ctx context.Context, due []*control.Delivery) error {
 	slices.SortStableFunc(due, func(a, b *control.Delivery) int {
 		return cmp.Or(cmp.Compare(a.Endpoint, b.Endpoint), cmp.Compare(a.Room, b.Room), cmp.Compare(a.Position, b.Position), cmp.Compare(a.Run, b.Run))
 	})
-	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error // guarded by mu
+	type run struct {
+		to   *target
+		line []*control.Delivery
+	}
+	var runs []run
 	targets := map[string]*target{}
 	slots := make(chan struct{}, atOnce)
 	for len(due) > 0 {
@@ -169,18 +173,19 @@ func (h *Hooks) pass(ctx context.Context, due []*control.Delivery) error {
 			to = &target{hook: hook, lanes: make(chan struct{}, atOnceEach)}
 			targets[line[0].Endpoint] = to
 		}
-		wg.Go(func() {
-			to.lanes <- struct{}{}
-			slots <- struct{}{}
-			defer func() { <-slots; <-to.lanes }()
-			if err := h.line(ctx, to, line); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				errs = append(errs, err)
-			}
-		})
+		runs = append(runs, run{to, line})
 	}
-	wg.Wait()
+	h.Beside.Run(len(runs), len(runs), func(i int) {
+		to := runs[i].to
+		to.lanes <- struct{}{}
+		slots <- struct{}{}
+		defer func() { <-slots; <-to.lanes }()
+		if err := h.line(ctx, to, runs[i].line); err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		}
+	})
 	return errors.Join(errs...)
 }
 
