@@ -142,6 +142,8 @@ func (l *Local) route(w http.ResponseWriter, r *http.Request) {
 		l.landing(w, r)
 	case "/new":
 		l.newCall(w, r)
+	case "/local/interrupt":
+		l.interrupt(w, r)
 	default:
 		l.http.ServeHTTP(w, r)
 	}

@@ -68,6 +68,7 @@ type receiver struct {
 	ssrc uint32                           // in our reports
 
 	lines map[string]place // by mid; set before media flows
+	trace *trace           // nil: off; set before media flows
 
 	mu sync.Mutex
 	// guarded by mu
@@ -146,6 +147,7 @@ func (r *receiver) rtp(ssrc uint32, b []byte) {
 	if r.firstPacket == 0 {
 		r.firstPacket = now
 	}
+	r.trace.add(now, in.seat, in.video)
 	in.stat.Packets++
 	in.stat.Bytes += int64(len(b))
 	seq := h.SequenceNumber

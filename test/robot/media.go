@@ -219,6 +219,7 @@ func (r *Robot) listen() {
 		r.mu.Lock()
 		r.frames[f.Type] = f
 		r.mu.Unlock()
+		r.in.trace.frame(f)
 		if f.Type == signal.TypePublish {
 			r.wanted(f)
 		}

@@ -45,6 +45,7 @@ type Config struct {
 	Watch     string        // a source to show at 640×360 from the start
 	View      []signal.Want // what to show from the start, instead of Watch
 	Repeat    time.Duration // how long a join waits for its answer before it is sent again; default 3 s
+	Trace     bool          // keep when each packet came: Arrivals
 	// Answer, if set, changes the room's SDP answer, as nettest.Through does.
 	Answer func(sdp string) (string, error)
 }
@@ -63,11 +64,13 @@ type Robot struct {
 	lost   sync.Once     // closes gone
 	seq    uint64        // owned by the joining goroutine
 
-	began  int64 // ns
-	in     *receiver
-	out    []*outgoing // set by offer; the microphone is the first
-	camera *camera     // nil = no picture
-	answer func(sdp string) (string, error)
+	began   int64 // ns
+	in      *receiver
+	out     []*outgoing        // set by offer; the microphone is the first
+	camera  *camera            // nil = no picture
+	offered signal.Offer       // as last sent; owned by the caller of Join and Restart
+	answers chan signal.Answer // to Restart
+	answer  func(sdp string) (string, error)
 
 	mu     sync.Mutex
 	frames map[string]signal.Frame // the last of each type from the data channel; guarded by mu
@@ -96,6 +99,10 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 	r := &Robot{
 		inbox: make(chan signal.Frame, 64), open: make(chan struct{}), closed: make(chan struct{}), gone: make(chan struct{}),
 		began: unixNano(), in: newReceiver(unixNano, !cfg.NoReports), frames: map[string]signal.Frame{}, answer: cfg.Answer,
+		answers: make(chan signal.Answer, 4),
+	}
+	if cfg.Trace {
+		r.in.trace = &trace{}
 	}
 	r.in.own = r.feedback
 	if err := r.dial(ctx, cfg.WS); err != nil {
@@ -161,6 +168,7 @@ func (r *Robot) read(ctx context.Context, joined <-chan struct{}) {
 
 // later looks at a frame that came after the answer.
 func (r *Robot) later(f signal.Frame) {
+	r.lateAnswer(f)
 	var room signal.Room
 	if f.Type == signal.TypeRoom && json.Unmarshal(f.Body, &room) == nil && room.Epoch > r.Joined.Epoch || f.Type == signal.TypeEnded {
 		r.leaveBehind()
@@ -174,6 +182,9 @@ func (r *Robot) leaveBehind() { r.lost.Do(func() { close(r.gone) }) }
 // ended it, or is not heard any more; or its WebSocket ended, which a robot does not
 // open again alone. Joining again with Joined.Resume brings it back.
 func (r *Robot) Gone() <-chan struct{} { return r.gone }
+
+// Closed is closed when the room has closed the data channel.
+func (r *Robot) Closed() <-chan struct{} { return r.closed }
 
 // join offers, repeats itself until it is answered, and answers room_not_live with
 // patience.
@@ -221,6 +232,7 @@ func (r *Robot) message(cfg Config) (join signal.Join, err error) {
 	if err != nil {
 		return join, err
 	}
+	r.offered = offer
 	secret := make([]byte, 24)
 	_, _ = rand.Read(secret) // never fails (crypto/rand)
 	join = signal.Join{
@@ -252,6 +264,7 @@ func (r *Robot) answered(f signal.Frame, generation int) (again bool, err error)
 				return false, err
 			}
 		}
+		r.in.trace.seat(m.Seating.Seats)
 		if err := r.accept(answer); err != nil {
 			return false, err
 		}

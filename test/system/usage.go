@@ -7,8 +7,9 @@ type Bytes struct {
 
 // Usage is a room's record.
 type Usage struct {
-	Status string `json:"status"`
-	Totals struct {
+	Status  string `json:"status"`
+	Quality string `json:"quality"`
+	Totals  struct {
 		ParticipantMS int64 `json:"participant_ms"`
 		BytesIn       Bytes `json:"bytes_in"`
 		BytesOut      Bytes `json:"bytes_out"`
@@ -19,14 +20,19 @@ type Usage struct {
 		ExitCode  *int  `json:"exit_code"`
 		TaskMSRaw int64 `json:"task_ms_raw"`
 	} `json:"epochs"`
-	Participants []struct {
-		Participant string `json:"participant_id"`
-		Epoch       int    `json:"epoch"`
-		MS          int64  `json:"ms"`
-		LeaveReason string `json:"leave_reason"`
-		Transport   string `json:"transport"`
-		Bounded     bool   `json:"bounded"`
-	} `json:"participants"`
+	Participants []Session `json:"participants"`
+}
+
+// Session is one stay at one task.
+type Session struct {
+	Participant string `json:"participant_id"`
+	Epoch       int    `json:"epoch"`
+	JoinedMS    int64  `json:"joined_ms"`
+	LeftMS      int64  `json:"left_ms"`
+	MS          int64  `json:"ms"`
+	LeaveReason string `json:"leave_reason"`
+	Transport   string `json:"transport"`
+	Bounded     bool   `json:"bounded"`
 }
 
 // Usage reads a room's record.
