@@ -17,6 +17,7 @@
 import { Events, Timers, browserEnv, deferred, errorInfo } from "./base.js";
 import { current, fits, joinBody } from "./joining.js";
 import { Mirror } from "./mirror.js";
+import { Move } from "./move.js";
 import { KINDS, Peer } from "./peer.js";
 import { Roster } from "./roster.js";
 import { Socket } from "./socket.js";
@@ -56,6 +57,8 @@ export class Call {
   /** @type {Peer | null} */ #peer = null; // what media flows over
   /** @type {Peer | null} */ #pending = null; // its successor, until it is answered
   /** @type {Offer | null} */ #offer = null; // of #pending
+  /** @type {Move | null} */ #move = null; // from #peer to its successor at the next task; the latest
+  #going = 0; // the epoch that #peer's task, which is going, says comes next
   /** @type {Peer | null} */ #growing = null; // has offered more seats, and waits for the answer
   #ticket;
   #attempt;
@@ -71,6 +74,7 @@ export class Call {
   #media = false;
   #seats;
   #mirror = new Mirror();
+  #told = this.#mirror.told(); // with the latest join
   #roster = new Roster();
   #events = new Events();
   /** @type {Timers} */ #timers;
@@ -202,6 +206,7 @@ export class Call {
     if (this.over) return;
     const peer = this.#peer;
     this.#peer = null; // nothing that comes now matters
+    this.#move?.next.send("leave", { reason });
     const told = peer?.send("leave", { reason });
     if (!told && this.participant) this.#socket.send("leave", { reason });
     this.#finish("ended", { reason: "left" });
@@ -216,7 +221,7 @@ export class Call {
     if (this.over || !this.#wanted || !this.room) return;
     if (this.#peer && this.#healthy && this.room.epoch <= this.#epoch) return;
     const live = this.room.state === "live";
-    this.#enter(this.participant ? "rejoining" : live ? "joining" : "waiting");
+    if (!this.#stays) this.#enter(this.participant ? "rejoining" : live ? "joining" : "waiting");
     if (this.#timers.has("rejoin")) return;
     if (!this.#pending) this.#prepare();
     else if (live && this.#offer && !this.#joinSent && this.#socket.up) this.#sendJoin(this.#offer);
@@ -227,7 +232,7 @@ export class Call {
     const seats = Math.min(this.#seats, MAX_FIRST_SEATS);
     /** @type {Peer} */ const peer = (this.#pending = new Peer(this.#env, this.local, this.options.publish ?? KINDS, seats, {
       generation: () => ++this.#generation, frame: (f) => this.#frame(f, peer),
-      open: () => peer === this.#peer && this.#opened(), lost: () => peer === this.#peer && this.#lost(),
+      open: () => peer === this.#peer && this.#opened(), lost: () => this.#peerLost(peer),
       media: (up) => peer === this.#peer && this.#setMedia(up),
     }, this.options.codec));
     this.#offer = null;
@@ -267,6 +272,7 @@ export class Call {
   #joinBody(offer) {
     const now = current(offer, this.local);
     this.#mirror.joining(now);
+    this.#told = this.#mirror.told();
     this.#joinSent = this.#tried = true;
     this.#rejoinSoon(JOIN_RETRY_MS);
     return joinBody(this.options, this.#secret(), this.#attempt, now, this.#mirror.view);
@@ -292,12 +298,14 @@ export class Call {
     this.#attempt = this.#env.secret();
     this.#tried = false;
     this.#keep(joined.resume);
-    this.#peer?.close();
-    this.#peer = peer;
     this.#pending = this.#offer = null;
     this.#joinSent = false;
+    const staying = this.#stays ? this.#peer : null;
     this.#healthy = true;
     this.#epoch = joined.epoch;
+    if (staying) return this.#moveTo(staying, peer, joined);
+    this.#peer?.close();
+    this.#peer = peer;
     const accepted = peer.accept(joined.answer); // before the page draws anything: it has 40 ms of work to do
     accepted.catch(() => {}); // looked at below
     this.#roster.join(joined);
@@ -315,6 +323,58 @@ export class Call {
     }
   }
 
+  /** Whether what plays now plays on until its successor does: the room moves. */
+  get #stays() {
+    return this.#peer !== null && this.#healthy && this.#going > 0 && this.#peer.connected;
+  }
+
+  /** The task of #peer is going: the next one is joined while it plays. @param {{epoch: number}} moved */
+  #movedTo({ epoch }) {
+    this.#going = epoch;
+    if (!this.#healthy && this.#peer?.connected && (this.room?.epoch ?? 0) <= epoch) { // the room's word came first
+      this.#healthy = true;
+      this.#setMedia(true);
+      this.#enter("joined");
+    }
+    this.#socket.nudge();
+    this.#advance();
+  }
+
+  /** @param {Peer} old @param {Peer} next @param {Joined} joined */
+  #moveTo(old, next, joined) {
+    this.#move?.cancel();
+    this.#move = new Move(this.#env, old, this.#roster, next, joined, {
+      go: () => {
+        this.#peer = next;
+        this.#going = 0;
+        this.#roster = /** @type {Move} */ (this.#move).roster;
+        this.#mirror.tell(this.#told);
+        this.#setMedia(next.connected);
+        this.#events.emit("joined", joined);
+        this.#events.emit("participants", this.participants);
+        this.#reseat();
+        if (next.open) this.#opened();
+      },
+      frame: ({ type, body }) => this.#events.emit(/** @type {"chat"} */ (type), body),
+    });
+    next.accept(joined.answer).catch((err) => {
+      this.#report(err);
+      this.#peerLost(next);
+    });
+  }
+
+  /** @param {Peer} peer */
+  #peerLost(peer) {
+    const move = this.#move;
+    if (peer === this.#peer && move && peer === move.old) return move.go(); // whatever the new one brings
+    if (peer === this.#peer) return this.#lost();
+    if (!move || peer !== move.next) return;
+    move.cancel();
+    this.#move = null;
+    this.#epoch--; // the old one plays: try again
+    this.#timers.after("rejoin", retryDelay(this.#rejoins++, this.#env.random()), () => this.#advance());
+  }
+
   /** @param {string} resume */
   #keep(resume) {
     this.#ticket = "";
@@ -326,6 +386,7 @@ export class Call {
   #lost() {
     if (this.over || !this.#healthy) return;
     this.#healthy = false;
+    this.#going = 0;
     this.#setMedia(false);
     this.#enter("rejoining");
     this.#timers.after("rejoin", retryDelay(this.#rejoins++, this.#env.random()), () => this.#advance());
@@ -351,8 +412,11 @@ export class Call {
 
   /** @param {Frame} frame @param {Peer | null} from the peer whose data channel it came over; null: the WebSocket */
   #frame({ type, body }, from) {
-    if (this.over || (from && from !== this.#peer)) return;
+    if (this.over) return;
+    if (from && from !== this.#peer) return this.#move?.frame({ type, body, seq: 0 }, from);
     switch (type) {
+      case "moved":
+        return this.#movedTo(body);
       case "room":
         return this.#roomIs(body);
       case "joined":
@@ -387,7 +451,7 @@ export class Call {
     this.#events.emit("room", room);
     if (room.state === "failed") return this.#fail(new CallError("room_ended", "the room could not be started"));
     if (room.state === "ended") return this.#finish("ended", { reason: room.reason ?? "ended" });
-    if (this.#peer && room.epoch > this.#epoch && this.#healthy) {
+    if (this.#peer && room.epoch > this.#epoch && this.#healthy && !this.#stays) {
       // Another task takes over. Nothing comes from the old one any more, so this is
       // no time for the schedule.
       this.#healthy = false;
@@ -457,6 +521,7 @@ export class Call {
     if (next.track) next.track.enabled = !next.muted;
     this.#peer?.attach(kind, next);
     this.#pending?.attach(kind, next);
+    for (const peer of this.#move ? [this.#move.old, this.#move.next] : []) peer.attach(kind, next);
     this.#sync();
     this.#events.emit("local", { kind, ...next });
   }
@@ -493,6 +558,7 @@ export class Call {
     this.#enter(state);
     this.#timers.clear();
     this.#discard();
+    this.#move?.close();
     this.#peer?.close();
     this.#socket.stop();
     this.#joining?.reject(new CallError(ended.error?.code ?? "left", ended.error?.message ?? "the call is over"));

@@ -26,6 +26,17 @@ export class Mirror {
     for (const s of offer.sources ?? []) this.#silent.set(s.kind, s.muted === true);
   }
 
+  /** What the room knows, to go back to. */
+  told() {
+    return { rev: this.#rev, silent: new Map(this.#silent) };
+  }
+
+  /** Another room task is to be told: it knows what was told then. @param {{rev: number, silent: Map<Kind, boolean>}} told */
+  tell({ rev, silent }) {
+    this.#rev = rev;
+    this.#silent = new Map(silent);
+  }
+
   /** Tells what the room does not know, if the channel is open. @param {Peer} peer @param {Record<Kind, Local>} local */
   sync(peer, local) {
     if (this.#rev < this.view.rev && peer.send("view", this.view)) this.#rev = this.view.rev;
