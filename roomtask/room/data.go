@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"mayfly/shared/signal"
+	"mayfly/shared/usage"
 )
 
 // Data-channel messages of one participant: a burst, and a steady rate per second.
@@ -92,6 +93,17 @@ func (r *Room) mute(p *participant, m signal.Mute) error {
 		r.announce(p)
 	}
 	return nil
+}
+
+// tracks are the sources that are published and not muted.
+func (p *participant) tracks() usage.Tracks {
+	on := func(kind string) bool {
+		muted, published := p.kinds[kind]
+		return published && !muted
+	}
+	return usage.Tracks{
+		Mic: on(signal.KindMic), Camera: on(signal.KindCamera), Screen: on(signal.KindScreen), ScreenAudio: on(signal.KindScreenAudio),
+	}
 }
 
 func (r *Room) chat(p *participant, m signal.Chat) error {

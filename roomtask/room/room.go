@@ -371,6 +371,7 @@ func (r *Room) count(now time.Time) {
 		if p.session != "" {
 			in, out, transport := p.media.Usage()
 			r.book.Update(p.session, p.until(now).UnixMilli(), in, out, transport)
+			r.book.Publish(p.session, p.tracks())
 		}
 	}
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // MaxSessions is how many sessions one report carries, so that its frame stays
-// below 32 KB (a session is at most about 545 bytes of JSON).
-const MaxSessions = 56
+// below 32 KB (a session is at most about 615 bytes of JSON).
+const MaxSessions = 50
 
 // Book holds the sessions of one task. It is owned by the room loop.
 type Book struct {
@@ -82,6 +82,15 @@ func (b *Book) Update(id string, now int64, in, out usage.Bytes, transport strin
 	e.dirty = true
 }
 
+// Publish sets what a session publishes.
+func (b *Book) Publish(id string, on usage.Tracks) {
+	e := b.sessions[id]
+	if e == nil || e.s.LeftMS != 0 || e.s.On == on {
+		return
+	}
+	e.s.On, e.dirty = on, true
+}
+
 // video is what says that a session was more than sound.
 func video(s usage.Session) int64 {
 	return s.BytesIn.Video + s.BytesOut.Video + s.BytesIn.Screen + s.BytesOut.Screen
@@ -93,7 +102,7 @@ func (b *Book) End(id string, now int64, reason string) {
 	if e == nil || e.s.LeftMS != 0 {
 		return
 	}
-	e.s.LeftMS, e.s.LeaveReason = max(now, e.s.JoinedMS), reason
+	e.s.LeftMS, e.s.LeaveReason, e.s.On = max(now, e.s.JoinedMS), reason, usage.Tracks{}
 	e.s.ParticipantMS = max(e.s.ParticipantMS, e.s.LeftMS-e.s.JoinedMS)
 	e.dirty = true
 	b.present--

@@ -44,6 +44,15 @@ type Session struct {
 	Transport     string `json:"transport,omitempty"` // udp, tcp, turn-udp, turn-tcp, turn-tls
 	BytesIn       Bytes  `json:"bytes_in"`
 	BytesOut      Bytes  `json:"bytes_out"`
+	On            Tracks `json:"on,omitzero"` // what it publishes now; nothing once it has left
+}
+
+// Tracks are the kinds of source that a participant publishes and has not muted.
+type Tracks struct {
+	Mic         bool `json:"mic,omitempty"`
+	Camera      bool `json:"camera,omitempty"`
+	Screen      bool `json:"screen,omitempty"`
+	ScreenAudio bool `json:"screen_audio,omitempty"`
 }
 
 // Bytes counts UDP or TCP payload bytes by kind. Total is everything on the

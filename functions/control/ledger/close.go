@@ -79,6 +79,9 @@ func (c *change) bound(s *control.Session, nowMS int64) error {
 			return err
 		}
 	}
+	if err := c.tracks(s, s.On, nowMS); err != nil {
+		return err
+	}
 	return c.put(s, nowMS)
 }
 

@@ -44,9 +44,9 @@ type Ledger struct {
 	Books *Books // price books; nil knows those that are part of the program
 }
 
-// batch is how many sessions one commit takes: each may need itself and two
-// events, and the store takes store.MaxWrites in all.
-const batch = 30
+// batch is how many sessions one commit takes: each may need itself and six events,
+// who came, four tracks and who left, and the store takes store.MaxWrites in all.
+const batch = 13
 
 // afterHeartbeatMS is the most that a session may have lasted beyond its task's
 // last heartbeat, in milliseconds: the time to the next one.

@@ -142,6 +142,13 @@ func (c *change) session(old *control.Session, u usage.Session, rep usage.Report
 			return err
 		}
 	}
+	was := usage.Tracks{}
+	if old != nil {
+		was = old.On
+	}
+	if err := c.tracks(s, was, nowMS); err != nil {
+		return err
+	}
 	return c.put(s, nowMS)
 }
 
