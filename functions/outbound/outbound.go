@@ -188,6 +188,10 @@ func (c *Client) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 	if a, err := netip.ParseAddr(host); err == nil {
 		addrs = append(addrs, a)
 	} else if addrs, err = c.cfg.Lookup(ctx, host); err != nil {
+		var dns *net.DNSError // whose text names our resolver
+		if errors.As(err, &dns) {
+			err = errors.New(dns.Err)
+		}
 		return nil, fmt.Errorf("resolve: %w", err)
 	}
 	if len(addrs) == 0 {

@@ -97,7 +97,7 @@ func (n *narrator) tell(it store.Item) {
 	if e.Type == outbox.UsageClosed {
 		delete(n.began, e.Room) // nothing comes after it
 	}
-	line := fmt.Sprintf("%s %s %-18s %8s %s", time.UnixMilli(e.AtMS).Format("15:04:05.000"), e.Room, e.Type, age, brief(e.Data))
+	line := fmt.Sprintf("%s %s %-18s %8s %s", time.UnixMilli(e.AtMS).Format("15:04:05.000"), e.Room+e.Endpoint, e.Type, age, brief(e.Data))
 	n.line(strings.TrimRight(line, " "))
 }
 

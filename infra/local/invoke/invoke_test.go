@@ -103,6 +103,36 @@ func TestStreamKeepsOrderAndRepeatsTheFailedBatch(t *testing.T) {
 	})
 }
 
+// TestStreamGoesOnFromTheFirstFailed is ReportBatchItemFailures: what came before the
+// record that failed is not repeated.
+func TestStreamGoesOnFromTheFirstFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got [][]int
+		f := function("deliver", func(batch []int) (int, error) {
+			got = append(got, batch)
+			if len(got) == 1 {
+				return 2, nil // the third record
+			}
+			return len(batch), nil
+		})
+		s := NewStream(t.Context(), StreamConfig{
+			Function: f, Log: slog.New(slog.DiscardHandler),
+			Encode: func(r []any) ([]byte, error) { return json.Marshal(r) },
+			Failed: func(answer []byte, _ []any) (n int) {
+				if err := json.Unmarshal(answer, &n); err != nil {
+					t.Error(err)
+				}
+				return n
+			},
+		})
+		s.Put(1, 2, 3, 4)
+		s.Close(t.Context())
+		if diff := cmp.Diff([][]int{{1, 2, 3, 4}, {3, 4}}, got); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
 func TestStreamDropsABatchThatNeverSucceeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := map[int]int{}
