@@ -15,7 +15,7 @@ const (
 	askEvery   = time.Second
 	askLimit   = 20 * time.Second
 	owedLimit  = 10 * time.Minute
-	leaveLimit = 110 * time.Second
+	leaveLimit = 105 * time.Second
 	flushDelay = 300 * time.Millisecond // for Ended to leave the data channels
 )
 

@@ -342,10 +342,10 @@ func kinds(writes []store.Write) string {
 		if n > 0 {
 			text += "+"
 		}
-		switch {
-		case wr.Op == store.Delete:
+		switch wr.Op {
+		case store.Delete:
 			text += "-" + wr.Item.SK
-		case wr.Op == store.Check:
+		case store.Check:
 			text += "?" + wr.Item.SK
 		default:
 			text += wr.Item.Kind

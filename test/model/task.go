@@ -36,7 +36,6 @@ type roomTask struct {
 	queue    []outgoing
 	frozen   bool
 	inbox    [][]byte // what came while it was frozen
-	turning  bool     // a turn is on the agenda
 	over     bool
 	accepted bool              // the control plane has registered it
 	fenced   bool              // … or refused it
