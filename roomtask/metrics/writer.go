@@ -88,6 +88,15 @@ func NewHistogram(limits ...float64) *Histogram {
 	return &Histogram{limits: limits, counts: make([]atomic.Uint64, len(limits)+1)}
 }
 
+// Counts returns the upper ends of the buckets, and how many values each has had, with
+// one more for what was above them all.
+func (h *Histogram) Counts() (limits []float64, counts []uint64) {
+	for i := range h.counts {
+		counts = append(counts, h.counts[i].Load())
+	}
+	return h.limits, counts
+}
+
 // Observe counts v.
 func (h *Histogram) Observe(v float64) {
 	i := 0

@@ -119,6 +119,12 @@ func ratios() *metrics.Histogram {
 // some of its packets.
 func (m *Metrics) Forwarded(ns int64) { m.latency.Observe(float64(ns) / 1000) }
 
+// ForwardLatency tells how many packets were in the task for at most so many microseconds
+// each, and last, how many were for longer.
+func (m *Metrics) ForwardLatency() (limits []float64, counts []uint64) {
+	return m.latency.Counts()
+}
+
 // health notes what an interval has shown of one participant.
 func (m *Metrics) health(h *Health, v *vitals) {
 	if h.RTT > 0 {

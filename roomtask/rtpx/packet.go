@@ -5,11 +5,13 @@ import (
 	"sync/atomic"
 )
 
-// Sizes of the two slab classes, in payload bytes. Nearly all audio fits the
-// small one; the large one holds the payload of any packet that fits an Ethernet
-// frame (1500 bytes less IP, UDP, and the RTP header).
+// Sizes of the slab classes, in payload bytes. Nearly all audio fits the small one;
+// the usual one is for video, whose packets browsers make of at most 1200 bytes; the
+// large one holds the payload of any packet that fits an Ethernet frame (1500 bytes less
+// IP, UDP, and the RTP header).
 const (
 	SmallPayload = 320
+	UsualPayload = 1280 // one of the sizes that Go's allocator has
 	MaxPayload   = 1460
 )
 
@@ -115,7 +117,7 @@ func (p *Packet) tryRetain() bool {
 }
 
 // maxSpare bounds the unused packets that a slab class keeps for later.
-const maxSpare = 1024
+const maxSpare = 512
 
 // slabs keeps unused packets of one size. A sync.Pool would do too, but it forgets
 // them at every collection, and then the packet path allocates.
@@ -134,12 +136,13 @@ type Pool struct {
 	max   int64        // set once
 	out   atomic.Int64 // bytes handed out
 	small slabs
+	usual slabs
 	large slabs
 }
 
 // NewPool makes a pool whose packets may hold maxBytes together.
 func NewPool(maxBytes int64) *Pool {
-	return &Pool{max: maxBytes, small: slabs{size: SmallPayload}, large: slabs{size: MaxPayload}}
+	return &Pool{max: maxBytes, small: slabs{size: SmallPayload}, usual: slabs{size: UsualPayload}, large: slabs{size: MaxPayload}}
 }
 
 // Get returns a packet of the large class with one reference, which is the
@@ -152,9 +155,9 @@ func (p *Pool) GetFor(n int) *Packet {
 	if n > MaxPayload {
 		return nil
 	}
-	class, limit := &p.large, p.max-p.max/16
-	if n <= SmallPayload {
-		class, limit = &p.small, p.max
+	class, limit := p.class(n), p.max-p.max/16
+	if class == &p.small {
+		limit = p.max
 	}
 	size := int64(class.size + slabOverhead)
 	if p.out.Add(size) > limit {
@@ -170,14 +173,21 @@ func (p *Pool) GetFor(n int) *Packet {
 	return pkt
 }
 
+func (p *Pool) class(n int) *slabs {
+	switch {
+	case n <= SmallPayload:
+		return &p.small
+	case n <= UsualPayload:
+		return &p.usual
+	}
+	return &p.large
+}
+
 // Out is the number of bytes handed out and not yet returned.
 func (p *Pool) Out() int64 { return p.out.Load() }
 
 func (p *Pool) put(pkt *Packet) {
-	class := &p.large
-	if len(pkt.buf) == SmallPayload {
-		class = &p.small
-	}
+	class := p.class(len(pkt.buf))
 	p.out.Add(-int64(class.size + slabOverhead))
 	class.give(pkt)
 }

@@ -10,7 +10,7 @@ import (
 // sent, so the memory of batching is twice batchBytes and a little, whatever happens.
 const (
 	batchPackets = 1024
-	batchBytes   = 1 << 20
+	batchBytes   = 512 << 10
 	// runSegments and runBytes bound one UDP_SEGMENT send: Linux takes 64 segments
 	// (UDP_MAX_SEGMENTS), and all of them with their headers must fit an IP packet.
 	runSegments = 64

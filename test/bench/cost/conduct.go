@@ -75,7 +75,7 @@ type results map[string]map[string][]sample
 // sample is an outcome and the memory of the server before anybody joined.
 type sample struct {
 	outcome
-	Empty int64
+	Empty memoryUse
 }
 
 func conduct(o options) error {
@@ -151,6 +151,9 @@ func run(r row, w work) (got []sample, err error) {
 		return nil, err
 	}
 	server := exec.Command(me, "-role", "server", "-kind", r.kind)
+	if w.Profile != "" {
+		server.Env = append(os.Environ(), "MAYFLY_PPROF=1")
+	}
 	server.Stderr = os.Stderr
 	out, err := server.StdoutPipe()
 	if err != nil {

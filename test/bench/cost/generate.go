@@ -49,7 +49,7 @@ type outcome struct {
 	Seconds     float64
 	CPU         time.Duration // of the server
 	Own         time.Duration // of the generator
-	RSS         int64         // of the server, bytes
+	memoryUse                 // of the server
 	P50, P99    time.Duration
 	Join50      time.Duration
 	JoinMax     time.Duration
@@ -301,11 +301,34 @@ func (g *generator) measure() (o outcome, err error) {
 	o.Seconds, o.CPU, o.Own = seconds, cpuEnd-cpu, ownEnd-own
 	o.Server = serverStats{
 		Objects: after.Objects - before.Objects, Goroutines: after.Goroutines,
+		Limits: after.Limits, Inside: increase(before.Inside, after.Inside),
 		Runs: after.Runs - before.Runs, Segments: after.Segments - before.Segments, Dropped: after.Dropped - before.Dropped,
 	}
-	o.RSS, err = memory(g.PID)
+	o.memoryUse, err = memory(g.PID)
 	g.sum(&o)
 	return o, err
+}
+
+func increase(before, after []uint64) (more []uint64) {
+	for i := range after {
+		more = append(more, after[i]-before[i])
+	}
+	return more
+}
+
+// inside is a quantile of the time that packets were in the server: the end of the
+// bucket that holds it, 0 if the server does not tell.
+func (s *serverStats) inside(q float64) time.Duration {
+	var total, sum uint64
+	for _, n := range s.Inside {
+		total += n
+	}
+	for i, n := range s.Inside {
+		if sum += n; total > 0 && i < len(s.Limits) && float64(sum) >= q*float64(total) {
+			return time.Duration(s.Limits[i]) * time.Microsecond
+		}
+	}
+	return 0
 }
 
 // profile keeps the server's profiles of the window, if that is wanted: of its

@@ -21,8 +21,9 @@ const joinLimit = 20 * time.Second
 // host is a room as the room task runs it, with the bench in place of the control
 // plane: joins come by HTTP instead of the link, and no ticket is checked.
 type host struct {
-	room  *room.Room
-	peers *room.Peers
+	room    *room.Room
+	peers   *room.Peers
+	metrics *room.Metrics
 
 	mu      sync.Mutex
 	joins   uint64
@@ -33,7 +34,8 @@ func newHost() (*host, error) {
 	room.KeepSmall()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()}))
 	h := &host{waiting: map[string]chan signal.Frame{}}
-	h.peers = &room.Peers{IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, TCPPorts: []int{-1}, Log: log}
+	h.metrics = room.NewMetrics()
+	h.peers = &room.Peers{Metrics: h.metrics, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, TCPPorts: []int{-1}, Log: log}
 	opened := make(chan error, 1)
 	h.room = room.New(room.Config{
 		ID: "bench", Epoch: 1, Log: log, Send: h.send, NewMedia: h.peers.New,
@@ -129,7 +131,8 @@ func (h *host) join(req joinRequest) (reply joinReply, err error) {
 
 func (h *host) stats() serverStats {
 	c := h.peers.Counters()
-	return serverStats{Runs: c.UDPRuns, Segments: c.UDPSegments, Dropped: c.UDPDropped + c.UDPWriteErrors}
+	limits, counts := h.metrics.ForwardLatency()
+	return serverStats{Limits: limits, Inside: counts, Runs: c.UDPRuns, Segments: c.UDPSegments, Dropped: c.UDPDropped + c.UDPWriteErrors}
 }
 
 // logLevel is that of MAYFLY_LOG, as the room task's.

@@ -51,18 +51,27 @@ func processorOf(pid int) (time.Duration, error) {
 	return sum, nil
 }
 
-// memory is the resident set in bytes.
-func memory(pid int) (int64, error) {
+// memoryUse is the resident set in bytes, and what of it is pages of files: the program's
+// code, which is read as it is used first.
+type memoryUse struct{ RSS, Code int64 }
+
+func memory(pid int) (m memoryUse, err error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
-		return 0, err
+		return m, err
 	}
 	f := bytes.Fields(raw)
-	if len(f) < 2 {
-		return 0, fmt.Errorf("/proc/%d/statm cannot be read", pid)
+	if len(f) < 3 {
+		return m, fmt.Errorf("/proc/%d/statm cannot be read", pid)
 	}
-	pages, err := strconv.ParseInt(string(f[1]), 10, 64)
-	return pages * int64(os.Getpagesize()), err
+	for i, to := range []*int64{&m.RSS, &m.Code} {
+		pages, err := strconv.ParseInt(string(f[1+i]), 10, 64)
+		if err != nil {
+			return m, err
+		}
+		*to = pages * int64(os.Getpagesize())
+	}
+	return m, nil
 }
 
 // ahead is the nice value of what is measured, so that little else on the machine

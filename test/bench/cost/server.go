@@ -39,6 +39,10 @@ type serverStats struct {
 	Runs     uint64 `json:"runs"`
 	Segments uint64 `json:"segments"`
 	Dropped  uint64 `json:"dropped"` // by the inboxes or the socket
+	// Inside are the packets that were in the server for at most Limits µs, and last those
+	// that were for longer, from their arrival to the write. The yardstick does not know.
+	Limits []float64 `json:"limits,omitempty"`
+	Inside []uint64  `json:"inside,omitempty"`
 }
 
 // answerer is a server under test.
