@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"mayfly/functions/control/ledger"
 	"mayfly/functions/control/life"
 	"mayfly/functions/outbound"
+	"mayfly/functions/store"
 	"mayfly/infra/local/boltstore"
 	"mayfly/shared/ticket"
 )
@@ -30,6 +32,7 @@ type world struct {
 	store *boltstore.Store
 	fleet *controltest.Fleet
 	life  *life.Life
+	post  *controltest.Post
 	key   *ticket.Key
 	api   *API
 	boss  string // operator's API key
@@ -37,11 +40,14 @@ type world struct {
 	other string // another tenant's
 
 	contract *apitest.Contract
+	commits  atomic.Int64 // that changed anything
 }
 
 func newWorld(t *testing.T, change ...func(*Config)) *world {
 	t.Helper()
 	clock := controltest.NewClock()
+	w := &world{t: t, clock: clock, fleet: controltest.NewFleet(clock), acme: NewKey("test"), other: NewKey("live"), boss: NewKey("live"), post: controltest.NewPost(),
+		contract: apitest.Load(t, Document())}
 	s, err := boltstore.OpenWith(filepath.Join(t.TempDir(), "db"), boltstore.Options{Now: clock.Now, NoSync: true})
 	if err != nil {
 		t.Fatal(err)
@@ -51,11 +57,11 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{t: t, clock: clock, store: s, fleet: controltest.NewFleet(clock), acme: NewKey("test"), other: NewKey("live"), boss: NewKey("live"),
-		contract: apitest.Load(t, Document())}
+	w.store = s
+	counted := countedStore{s, &w.commits}
 	log := slog.New(slog.DiscardHandler)
-	w.life = &life.Life{Store: s, Fleet: w.fleet, Post: controltest.NewPost(), Now: clock.Now, Log: log,
-		Config: life.Config{MaxRooms: 1000}, Books: &ledger.Books{Store: s, Now: clock.Now}}
+	w.life = &life.Life{Store: counted, Fleet: w.fleet, Post: w.post, Now: clock.Now, Log: log,
+		Config: life.Config{MaxRooms: 1000}, Books: &ledger.Books{Store: counted, Now: clock.Now}}
 	keys, err := ParseKeys(KeyEntry("acme", w.acme) + "," + KeyEntry("other", w.other) + "," + KeyEntry(operator, w.boss))
 	if err != nil {
 		t.Fatal(err)
@@ -68,8 +74,8 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 		t.Fatal(err)
 	}
 	cfg := Config{
-		Hooks: &hooks.Hooks{Store: s, Sender: outbound.New(outbound.Config{}), Now: clock.Now, Log: log, Keys: hookKeys},
-		Store: s, Life: w.life, Now: clock.Now, Log: log, Keys: keys, Key: w.key,
+		Hooks: &hooks.Hooks{Store: counted, Sender: outbound.New(outbound.Config{}), Now: clock.Now, Log: log, Keys: hookKeys},
+		Store: counted, Life: w.life, Now: clock.Now, Log: log, Keys: keys, Key: w.key,
 		CursorKey: []byte("sixteen bytes or more"), Region: "eu-test-1",
 		PublicURL: "https://api.example/", SignallingURL: "wss://ws.example/live",
 		AllowedOrigins: []string{"https://app.example"},
@@ -81,6 +87,21 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// countedStore counts the commits that took effect.
+type countedStore struct {
+	control.Store
+	n *atomic.Int64
+}
+
+// Commit implements store.Store.
+func (s countedStore) Commit(ctx context.Context, writes ...store.Write) error {
+	err := s.Store.Commit(ctx, writes...)
+	if err == nil {
+		s.n.Add(1)
+	}
+	return err
 }
 
 // header is one request header.

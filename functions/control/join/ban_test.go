@@ -149,4 +149,3 @@ func TestOrdersSurviveTheEpoch(t *testing.T) {
 		t.Errorf("the next task is told %+v", o)
 	}
 }
-
