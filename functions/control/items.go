@@ -44,6 +44,7 @@ import (
 //	loghead    LOG#<tenant>     HEAD                    -      outbox          the last position; part of every commit that appends to the log
 //	logged     LOG#<tenant>     ENTRY#<position>        30 d   outbox          created with the event's mark and its deliveries; never changed
 //	hook       TENANT#<tenant>  HOOK#<endpoint>         -      hooks           a webhook endpoint: URL, filter, generations of its key, no secret
+//	hookcount  TENANT#<tenant>  HOOKCOUNT               -      hooks           how many there are; part of every commit that makes or deletes one
 //	delivery   HOOK#<endpoint>  DELIVERY#<position>#<run>  30 d  outbox, hooks  one event owed to one endpoint; index DELIVER#<shard> / due ms while pending
 //	linkid     CONN#<conn>      WHO                     3 h    join            created once, at $connect: whose identity the gateway saw
 //	ticketkey  KEYS             TICKET#<kid>            -      api             public half of the key that signs tickets; created once

@@ -114,6 +114,24 @@ func (h *Hook) Place() store.Item {
 	return store.Item{Key: HookKey(h.Tenant, h.ID), Kind: "hook"}
 }
 
+// HookCount is how many endpoints a tenant has. Creates and deletions hold it, so that
+// no two of them can both be the last that is allowed.
+type HookCount struct {
+	Held
+	Tenant string `json:"tenant"`
+	N      int    `json:"n"`
+}
+
+// HookCountKey names it.
+func HookCountKey(tenant string) store.Key {
+	return store.Key{PK: TenantPK(tenant), SK: "HOOKCOUNT"}
+}
+
+// Place implements Doc.
+func (c *HookCount) Place() store.Item {
+	return store.Item{Key: HookCountKey(c.Tenant), Kind: "hookcount"}
+}
+
 // HookPK is the partition of an endpoint's deliveries and of its own events.
 func HookPK(endpoint string) string { return "HOOK#" + endpoint }
 

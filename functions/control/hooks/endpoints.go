@@ -46,39 +46,50 @@ func (h *Hooks) Create(ctx context.Context, tenant, idempotency, bodyHash string
 		id = "we_" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:])[:26])
 	}
 	err = h.Retry.Do(ctx, func() error {
-		all, err := outbox.Hooks(ctx, h.Store, tenant)
-		if err != nil {
+		old, err := h.Get(ctx, tenant, id)
+		switch {
+		case err == nil && old.BodyHash != bodyHash:
+			return ErrReused
+		case err == nil: // without a key, by this very call: its answer was lost
+			hook, replayed = old, idempotency != ""
+			return nil
+		case !errors.Is(err, ErrNotFound):
 			return err
-		}
-		for _, old := range all {
-			if old.ID == id && idempotency != "" && old.BodyHash != bodyHash {
-				return ErrReused
-			}
-			if old.ID == id {
-				hook, replayed = old, true
-				return nil
-			}
-		}
-		if len(all) >= MaxEndpoints {
-			return ErrTooMany
 		}
 		hook = &control.Hook{
 			Tenant: tenant, ID: id, URL: s.URL, Events: s.Events, Description: s.Description, BodyHash: bodyHash,
 			Keys: []control.HookKid{{Gen: 1, Kind: s.Kind}}, CreatedMS: h.Now().UnixMilli(),
 		}
 		h.enable(hook, s.Enabled)
-		// The tenant's list is not an item: two creates at once may both be the last that
-		// fits. The bound has room for that.
 		w, err := control.Put(hook)
 		if err != nil {
 			return err
 		}
-		return h.Store.Commit(ctx, w)
+		return h.counted(ctx, tenant, 1, w)
 	})
 	if err != nil {
 		return nil, false, fmt.Errorf("create webhook endpoint: %w", err)
 	}
 	return hook, replayed, nil
+}
+
+// counted commits a write that makes the tenant's endpoints more or fewer.
+func (h *Hooks) counted(ctx context.Context, tenant string, by int, w store.Write) error {
+	n, err := control.Load[control.HookCount](ctx, h.Store, control.HookCountKey(tenant))
+	if errors.Is(err, store.ErrNotFound) {
+		n, err = &control.HookCount{Tenant: tenant}, nil
+	}
+	if err != nil {
+		return err
+	}
+	if n.N += by; n.N > MaxEndpoints {
+		return ErrTooMany
+	}
+	count, err := control.Put(n)
+	if err != nil {
+		return err
+	}
+	return h.Store.Commit(ctx, w, count)
 }
 
 // enable switches an endpoint on or off, as its owner wants it.
@@ -135,10 +146,10 @@ func (h *Hooks) Update(ctx context.Context, tenant, id string, p Patch) (*contro
 func (h *Hooks) Delete(ctx context.Context, tenant, id string) error {
 	return h.Retry.Do(ctx, func() error {
 		hook, err := h.Get(ctx, tenant, id)
-		if errors.Is(err, ErrNotFound) || err != nil {
+		if err != nil {
 			return err
 		}
-		return h.Store.Commit(ctx, control.Remove(hook))
+		return h.counted(ctx, tenant, -1, control.Remove(hook))
 	})
 }
 

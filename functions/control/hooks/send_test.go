@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -291,10 +293,24 @@ func TestCreateAtOnceAndAgain(t *testing.T) {
 	if foreign, _, err := w.Create(w.ctx, "other", "key", "hash", spec); err != nil || foreign.ID == one.ID {
 		t.Errorf("another tenant's: %v %v", foreign, err)
 	}
-	for range MaxEndpoints - 1 {
-		w.endpoint("https://in.example")
+	var wg sync.WaitGroup
+	var made atomic.Int32
+	for range 2 * MaxEndpoints {
+		wg.Go(func() {
+			switch _, _, err := w.Create(w.ctx, tenant, "", "", spec); {
+			case err == nil:
+				made.Add(1)
+			case !errors.Is(err, ErrTooMany):
+				t.Error(err)
+			}
+		})
 	}
-	if _, _, err := w.Create(w.ctx, tenant, "", "", spec); !errors.Is(err, ErrTooMany) {
-		t.Errorf("one too many: %v", err)
+	wg.Wait()
+	if n := made.Load(); n != MaxEndpoints-1 {
+		t.Errorf("%d more were made, want %d", n, MaxEndpoints-1)
 	}
+	if err := w.Delete(w.ctx, tenant, one.ID); err != nil {
+		t.Fatal(err)
+	}
+	w.endpoint("https://in.example")
 }
