@@ -5,8 +5,10 @@
 //
 // # One packet's path
 //
-//  1. Pion's SRTP goroutine decrypts a packet and writes it to our buffer: the
-//     Write of what ingest.Publisher.BufferFactory returned (roomtask/ingest).
+//  1. The socket's reader opens a packet (direct.takeMedia, roomtask/peer/direct.go) and
+//     hands it to ingest.Publisher.Deliver. Where that does not apply, Pion's SRTP
+//     goroutine decrypts it and writes it to our buffer: the Write of what
+//     ingest.Publisher.BufferFactory returned (roomtask/ingest).
 //  2. ingest parses it in place, copies its payload once into a slab of rtpx.Pool
 //     (rtpx.Packet.Fill, roomtask/rtpx/packet.go), and puts it into its layer's ring
 //     (rtpx.Ring.Put, roomtask/rtpx/ring.go).
@@ -14,8 +16,8 @@
 //     forwarders that send this layer, or wait for it, have one there.
 //  4. The tap pushes to its sender's inbox: inbox.push (roomtask/sendq/inbox.go),
 //     which retains the packet, drops on overflow, and never blocks.
-//  5. The sender's goroutine takes everything from the inbox at one wake and sorts it
-//     by urgency: sendq.Sender.run (roomtask/sendq/sender.go).
+//  5. The sender's worker takes everything from the inbox at one wake (worker.run,
+//     roomtask/sendq/worker.go), and sorts it by urgency: Sender.step (sender.go).
 //  6. Forwarder.Rewrite (forwarder.go) drops what is of a former selection, waits for
 //     keyframes, and makes the switch: Forwarder.begin (forwarder.go), with the new
 //     timestamp offset from Forwarder.startTS (rewrite.go).
@@ -24,8 +26,9 @@
 //     scratch copy and notes it for retransmission (sentRing.put, sent.go).
 //  8. The sender stamps the transport-wide number, in the order of the wire:
 //     Forwarder.StampTWCC (rewrite.go), and tells the estimator (bwe.Estimator.OnSent).
-//  9. The sender writes it: Writer.WriteRTP (roomtask/sendq/send.go), which is Pion's
-//     SRTP and ICE write path down to our UDP socket.
+//  9. The sender writes it: Writer.WriteRTP (roomtask/sendq/send.go), which seals it
+//     (roomtask/peer/direct.go) into the socket's batch, or is Pion's SRTP and ICE write
+//     path down to that socket. The worker flushes the batch at the end of its run.
 //  10. If it is lost, the subscriber's NACK comes back through ingest.Config.Feedback
 //     and sendq.Sender.Feedback (roomtask/sendq/feedback.go) to Forwarder.CanResend and
 //     Forwarder.Resend (resend.go), which reads the source's ring again.

@@ -372,8 +372,8 @@ func (p *Publisher) write() {
 	}
 }
 
-// receive takes one RTP packet of s; size is its bytes on the wire. It runs on Pion's
-// read goroutine and is the path that must not allocate.
+// receive takes one RTP packet of s; size is its bytes on the wire. It runs on the
+// socket's reader or Pion's, and is the path that must not allocate.
 func (p *Publisher) receive(s *sink, h *rtpx.Header, size int, now int64) {
 	var out admitted
 	l, news, wake := p.admit(s, h, size, now, &out)

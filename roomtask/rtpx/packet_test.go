@@ -54,6 +54,30 @@ func TestPoolCap(t *testing.T) {
 	}
 }
 
+// TestPoolClasses takes the smallest slab that fits, and gives it back to where it is
+// taken from.
+func TestPoolClasses(t *testing.T) {
+	pool := NewPool(1 << 20)
+	for _, v := range []struct{ size, slab int }{
+		{0, SmallPayload}, {SmallPayload, SmallPayload}, {SmallPayload + 1, UsualPayload}, {UsualPayload, UsualPayload},
+		{UsualPayload + 1, MaxPayload}, {MaxPayload, MaxPayload},
+	} {
+		p := pool.GetFor(v.size)
+		if got := len(p.buf); got != v.slab || pool.Out() != int64(v.slab+slabOverhead) {
+			t.Errorf("%d bytes: a slab of %d, %d out; want %d", v.size, got, pool.Out(), v.slab)
+		}
+		p.Release()
+		if again := pool.GetFor(v.size); again != p {
+			t.Errorf("%d bytes: the slab is not used again", v.size)
+		} else {
+			again.Release()
+		}
+		if pool.Out() != 0 {
+			t.Errorf("%d bytes: %d out after the release", v.size, pool.Out())
+		}
+	}
+}
+
 func TestPacketIsCleanAgain(t *testing.T) {
 	pool := NewPool(1 << 20)
 	p := pool.Get()

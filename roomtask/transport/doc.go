@@ -7,9 +7,9 @@
 //
 // All that leaves the task by UDP passes through socket.WriteToAddrPort in udp.go,
 // one datagram per call. Sealed RTP is batched behind it: batch.go collects it per
-// destination and cuts runs, egress.go is the goroutine that flushes, and
-// sendmmsg_linux.go hands the runs to the kernel. Elsewhere each datagram is sent
-// singly.
+// destination and cuts runs, egress.go flushes, and sendmmsg_linux.go hands the runs
+// to the kernel. Elsewhere each datagram is sent singly. What comes in is read by
+// recvmmsg_linux.go, and shown to who asked for it (divert.go) before Pion.
 //
 // Read transport.go first, then udp.go, tcp.go and logger.go.
 package transport

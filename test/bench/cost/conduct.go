@@ -58,7 +58,7 @@ var rows = []row{
 var rowKeys = map[string]string{"twcc": "mayfly", "plain": "mayfly -twcc", "yardstick": "yardstick"}
 
 const (
-	windowLength = 4 * time.Second
+	windowLength = 3 * time.Second
 	shortWindow  = 2 * time.Second
 	searchWindow = 2 * time.Second
 	settleLimit  = 20 * time.Second
@@ -238,7 +238,7 @@ func searchAll(o options) map[string]found {
 		}
 		w := work{Publishers: 10, Subscribers: 30, Light: true, Window: searchWindow, Settle: 3 * time.Second, Search: &search{Step: 5, Most: 120}}
 		if r.kind == kindMayfly {
-			w.Subscribers, w.Search = 60, &search{Step: 10, Most: 160}
+			w.Subscribers, w.Search = 80, &search{Step: 10, Most: 160}
 		}
 		got, err := run(r, w)
 		if err != nil {
