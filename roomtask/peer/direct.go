@@ -27,10 +27,11 @@ import (
 // any packet.
 const viaPion = 1 << 13
 
-// direct is the short way out for RTP: sealed here, straight from the shared
-// plaintext, and handed to the socket with the address that ICE has selected. Pion's
-// way makes the same bytes and takes the same socket, and is used whenever something
-// is not as the short one needs it: another profile than AES-GCM, a TCP pair, no pair.
+// direct is the short way of RTP, out and in: sealed here, straight from the shared
+// plaintext, and handed to the socket with the address that ICE has selected; and opened
+// here when it comes from there. Pion's way makes the same bytes and takes the same
+// socket, and is used whenever something is not as the short one needs it: another
+// profile than AES-GCM, a TCP pair, no pair.
 // docs/decisions/0004-srtp-on-the-way-out.md has the measured reason.
 type direct struct {
 	net    *transport.Transport        // set once

@@ -4,6 +4,8 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
+	"strings"
 )
 
 // gcPercent is how much garbage may gather beside what is in use. What a room holds
@@ -23,4 +25,28 @@ func KeepSmall() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	if limit := containerMemory(os.ReadFile); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit - limit/10)
+	}
 }
+
+// containerMemory is what the container may use, in bytes, by cgroup v2 or v1; 0 = it has
+// no limit. The collector works harder before it is reached, where the kernel would end
+// the task. A tenth is left to what the Go runtime does not count: sockets, and the pages
+// of the program.
+func containerMemory(read func(name string) ([]byte, error)) int64 {
+	for _, name := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		b, err := read(name)
+		if err != nil {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+		if err != nil || n <= 0 || n >= noLimit {
+			return 0 // "max", or v1's way to say that
+		}
+		return n
+	}
+	return 0
+}
+
+const noLimit = 1 << 50
