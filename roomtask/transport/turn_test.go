@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -253,6 +254,8 @@ func TestNoTCPAllocation(t *testing.T) {
 // TestCredentials tries credentials that are wrong, old, or somebody's who has left.
 func TestCredentials(t *testing.T) {
 	tr, pool := echoing(t)
+	var ahead atomic.Int64 // of the relay's clock; set before the first client, and moved while it serves
+	tr.relay.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	good := tr.Grant("p_1")
 	tr.Grant("p_2")
 	tr.Revoke("p_2")
@@ -276,9 +279,7 @@ func TestCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What was allocated in time outlives the credential …
-	tr.relay.mu.Lock()
-	tr.relay.now = func() time.Time { return time.Now().Add(2 * CredentialTTL) }
-	tr.relay.mu.Unlock()
+	ahead.Store(int64(2 * CredentialTTL))
 	if err := client.CreatePermission(net.UDPAddrFromAddrPort(tr.udp[0].local)); err != nil {
 		t.Errorf("an allocation's permission after the credential's expiry: %v", err)
 	}
