@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need: `setup.sh all`, or one of: gotools browsers buildah node python dynamodb.
+# Installs what the tests need: `setup.sh all`, or one of: gotools browsers networks buildah node python dynamodb.
 # Idempotent, and quick when there is nothing to do. What it could not install is
 # named on stdout as "skip: <what>: <how to get it>", with exit code 3.
 set -uo pipefail
@@ -37,6 +37,7 @@ apt() { # command, packages
 }
 
 browsers() { apt chromium chromium; apt firefox-esr firefox-esr; apt ip iproute2; apt pgrep procps; }
+networks() { apt ip iproute2; apt nft nftables; apt curl curl; apt turnutils_uclient coturn; }
 image() { apt buildah buildah; }
 
 node_dir() {
@@ -63,9 +64,9 @@ dynamodb() { scripts/dynamodb-local.sh install >out/setup-dynamodb.log 2>&1 ||
 	skip "DynamoDB Local" "Java 17 and Maven, then scripts/dynamodb-local.sh install (see out/setup-dynamodb.log)"; }
 
 case "${1:-all}" in
-all) gotools; browsers; image; node; python; dynamodb ;;
-gotools | browsers | node | python | dynamodb) "$1" ;;
+all) gotools; browsers; networks; image; node; python; dynamodb ;;
+gotools | browsers | networks | node | python | dynamodb) "$1" ;;
 buildah) image ;;
-*) echo "usage: $0 all|gotools|browsers|buildah|node|python|dynamodb" >&2; exit 2 ;;
+*) echo "usage: $0 all|gotools|browsers|networks|buildah|node|python|dynamodb" >&2; exit 2 ;;
 esac
 [ $missing = 0 ] || exit 3

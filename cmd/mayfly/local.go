@@ -21,6 +21,7 @@ import (
 	"mayfly/infra/local"
 	"mayfly/infra/local/fault"
 	"mayfly/infra/local/gateway"
+	msg "mayfly/shared/signal"
 )
 
 const localUsage = `mayfly local runs everything on this machine, without AWS: the HTTP API, the call page,
@@ -35,11 +36,12 @@ Example:
 
 // localOptions are the flags of "mayfly local".
 type localOptions struct {
-	cfg     local.Config
-	out     string
-	taskLog string
-	demo    bool
-	chaos   float64
+	cfg                  local.Config
+	out                  string
+	taskLog              string
+	relayName, relayCert string
+	demo                 bool
+	chaos                float64
 }
 
 // passed are variables of this process that a task may want to see.
@@ -65,7 +67,9 @@ func (a app) localOptions(args []string) (localOptions, error) {
 	fs.StringVar(&o.cfg.DataDir, "data", a.getenv("DATA"), "directory that keeps rooms and keys over a restart; without it they are temporary [DATA]")
 	fs.StringVar(&o.out, "out", a.outDir(), "directory for local.json and the logs [OUT]")
 	fs.StringVar(&o.cfg.RoomTask, "roomtask", a.getenv("ROOMTASK"), "room task binary; default: roomtask beside this program [ROOMTASK]")
-	fs.StringVar(&o.cfg.MediaIP, "media-ip", a.getenv("MAYFLY_MEDIA_IP"), "address on which tasks take media; default: that of -addr, or for a loopback -addr this machine's own [MAYFLY_MEDIA_IP]")
+	fs.StringVar(&o.cfg.MediaIP, "media-ip", a.getenv("MAYFLY_MEDIA_IP"), "address on which tasks take media, or two by a comma, one of each family; default: that of -addr, or for a loopback -addr this machine's own [MAYFLY_MEDIA_IP]")
+	fs.StringVar(&o.relayName, "relay-name", "", "name under which clients reach the tasks' relays by TLS; with -relay-cert")
+	fs.StringVar(&o.relayCert, "relay-cert", "", "certificate chain and key of that name, one PEM file")
 	fs.Var(cold, "cold", "time that a task takes to start, as 25s, to feel Fargate's [COLD]")
 	fs.StringVar(&o.taskLog, "task-log", env("TASK_LOG", "warn"), "task log lines to show: debug, info, warn, error or off; all are in tasks.log [TASK_LOG]")
 	fs.BoolVar(&o.demo, "demo", false, "create a first room and print its call URLs")
@@ -93,6 +97,16 @@ func (o *localOptions) finish(a app) error {
 	o.cfg.EventFault = f
 	if o.taskLog != "off" && new(slog.Level).UnmarshalText([]byte(o.taskLog)) != nil {
 		return usageError{fmt.Sprintf("-task-log %q is not debug, info, warn, error or off", o.taskLog)}
+	}
+	if (o.relayName == "") != (o.relayCert == "") {
+		return usageError{"-relay-name and -relay-cert go together"}
+	}
+	if o.relayCert != "" {
+		pem, err := os.ReadFile(o.relayCert)
+		if err != nil {
+			return fmt.Errorf("certificate of the relay: %w", err)
+		}
+		o.cfg.RelayTLS = &msg.RelayTLS{Name: o.relayName, Chain: string(pem), Key: string(pem)}
 	}
 	if o.cfg.RoomTask == "" {
 		self, err := os.Executable()

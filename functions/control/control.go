@@ -16,6 +16,7 @@ import (
 
 	"mayfly/functions/control/shape"
 	"mayfly/functions/store"
+	"mayfly/shared/signal"
 )
 
 // Store is the versioned item store.
@@ -92,6 +93,13 @@ type Post interface {
 	Send(ctx context.Context, c Conn, data []byte) error
 	// Close ends the connection. A connection that is gone is no error.
 	Close(ctx context.Context, c Conn) error
+}
+
+// Naming makes a task's relay reachable by TLS.
+type Naming interface {
+	// Name has a name lead to the task of a room's epoch, whose public address this is,
+	// and gives the certificate of that name. Calling it again renews both.
+	Name(ctx context.Context, room string, epoch int, public string) (*signal.RelayTLS, error)
 }
 
 // Conn names a WebSocket connection. Task says which of the two APIs it belongs to.

@@ -26,7 +26,9 @@ type Deps struct {
 	Store control.Store
 	Fleet control.Fleet
 	Post  control.Post
-	Now   control.Clock
+	// Naming is for the socket function alone; nil without a domain for relays.
+	Naming control.Naming
+	Now    control.Clock
 	// Wait waits, or returns the error of a context that ended. nil waits on the
 	// machine's clock.
 	Wait   func(context.Context, time.Duration) error
@@ -37,7 +39,7 @@ type Deps struct {
 }
 
 func (d Deps) life() *life.Life {
-	return &life.Life{Store: d.Store, Fleet: d.Fleet, Post: d.Post, Now: d.Now, Log: d.Log, Config: d.Config.Life,
+	return &life.Life{Store: d.Store, Fleet: d.Fleet, Post: d.Post, Now: d.Now, Log: d.Log, Config: d.Config.Life, Naming: d.Naming,
 		Books: &ledger.Books{Store: d.Store, Now: d.Now}}
 }
 

@@ -27,6 +27,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ import (
 	"mayfly/infra/local/gateway"
 	"mayfly/infra/local/identity"
 	"mayfly/infra/local/invoke"
+	"mayfly/shared/signal"
 )
 
 // Names of what is one of a kind here.
@@ -69,9 +71,13 @@ type Config struct {
 	// TaskEnv is added to the environment of every task, which has nothing of this
 	// process's own ("NAME=value").
 	TaskEnv []string
-	// MediaIP is the address on which tasks take media. Default: the address of Addr,
+	// MediaIP is the address on which tasks take media, or two of them, of both families,
+	// by a comma. Default: the address of Addr,
 	// or the machine's own on its network if that is loopback or unspecified.
 	MediaIP string
+	// RelayTLS is the name under which clients reach all tasks' relays by TLS, with its
+	// certificate. Default: none.
+	RelayTLS *signal.RelayTLS
 	// Cold is the time from RunTask to a running task; Fargate takes about 25 s.
 	// Default 0: as fast as a process starts.
 	Cold time.Duration
@@ -277,7 +283,7 @@ func (l *Local) build(dir string, addr *net.TCPAddr, metadata string) error {
 func (l *Local) functions(config entry.Config) error {
 	deps := func(f entry.Function) entry.Deps {
 		return entry.Deps{
-			Store: l.store, Fleet: l.fleet, Post: posts{l}, Now: time.Now,
+			Store: l.store, Naming: l.naming(), Fleet: l.fleet, Post: posts{l}, Now: time.Now,
 			Log: l.log.With("function", string(f)), Config: config, Sender: outbound.New(outbound.Config{Loopback: true}),
 		}
 	}
@@ -359,7 +365,8 @@ func (l *Local) addresses(addr *net.TCPAddr) (media netip.Addr, err error) {
 		media = ownAddress(media)
 	}
 	if l.cfg.MediaIP != "" {
-		if media, err = netip.ParseAddr(l.cfg.MediaIP); err != nil {
+		one, _, _ := strings.Cut(l.cfg.MediaIP, ",")
+		if media, err = netip.ParseAddr(one); err != nil {
 			return media, fmt.Errorf("media address: %w", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -110,7 +111,7 @@ func (l *Local) taskEnv(id, metadata string, addr *net.TCPAddr, media netip.Addr
 		"MAYFLY_LINK_URL=ws://" + host + "/link",
 		"MAYFLY_METRICS_ADDR=127.0.0.1:0", // its log says which port
 		"MAYFLY_REGION=" + Region, "AWS_REGION=" + Region,
-		"MAYFLY_MEDIA_IP=" + media.String(),
+		"MAYFLY_MEDIA_IP=" + cmp.Or(l.cfg.MediaIP, media.String()),
 		"ECS_CONTAINER_METADATA_URI_V4=" + base + "/v4",
 		"AWS_CONTAINER_CREDENTIALS_FULL_URI=" + base + "/credentials",
 	}, l.cfg.TaskEnv...)

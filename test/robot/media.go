@@ -57,6 +57,8 @@ func engine(cfg Config, in *receiver) (*webrtc.API, error) {
 	}
 	se := webrtc.SettingEngine{BufferFactory: in.buffer}
 	se.SetIncludeLoopbackCandidate(true)
+	se.SetRelayAcceptanceMinWait(0) // browsers take the relay as soon as it answers
+	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6})
 	se.SetFireOnTrackBeforeFirstRTP(true) // nobody reads tracks
 	se.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM)
 	return webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithInterceptorRegistry(noInterceptors()), webrtc.WithSettingEngine(se)), nil
@@ -69,7 +71,7 @@ func (r *Robot) offer(cfg Config) (signal.Offer, error) {
 	if err != nil {
 		return o, err
 	}
-	if r.PC, err = api.NewPeerConnection(webrtc.Configuration{}); err != nil {
+	if r.PC, err = api.NewPeerConnection(webrtc.Configuration{ICETransportPolicy: policy(cfg.Way)}); err != nil {
 		return o, fmt.Errorf("robot: %w", err)
 	}
 	r.in.send = r.PC.WriteRTCP
@@ -206,7 +208,11 @@ func (r *Robot) listen() {
 	r.dc.OnOpen(func() { close(r.open) })
 	var once sync.Once
 	r.dc.OnClose(func() { once.Do(func() { close(r.closed) }) })
+	var up sync.Once
 	r.PC.OnConnectionStateChange(func(c webrtc.PeerConnectionState) {
+		if c == webrtc.PeerConnectionStateConnected {
+			up.Do(func() { close(r.connected) })
+		}
 		if c == webrtc.PeerConnectionStateDisconnected || c == webrtc.PeerConnectionStateFailed {
 			r.leaveBehind()
 		}

@@ -17,13 +17,12 @@ func (r *Robot) Restart(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("robot: restart: %w", err)
 	}
-	gathered := webrtc.GatheringCompletePromise(r.PC)
+	// What is gathered need not be told: the task takes clients as they come.
 	if err := r.PC.SetLocalDescription(desc); err != nil {
 		return fmt.Errorf("robot: restart: %w", err)
 	}
-	<-gathered
 	r.offered.Generation++
-	r.offered.SDP = r.PC.LocalDescription().SDP
+	r.offered.SDP = desc.SDP
 	if err := r.send(ctx, signal.TypeOffer, r.offered); err != nil {
 		return fmt.Errorf("robot: restart: %w", err)
 	}

@@ -44,8 +44,11 @@ type Config struct {
 	NoReports bool          // send no NACK, transport-wide feedback nor receiver reports
 	Watch     string        // a source to show at 640×360 from the start
 	View      []signal.Want // what to show from the start, instead of Watch
+	Others    *signal.Size  // how large to show everybody else's camera from the start
 	Repeat    time.Duration // how long a join waits for its answer before it is sent again; default 3 s
 	Trace     bool          // keep when each packet came: Arrivals
+	// Way is which of the task's ways in to take: WayAny, WayRelay or WayDirect.
+	Way string
 	// Answer, if set, changes the room's SDP answer, as nettest.Through does.
 	Answer func(sdp string) (string, error)
 }
@@ -61,8 +64,10 @@ type Robot struct {
 	open   chan struct{} // closed when the data channel is open
 	closed chan struct{} // closed when it has closed again
 	gone   chan struct{} // closed when the robot should join again: Gone
-	lost   sync.Once     // closes gone
-	seq    uint64        // owned by the joining goroutine
+
+	connected chan struct{} // closed when the connection has come up
+	lost      sync.Once     // closes gone
+	seq       uint64        // owned by the joining goroutine
 
 	began   int64 // ns
 	in      *receiver
@@ -98,6 +103,7 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 	}
 	r := &Robot{
 		inbox: make(chan signal.Frame, 64), open: make(chan struct{}), closed: make(chan struct{}), gone: make(chan struct{}),
+		connected: make(chan struct{}),
 		began: unixNano(), in: newReceiver(unixNano, !cfg.NoReports), frames: map[string]signal.Frame{}, answer: cfg.Answer,
 		answers: make(chan signal.Answer, 4),
 	}
@@ -112,8 +118,12 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 	r.stop = stop
 	joined := make(chan struct{})
 	r.wg.Go(func() { r.read(run, joined) })
+	asked := time.Now()
 	err := r.join(ctx, cfg)
 	close(joined)
+	if err == nil {
+		err = r.bringIn(ctx, cfg, time.Since(asked))
+	}
 	if err != nil {
 		return nil, errors.Join(err, r.Vanish())
 	}
@@ -169,6 +179,7 @@ func (r *Robot) read(ctx context.Context, joined <-chan struct{}) {
 // later looks at a frame that came after the answer.
 func (r *Robot) later(f signal.Frame) {
 	r.lateAnswer(f)
+=======
 	var room signal.Room
 	if f.Type == signal.TypeRoom && json.Unmarshal(f.Body, &room) == nil && room.Epoch > r.Joined.Epoch || f.Type == signal.TypeEnded {
 		r.leaveBehind()
@@ -193,6 +204,7 @@ func (r *Robot) join(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	r.offered = join.Offer
 	if err := r.send(ctx, signal.TypeJoin, join); err != nil {
 		return err
 	}
@@ -237,7 +249,7 @@ func (r *Robot) message(cfg Config) (join signal.Join, err error) {
 	_, _ = rand.Read(secret) // never fails (crypto/rand)
 	join = signal.Join{
 		Ticket: cfg.Ticket, Resume: cfg.Resume, Attempt: base64.RawURLEncoding.EncodeToString(secret),
-		Offer: offer, View: signal.View{Rev: 1, Wants: []signal.Want{}},
+		Offer: offer, View: signal.View{Rev: 1, Wants: []signal.Want{}, Others: cfg.Others},
 	}
 	if cfg.View != nil {
 		join.View.Wants = cfg.View

@@ -66,6 +66,13 @@ var build = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
+// Programs builds the programs once, for tests that start them themselves, and tells
+// the directory.
+func Programs() (string, error) {
+	started.Store(true)
+	return build()
+}
+
 // Main is the TestMain of packages that start the system: it removes the programs
 // that Start built.
 func Main(m *testing.M) {

@@ -74,7 +74,8 @@ type Life struct {
 	Now    control.Clock
 	Log    *slog.Logger
 	Config Config
-	Books  *ledger.Books // price books; nil knows those that are part of the program
+	Naming control.Naming // nil: relays are not reached by TLS
+	Books  *ledger.Books  // price books; nil knows those that are part of the program
 }
 
 // CreateRequest is a validated request for a room.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/ledger"
@@ -61,8 +62,27 @@ func (l *Life) Register(ctx context.Context, conn control.Conn, who TaskIdentity
 	}
 	return &Reply{Type: signal.LinkRegistered, Body: signal.Registered{
 		Room: m.Room, Epoch: m.Epoch, PublicIP: who.SourceIP, NowMS: l.nowMS(),
-		JoinSeq: next.JoinSeq, Limits: next.Limits,
+		JoinSeq: next.JoinSeq, Limits: next.Limits, RelayTLS: l.relayTLS(ctx, m, who),
 	}}, nil
+}
+
+// namingLimit is how long a registration waits for the relay's name.
+const namingLimit = 3 * time.Second
+
+// relayTLS names the task's relay. Without a name the room does without TLS: most
+// people need none.
+func (l *Life) relayTLS(ctx context.Context, m signal.Register, who TaskIdentity) *signal.RelayTLS {
+	if l.Naming == nil || who.SourceIP == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, namingLimit)
+	defer cancel()
+	named, err := l.Naming.Name(ctx, m.Room, m.Epoch, who.SourceIP)
+	if err != nil {
+		l.Log.WarnContext(ctx, "relay without a name", "room", m.Room, "epoch", m.Epoch, "err", err)
+		return nil
+	}
+	return named
 }
 
 // vouch asks ECS whose task it is, when it registers before RunTask's answer was

@@ -1,0 +1,118 @@
+package firewall
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Addresses. The task and the service's API share the server's; the router has .1.
+const (
+	serverIP   = "10.79.2.2"
+	serverIP6  = "fd79:2::2"
+	clientIP   = "10.79.1.2"
+	clientIP6  = "fd79:1::2"
+	apiPort    = "8080"
+	relayName  = "relay.test.invalid"
+	middlebox  = "9443" // port of the router's own proxy
+	routerSeen = "10.79.2.1"
+)
+
+// wires are three namespaces: client – router – server.
+type wires struct {
+	client, router, server string // names
+	made                   []string
+	files                  string // /etc/netns directory of the client
+}
+
+// lay makes the namespaces. Call cut whatever it returns.
+func lay() (*wires, error) {
+	tag := fmt.Sprintf("mf%d", os.Getpid())
+	w := &wires{client: tag + "c", router: tag + "r", server: tag + "s"}
+	for _, ns := range []string{w.client, w.router, w.server} {
+		if err := run("ip", "netns", "add", ns); err != nil {
+			return w, err
+		}
+		w.made = append(w.made, ns)
+		if err := w.in(ns, "ip", "link", "set", "lo", "up"); err != nil {
+			return w, err
+		}
+	}
+	err := errors.Join(
+		w.wire(w.client, "c0", w.router, "rc"), w.wire(w.server, "s0", w.router, "rs"),
+		w.address(w.client, "c0", clientIP+"/24", clientIP6+"/64", "10.79.1.1", "fd79:1::1"),
+		w.address(w.server, "s0", serverIP+"/24", serverIP6+"/64", "10.79.2.1", "fd79:2::1"),
+		w.address(w.router, "rc", "10.79.1.1/24", "fd79:1::1/64", "", ""),
+		w.address(w.router, "rs", routerSeen+"/24", "fd79:2::1/64", "", ""),
+		w.in(w.router, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"),
+	)
+	if err != nil {
+		return w, err
+	}
+	w.files = filepath.Join("/etc/netns", w.client)
+	if err := os.MkdirAll(w.files, 0o755); err != nil {
+		return w, err
+	}
+	hosts := "127.0.0.1 localhost\n" + serverIP + " " + relayName + "\n"
+	return w, os.WriteFile(filepath.Join(w.files, "hosts"), []byte(hosts), 0o644)
+}
+
+func (w *wires) wire(a, aName, b, bName string) error {
+	return run("ip", "link", "add", aName, "netns", a, "type", "veth", "peer", "name", bName, "netns", b)
+}
+
+func (w *wires) address(ns, link, v4, v6, via4, via6 string) error {
+	err := errors.Join(
+		w.in(ns, "ip", "addr", "add", v4, "dev", link),
+		w.in(ns, "ip", "addr", "add", v6, "dev", link, "nodad"),
+		w.in(ns, "ip", "link", "set", link, "up"),
+	)
+	if via4 != "" {
+		err = errors.Join(err, w.in(ns, "ip", "route", "add", "default", "via", via4), w.in(ns, "ip", "-6", "route", "add", "default", "via", via6))
+	}
+	return err
+}
+
+// in runs a program within a namespace.
+func (w *wires) in(ns string, args ...string) error {
+	return run("ip", append([]string{"netns", "exec", ns}, args...)...)
+}
+
+// rules replaces the router's rules.
+func (w *wires) rules(text string) error {
+	cmd := exec.Command("ip", "netns", "exec", w.router, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader("flush ruleset\n" + text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("nft: %w\n%s%s", err, out, text)
+	}
+	return nil
+}
+
+// command is a program that is to run within a namespace.
+func (w *wires) command(ns string, args ...string) *exec.Cmd {
+	return exec.Command("ip", append([]string{"netns", "exec", ns}, args...)...)
+}
+
+// cut removes everything.
+func (w *wires) cut() {
+	for _, ns := range w.made {
+		_ = run("ip", "netns", "del", ns) // with its last process; nothing else is left to do
+	}
+	if w.files != "" {
+		_ = os.RemoveAll(w.files)
+	}
+}
+
+func run(name string, args ...string) error {
+	var out bytes.Buffer
+	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(out.String()))
+	}
+	return nil
+}
