@@ -85,9 +85,9 @@ func client(arg string) {
 	for {
 		select {
 		case <-done:
-			if err := r.Leave(); err != nil {
-				_ = r.Vanish()
-			}
+			go func() { _ = r.Leave() }()
+			// Its ICE agent would wait for the relay, which has forgotten it.
+			<-time.After(300 * time.Millisecond)
 			return
 		case <-tick.C:
 			s := status{ConnectedMS: max(1, connected.Milliseconds())}
