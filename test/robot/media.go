@@ -58,7 +58,7 @@ func engine(cfg Config, in *receiver) (*webrtc.API, error) {
 	se := webrtc.SettingEngine{BufferFactory: in.buffer}
 	se.SetIncludeLoopbackCandidate(true)
 	se.DisableActiveTCP(cfg.Way == WayRelay) // Pion's agent dials whatever the policy
-	se.SetRelayAcceptanceMinWait(0) // browsers take the relay as soon as it answers
+	se.SetRelayAcceptanceMinWait(0)          // browsers take the relay as soon as it answers
 	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6})
 	se.SetFireOnTrackBeforeFirstRTP(true) // nobody reads tracks
 	se.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM)
