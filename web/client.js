@@ -21,6 +21,7 @@ import { Move } from "./move.js";
 import { KINDS, Peer } from "./peer.js";
 import { Roster } from "./roster.js";
 import { Socket } from "./socket.js";
+import { relayIn } from "./ways.js";
 import {
   CallError, MAX_CHAT_BYTES, MAX_FIRST_SEATS, MAX_SEATS, byteLength, retryDelay,
 } from "./wire.js";
@@ -70,6 +71,7 @@ export class Call {
   #joinSent = false; // and its answer is awaited
   #tried = false; // the ticket or secret may have been used, by a join whose answer is unknown
   #rejoins = 0;
+  #askedAt = 0; // when the latest join was sent
   #preparedAt = 0; // when the offer of #pending was begun
   #media = false;
   #seats;
@@ -274,6 +276,7 @@ export class Call {
     this.#mirror.joining(now);
     this.#told = this.#mirror.told();
     this.#joinSent = this.#tried = true;
+    this.#askedAt = this.#env.now();
     this.#rejoinSoon(JOIN_RETRY_MS);
     return joinBody(this.options, this.#secret(), this.#attempt, now, this.#mirror.view);
   }
@@ -308,6 +311,7 @@ export class Call {
     this.#peer = peer;
     const accepted = peer.accept(joined.answer); // before the page draws anything: it has 40 ms of work to do
     accepted.catch(() => {}); // looked at below
+    this.#relayed(peer, joined.ice_servers ?? []);
     this.#roster.join(joined);
     this.#setMedia(false);
     this.#enter("joined");
@@ -426,6 +430,9 @@ export class Call {
       case "participants":
         this.#roster.change(body);
         return this.#events.emit("participants", this.participants);
+      case "servers":
+        if (this.#peer) this.#peer.servers = body.ice_servers;
+        return;
       case "seating":
         this.#roster.seat(body);
         return this.#reseat();
@@ -460,6 +467,24 @@ export class Call {
       this.#timers.cancel("rejoin");
     }
     this.#advance();
+  }
+
+  /** Brings in the room's relay, if no direct way has come up in time. @param {Peer} peer @param {RTCIceServer[]} servers */
+  #relayed(peer, servers) {
+    peer.servers = servers;
+    const wait = relayIn(servers.length, this.#env.now() - this.#askedAt);
+    if (wait === null) return;
+    this.#timers.after("relay", wait, async () => {
+      if (peer !== this.#peer || peer.reached || this.over) return;
+      try {
+        const offer = await peer.restart(this.local);
+        if (peer !== this.#peer) return;
+        this.#growing = peer;
+        if (fits(offer)) this.#socket.send("offer", offer);
+      } catch (err) {
+        this.#report(err);
+      }
+    });
   }
 
   /** @param {Answer} answer */

@@ -5,6 +5,7 @@
 import { VIDEO, encodings, preferred, sendable, trim } from "./codecs.js";
 import { tune } from "./dynacast.js";
 import { summarize } from "./stats.js";
+import { reached } from "./ways.js";
 import {
   Assembler, CHANNEL, CallError, MAX_PLAIN_BYTES, byteLength, encodeFrame, parseFrame, split,
 } from "./wire.js";
@@ -43,6 +44,7 @@ export class Peer {
   seats = new Map();
   generation = 0;
   closed = false;
+  /** The room's relay, for the next restart. @type {RTCIceServer[]} */ servers = [];
 
   /** @type {Map<Kind, RTCRtpTransceiver>} */ #senders = new Map();
   /** @type {Map<Kind, Promise<void>>} */ #swaps = new Map(); // changes of a kind's sender run one by one
@@ -127,6 +129,18 @@ export class Peer {
       })),
       seats: [...this.seats].map(([seat, s]) => ({ seat, audio: s.audio.mid ?? "", video: s.video.mid ?? "" })),
     };
+  }
+
+  /** Makes an offer that looks for another path (RFC 8445 §2.4). @param {Record<Kind, Local>} local */
+  restart(local) {
+    if (this.servers.length > 0) this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers: this.servers });
+    this.pc.restartIce();
+    return this.offer(local);
+  }
+
+  /** Whether ICE has found a path. */
+  get reached() {
+    return !this.closed && reached(this.pc.iceConnectionState);
   }
 
   /** Takes the room's answer. @param {Answer} answer */

@@ -1,6 +1,8 @@
 // A summary of RTCPeerConnection.getStats() in numbers that mean the same in every
 // browser. Pure but for the call of getStats.
 
+import { wayOf } from "./ways.js";
+
 /** @import { SeatStats, Stats } from "./types.js" */
 
 /** @typedef {{at: number, bytesIn: number, bytesOut: number, received: number, lost: number, sent: number, lostOut: number}} Marks */
@@ -49,7 +51,7 @@ export function summarize(all, seatOf, last, now) {
   return {
     marks,
     stats: {
-      transport: local?.protocol ?? "",
+      transport: wayOf(local),
       rttMs: rtt === undefined ? null : Math.round(rtt * 1000),
       lossIn: ratio(marks.lost - before.lost, marks.received - before.received),
       lossOut: ratio(marks.lostOut - before.lostOut, marks.sent - before.sent),

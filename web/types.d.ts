@@ -91,6 +91,11 @@ export interface Joined {
   participants: Participant[];
   seating: Seating;
   resume: string;
+  /** The task's own relay; its credential is this participant's. */
+  ice_servers?: RTCIceServer[];
+}
+export interface Servers {
+  ice_servers: RTCIceServer[];
 }
 export interface Speakers {
   active: string;
@@ -217,7 +222,7 @@ export interface CallErrorInfo {
 }
 
 export interface Stats {
-  /** "udp", "tcp", or "" while unknown. */
+  /** How the room is reached: "udp", "tcp", "turn-udp", "turn-tcp", "turn-tls", or "" while unknown. */
   transport: string;
   rttMs: number | null;
   /** Of the packets expected since the last call of stats(), in and out: 0 to 1. */

@@ -149,6 +149,19 @@ export class FakePC {
     if (d.sdp === "bad") throw new Error("bad answer");
     this.answer = d;
   }
+  iceConnectionState = "new";
+  restarts = 0;
+  /** @type {any} */ configuration = {};
+  restartIce() {
+    this.restarts++;
+  }
+  getConfiguration() {
+    return this.configuration;
+  }
+  /** @param {any} c */
+  setConfiguration(c) {
+    this.configuration = c;
+  }
   close() {
     this.closed = true;
     this.connectionState = "closed";
