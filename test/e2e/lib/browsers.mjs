@@ -79,7 +79,8 @@ export async function openAll(t, ...opens) {
   return pages
 }
 
-export async function openFirefox({ width = 1280, height = 800, init = [] } = {}) {
+/** @param prefs more of about:config */
+export async function openFirefox({ width = 1280, height = 800, init = [], prefs = {} } = {}) {
   const browser = await puppeteer.launch({
     browser: 'firefox',
     timeout: 60_000, // to start, on a busy machine
@@ -96,6 +97,7 @@ export async function openFirefox({ width = 1280, height = 800, init = [] } = {}
       'datareporting.policy.dataSubmissionEnabled': false,
       'network.captive-portal-service.enabled': false,
       'network.connectivity-service.enabled': false,
+      ...prefs,
     },
   })
   const page = await browser.newPage()

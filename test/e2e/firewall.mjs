@@ -1,0 +1,82 @@
+// Browsers behind networks that spoil calls: test/firewall lays the networks and runs
+// this in the client's namespace, with FIREWALL as {browser, origin, router, nss, rows:
+// [{name, rules, relay, mtu, url}]}. For each row it sets the router's rules, joins, waits
+// for sound and picture, and prints a line {name, connected, media, transport} or {name,
+// error}; milliseconds are from the sending of the join.
+import { execFileSync } from 'node:child_process'
+import { launchChromium, openFirefox, openTab } from './lib/browsers.mjs'
+import { until } from './lib/system.mjs'
+
+const plan = JSON.parse(process.env.FIREWALL)
+
+/** marks runs in the page before its scripts: when the join went out, and when its connection was up. */
+const marks = () => {
+  const Socket = window.WebSocket
+  window.WebSocket = class extends Socket {
+    send(data) {
+      if (!window.askedAt && String(data).includes('"type":"join"')) window.askedAt = performance.now()
+      super.send(data)
+    }
+  }
+  const Real = window.RTCPeerConnection
+  window.RTCPeerConnection = class extends Real {
+    constructor(config) {
+      super(config)
+      this.addEventListener('connectionstatechange', () => {
+        if (this.connectionState === 'connected') window.upAt ??= performance.now()
+      })
+    }
+  }
+}
+
+/** relayAlone runs there too: the browser may use nothing but the relay. */
+const relayAlone = () => {
+  const Real = window.RTCPeerConnection
+  window.RTCPeerConnection = class extends Real {
+    constructor(config) { super({ ...config, iceTransportPolicy: 'relay' }) }
+    setConfiguration(config) { super.setConfiguration({ ...config, iceTransportPolicy: 'relay' }) }
+  }
+}
+
+const router = (args, input) => execFileSync('ip', ['netns', 'exec', plan.router, ...args], { input, stdio: ['pipe', 'ignore', 'inherit'] })
+
+async function open(row) {
+  const init = row.relay ? [marks, relayAlone] : [marks]
+  if (plan.browser === 'firefox') return openFirefox({ init, prefs: { 'media.devices.insecure.enabled': true, 'media.getusermedia.insecure.enabled': true } })
+  const browser = await launchChromium([`--unsafely-treat-insecure-origin-as-secure=${plan.origin}`])
+  const page = await openTab(browser, { init })
+  page.closeAll = () => browser.close()
+  return page
+}
+
+async function tried(row) {
+  router(['nft', '-f', '-'], `flush ruleset\n${row.rules}\n`)
+  if (row.mtu) {
+    execFileSync('ip', ['link', 'set', 'c0', 'mtu', String(row.mtu)])
+    router(['ip', 'link', 'set', 'rc', 'mtu', String(row.mtu)])
+  }
+  const page = await open(row)
+  try {
+    await page.goto(row.url.replace('#', '?autojoin=1#'))
+    const got = await until('sound and picture', 20_000, () => page.evaluate(async () => {
+      const s = await window.mayfly?.call.stats()
+      const seen = s?.seats.some((x) => x.framesDecoded > 5) && s.seats.some((x) => x.audioEnergy > 0)
+      if (seen) window.mediaAt ??= performance.now()
+      return seen && { transport: s.transport, connected: Math.round(window.upAt - window.askedAt), media: Math.round(window.mediaAt - window.askedAt) }
+    }))
+    await until('own media goes out', 10_000, () => page.evaluate(async () => (await window.mayfly.call.stats()).bytesOut > 30_000))
+    return { name: row.name, ...got }
+  } catch (err) {
+    const ice = await page.evaluate(() => window.mayfly?.call.peerConnection?.iceConnectionState).catch(() => '')
+    return { name: row.name, error: `${err.message} (ICE: ${ice}) ${page.console.slice(-3).join(' / ')}` }
+  } finally {
+    await page.close()
+    if (row.mtu) {
+      execFileSync('ip', ['link', 'set', 'c0', 'mtu', '1500'])
+      router(['ip', 'link', 'set', 'rc', 'mtu', '1500'])
+    }
+  }
+}
+
+for (const row of plan.rows) console.log(JSON.stringify(await tried(row)))
+process.exit(0)
