@@ -107,7 +107,7 @@ export function signalOf(level, far) {
  */
 export function connectionLine(stats, signalling, quality = null, paused = 0) {
   if (!stats || !stats.transport) return "Connecting…";
-  const parts = [...(quality ? [LEVELS[quality.level] ?? LEVELS.good] : []), stats.transport.toUpperCase()];
+  const parts = [...(quality ? [LEVELS[quality.level] ?? LEVELS.good] : []), (quality?.transport || stats.transport).toUpperCase()];
   if (stats.rttMs !== null) parts.push(`${stats.rttMs} ms`);
   parts.push(`${(100 * Math.max(stats.lossIn, stats.lossOut)).toFixed(1)} % loss`);
   parts.push(`↓ ${megabits(stats.bpsIn)} ↑ ${megabits(stats.bpsOut)} Mbit/s`);

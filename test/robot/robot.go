@@ -104,7 +104,7 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 	r := &Robot{
 		inbox: make(chan signal.Frame, 64), open: make(chan struct{}), closed: make(chan struct{}), gone: make(chan struct{}),
 		connected: make(chan struct{}),
-		began: unixNano(), in: newReceiver(unixNano, !cfg.NoReports), frames: map[string]signal.Frame{}, answer: cfg.Answer,
+		began:     unixNano(), in: newReceiver(unixNano, !cfg.NoReports), frames: map[string]signal.Frame{}, answer: cfg.Answer,
 		answers: make(chan signal.Answer, 4),
 	}
 	if cfg.Trace {
@@ -179,7 +179,6 @@ func (r *Robot) read(ctx context.Context, joined <-chan struct{}) {
 // later looks at a frame that came after the answer.
 func (r *Robot) later(f signal.Frame) {
 	r.lateAnswer(f)
-=======
 	var room signal.Room
 	if f.Type == signal.TypeRoom && json.Unmarshal(f.Body, &room) == nil && room.Epoch > r.Joined.Epoch || f.Type == signal.TypeEnded {
 		r.leaveBehind()
@@ -204,7 +203,6 @@ func (r *Robot) join(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	r.offered = join.Offer
 	if err := r.send(ctx, signal.TypeJoin, join); err != nil {
 		return err
 	}
