@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"net/netip"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -192,17 +193,23 @@ func (k *kernelSender) message(b *batch, n int, vectors []unix.Iovec) {
 
 func (k *kernelSender) name(n int, r route) (name *byte, size uint32) {
 	at := &k.names[n]
+	size = putName(at, r.to, k.inet6)
+	return (*byte)(unsafe.Pointer(at)), size
+}
+
+// putName writes an address as the kernel wants it, and tells its size.
+func putName(at *unix.RawSockaddrInet6, to netip.AddrPort, inet6 bool) (size uint32) {
 	port := [2]byte{}
-	binary.BigEndian.PutUint16(port[:], r.to.Port())
-	if k.inet6 {
-		at.Family, at.Addr = unix.AF_INET6, r.to.Addr().As16()
+	binary.BigEndian.PutUint16(port[:], to.Port())
+	if inet6 {
+		at.Family, at.Addr = unix.AF_INET6, to.Addr().As16()
 		at.Port = *(*uint16)(unsafe.Pointer(&port))
-		return (*byte)(unsafe.Pointer(at)), unix.SizeofSockaddrInet6
+		return unix.SizeofSockaddrInet6
 	}
 	at4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(at))
-	at4.Family, at4.Addr = unix.AF_INET, r.to.Addr().As4()
+	at4.Family, at4.Addr = unix.AF_INET, to.Addr().As4()
 	at4.Port = *(*uint16)(unsafe.Pointer(&port))
-	return (*byte)(unsafe.Pointer(at)), unix.SizeofSockaddrInet4
+	return unix.SizeofSockaddrInet4
 }
 
 // submit hands over messages from at to n. It does not take the connection's write

@@ -100,7 +100,7 @@ func (p *turnPort) WriteTo(b []byte, to net.Addr) (int, error) {
 }
 
 // LocalAddr is the socket's.
-func (p *turnPort) LocalAddr() net.Addr { return p.s.UDPConn.LocalAddr() }
+func (p *turnPort) LocalAddr() net.Addr { return p.s.LocalAddr() }
 
 // Close ends reading; the socket is its owner's to close.
 func (p *turnPort) Close() error {

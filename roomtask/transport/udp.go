@@ -26,7 +26,8 @@ type socket struct {
 	local    netip.AddrPort
 	counters *counters
 	in       receiver // used by the mux's reader alone
-	egress   *egress  // nil where there is no batching
+	quick    *quickSender
+	egress   *egress // nil where there is no batching
 	diverts  diverts
 	guard    *guard
 	turn     *turnPort // set before the first read; nil without a relay
@@ -51,7 +52,7 @@ func listenUDP(at netip.AddrPort, c *counters) (*socket, error) {
 	_ = conn.SetWriteBuffer(udpBuffer)
 	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	s := &socket{
-		UDPConn: conn, counters: c, in: newReceiver(conn), ended: make(chan struct{}), guard: newGuard(),
+		UDPConn: conn, counters: c, in: newReceiver(conn), quick: newQuickSender(conn), ended: make(chan struct{}), guard: newGuard(),
 		local: netip.AddrPortFrom(local.Addr().Unmap(), local.Port()),
 	}
 	if out := newSender(conn, c); out != nil {
@@ -144,10 +145,13 @@ func (s *socket) aside(b []byte, from netip.AddrPort) bool {
 
 // writeNow sends one datagram.
 func (s *socket) writeNow(b []byte, to netip.AddrPort) (int, error) {
-	n, err := s.WriteToUDPAddrPort(b, to)
-	if err != nil {
-		s.counters.udpWriteErrors.Add(1)
-		return n, err
+	n := len(b)
+	if !s.quick.send(b, to) {
+		var err error
+		if n, err = s.WriteToUDPAddrPort(b, to); err != nil {
+			s.counters.udpWriteErrors.Add(1)
+			return n, err
+		}
 	}
 	s.counters.udpPacketsOut.Add(1)
 	s.counters.udpBytesOut.Add(uint64(n))
