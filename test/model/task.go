@@ -39,7 +39,8 @@ type roomTask struct {
 	over     bool
 	accepted bool              // the control plane has registered it
 	fenced   bool              // … or refused it
-	agreed   bool              // … or agreed to its end
+	agreed   bool              // … or agreed to its end, with all its figures
+	final    uint64            // number of the first final report; 0 before
 	people   map[string]*media // the last of each participant
 	arriving map[string]bool   // of each participant: it may still play at the task before
 	all      []*media
@@ -153,6 +154,9 @@ func (p *roomTask) send(typ string, body any) {
 		p.reports[m.Usage.Seq] = m.Usage.Totals
 	case signal.Ending:
 		p.reports[m.Usage.Seq] = m.Usage.Totals
+		if m.Usage.Final && p.final == 0 {
+			p.final = m.Usage.Seq
+		}
 	}
 	if typ == signal.LinkHeartbeat || typ == signal.LinkEnding {
 		for i, o := range p.queue {
@@ -210,12 +214,16 @@ func (p *roomTask) take(c *conn, data []byte) {
 		if json.Unmarshal(f.Body, &m) == nil && m.Session != nil {
 			p.arriving[m.Participant] = m.Session.Moved
 		}
+	case signal.LinkEndingOK:
+		var m signal.EndingOK
+		p.agreed = p.agreed || json.Unmarshal(f.Body, &m) == nil && p.final != 0 && m.Seq >= p.final
+	case signal.LinkKeep:
+		p.final, p.agreed = 0, false
 	case signal.LinkRefused:
 		p.fenced = true
 		p.w.say("task %s is refused: %s", p.t.label, f.Body)
 		p.w.truth.stopServing(p)
 	}
-	p.agreed = p.agreed || f.Type == signal.LinkEndingOK
 	p.room.Frame(f)
 	p.step()
 	p.flush()

@@ -86,8 +86,9 @@ func (c *change) bound(s *control.Session, nowMS int64) error {
 }
 
 // infer ends an open session of a stopped task. Of one that was reported, the
-// task's clock said when it was last there; how long it may have gone on is a
-// difference of our clock and ECS's.
+// task's clock said when it was last there; how long it may have gone on is the
+// time from there to its end by ECS, or from when the report came, if our clock says
+// that this was later.
 func infer(e *control.Epoch, s *control.Session) {
 	s.LeaveReason = "task_stopped"
 	if s.Seq == 0 {
@@ -96,7 +97,7 @@ func infer(e *control.Epoch, s *control.Session) {
 	}
 	extra := int64(afterHeartbeatMS)
 	if e.Task.StoppedMS != 0 {
-		extra = min(extra, max(0, e.Task.StoppedMS-e.ReportedMS))
+		extra = min(extra, max(0, e.Task.StoppedMS-max(e.ReportedMS, e.ReportMS)))
 	}
 	s.LeftMS = max(s.JoinedMS, e.ReportMS+extra)
 	if s.ParticipantMS > 0 { // it was connected; time not connected is not counted

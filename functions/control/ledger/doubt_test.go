@@ -34,3 +34,25 @@ func TestJoinThatTheTaskDidNotTake(t *testing.T) {
 		}
 	}
 }
+
+// TestInferredEndIsNotAfterTheTask: the function that took the last report had a clock
+// that was behind, which is no reason to bill beyond the task's end.
+func TestInferredEndIsNotAfterTheTask(t *testing.T) {
+	const at = 1_000_000
+	for _, tt := range []struct{ reported, stopped, left int64 }{
+		{at - 20_000, at + 4_000, at + 4_000},
+		{at, at + 4_000, at + 4_000},
+		{at + 3_000, at + 4_000, at + 1_000},
+		{at + 20_000, at + 4_000, at},
+		{at, at + 60_000, at + 10_000},
+	} {
+		e := &control.Epoch{ReportSeq: 3, ReportMS: at, ReportedMS: tt.reported, Stopped: true}
+		e.Task.StoppedMS = tt.stopped
+		s := &control.Session{Seq: 3}
+		s.JoinedMS, s.ParticipantMS = at-7_000, 7_000
+		infer(e, s)
+		if s.LeftMS != tt.left || s.ParticipantMS != 7_000+tt.left-at {
+			t.Errorf("reported at %d, stopped at %d: left at %d after %d ms", tt.reported-at, tt.stopped-at, s.LeftMS-at, s.ParticipantMS)
+		}
+	}
+}
