@@ -153,7 +153,7 @@ func (v *truth) room(old, is store.Item) {
 		w.fail("room %s goes from epoch %d to %d", w.label(r.ID), was.Epoch, r.Epoch)
 	}
 	if r.Epoch > was.Epoch {
-		v.proved(r, was.Epoch)
+		v.proved(r, was)
 	}
 	if facts := w.rooms[r.ID]; r.HandingTask != "" && facts.serving != nil && facts.serving.t.task.ARN == r.HandingTask {
 		facts.serving = nil // fenced: it plays on, and takes no joins
@@ -162,13 +162,23 @@ func (v *truth) room(old, is store.Item) {
 
 // proved: an epoch is over when the next one begins, or its task hands the room over,
 // for it must go.
-func (v *truth) proved(r *control.Room, epoch int) {
+func (v *truth) proved(r, was *control.Room) {
+	epoch := was.Epoch
 	for _, t := range v.w.ecs.of(r.ID, epoch) {
 		handing := r.HandingTask == t.task.ARN && r.HandingEpoch == epoch && t.ending
-		if !t.twin && !t.gone && !handing {
+		if v.counts(t, was.Task) && !t.gone && !handing {
 			v.w.fail("room %s begins epoch %d while task %s runs", v.w.label(r.ID), epoch+1, t.label)
 		}
 	}
+}
+
+// counts says whether a task is one that the room can know of. If ECS itself ran two
+// for one request, that is the one that became known first: the other is fenced.
+func (v *truth) counts(t *ecsTask, known string) bool {
+	if v.w.twins(t.room, t.epoch) {
+		return t.task.ARN == known
+	}
+	return true
 }
 
 // event: numbered from 1 without a gap, never changed but for its delivery.
@@ -245,7 +255,7 @@ func (v *truth) ledger(old, is store.Item) {
 		}
 		for n := 1; n <= v.known[l.Room].Epoch; n++ {
 			for _, t := range w.ecs.of(l.Room, n) {
-				if !t.twin && !t.gone {
+				if v.counts(t, "") && !t.gone {
 					w.fail("the ledger of %s is closed, and task %s runs", w.label(l.Room), t.label)
 				}
 			}

@@ -62,9 +62,10 @@ func report(t *testing.T, seed uint64, fired []Fired, err error, class string, b
 		seed, err, len(fired), len(small), again, b.String(), cut, strings.Join(history[cut:], "\n"), seed)
 }
 
-// TestLives lives through MAYFLY_SEEDS worlds (300), or one (MAYFLY_SEED).
+// TestLives lives through MAYFLY_SEEDS worlds (150) from MAYFLY_FROM on, or one (MAYFLY_SEED).
 func TestLives(t *testing.T) {
-	from, to := uint64(0), number(t, "MAYFLY_SEEDS", 300)
+	from := number(t, "MAYFLY_FROM", 0)
+	to := from + number(t, "MAYFLY_SEEDS", 150)
 	if one := os.Getenv("MAYFLY_SEED"); one != "" {
 		from = number(t, "MAYFLY_SEED", 0)
 		to = from + 1
