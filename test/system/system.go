@@ -153,6 +153,19 @@ func (s *System) Restart(with syscall.Signal) {
 	s.run(strings.TrimPrefix(s.URL, "http://"))
 }
 
+// Freeze stops mayfly local as it stands, or lets it go on. Room tasks are processes of
+// their own.
+func (s *System) Freeze(on bool) {
+	s.t.Helper()
+	sig := syscall.SIGCONT
+	if on {
+		sig = syscall.SIGSTOP
+	}
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func (s *System) stop() {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {

@@ -5,6 +5,7 @@ import (
 
 	"mayfly/functions/control"
 	"mayfly/shared/signal"
+	"mayfly/shared/usage"
 )
 
 // TestJoinThatTheTaskDidNotTake: two functions, whose clocks are apart, noted the join
@@ -54,5 +55,40 @@ func TestInferredEndIsNotAfterTheTask(t *testing.T) {
 		if s.LeftMS != tt.left || s.ParticipantMS != 7_000+tt.left-at {
 			t.Errorf("reported at %d, stopped at %d: left at %d after %d ms", tt.reported-at, tt.stopped-at, s.LeftMS-at, s.ParticipantMS)
 		}
+	}
+}
+
+// TestFinalReportAfterTheProof: the task's last report was overtaken by ECS's word. A
+// join that it does not name was taken for one that nobody had heard of yet, and is not
+// billed once it has come.
+func TestFinalReportAfterTheProof(t *testing.T) {
+	b := newBooks(t)
+	b.put(&control.Session{Room: roomID, Epoch: 1, Session: usage.Session{ID: "s1", Participant: "p1"}, AdmittedMS: b.clock.MS()})
+	b.clock.Advance(2e9)
+	e, err := control.Load[control.Epoch](b.ctx, b.store, control.EpochKey(roomID, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := signal.ExitEnded
+	e.Stopped, e.StoppedFrom, e.Task.StoppedMS, e.Task.ExitCode = true, control.FromEvent, b.clock.MS(), &code
+	b.put(e)
+	if err := b.Bound(b.ctx, roomID, 1); err != nil {
+		t.Fatal(err)
+	}
+	session := func() *control.Session {
+		s, err := control.Load[control.Session](b.ctx, b.store, control.SessionKey(roomID, 1, "s1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if s := session(); !s.Bounded || s.ParticipantMS != 2000 {
+		t.Fatalf("inferred %+v", s)
+	}
+	if err := b.Report(b.ctx, roomID, 1, taskID, usage.Report{Seq: 4, AtMS: b.clock.MS(), Final: true}); err != nil {
+		t.Fatal(err)
+	}
+	if s := session(); !s.NotTaken || s.ParticipantMS != 0 || s.ExtraMS != 0 {
+		t.Errorf("after the last report %+v", s)
 	}
 }

@@ -69,10 +69,16 @@ func (g *Ledger) Report(ctx context.Context, room string, epoch int, taskARN str
 			break
 		}
 	}
-	if stopped { // the report came after the proof: what it left open ended too
-		return g.Bound(ctx, room, epoch)
+	if !stopped {
+		return nil
 	}
-	return nil
+	// The report came after the proof: what it left open ended too, and who it does not
+	// name, though it is the last one, was not there.
+	err := g.Bound(ctx, room, epoch)
+	if err == nil && rep.Final {
+		err = g.Rebound(ctx, room, epoch)
+	}
+	return err
 }
 
 // change is one load → decide → commit on a room's usage. It lives for one try.
