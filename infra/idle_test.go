@@ -41,6 +41,10 @@ func TestIdleStackRunsNothing(t *testing.T) {
 			}
 		}
 	}
+	// The warm pool is compute that is always on, and nobody has one who has not asked.
+	if pool := at(load(t, "template.yaml"), "Parameters.WarmPool"); pool == nil || text(pool, "Default") != "" {
+		t.Errorf("the warm pool is %v unless told", pool)
+	}
 	for _, typ := range []string{"AWS::DynamoDB::Table", "AWS::Serverless::Function", "AWS::EC2::VPCEndpoint"} {
 		if !seen[typ] {
 			t.Errorf("no %s found: this test reads the templates wrongly", typ)

@@ -85,7 +85,7 @@ var samples = map[string]string{
 	"TASK_WS_ENDPOINT": "https://t/link", "CLIENT_WS_URL": "wss://c/ws", "TASK_API_ID": "t", "PUBLIC_URL": "https://p",
 	"ALLOWED_ORIGINS": "https://o", "API_KEYS": "t=" + strings.Repeat("0", 64), "MAX_ROOMS": "3",
 	"CREATES_PER_S": "5", "CREATE_BURST": "20", "SPEND_PER_DAY_USD": "100", "SWEEP_FOR_S": "50",
-	"TASK_REVISION": "41", "CANARY_REVISION": "42", "CANARY_PERCENT": "5",
+	"WARM_POOL": "m=2", "POOL_TENANT": "operator", "TASK_REVISION": "41", "CANARY_REVISION": "42", "CANARY_PERCENT": "5",
 	"TICKET_SECRET": strings.Repeat("s", 64), "WEBHOOK_SECRET": strings.Repeat("w", 64),
 }
 

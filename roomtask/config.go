@@ -14,6 +14,7 @@ import (
 type config struct {
 	Room        string       // MAYFLY_ROOM: id of the room to serve
 	Epoch       int          // MAYFLY_EPOCH: the how-manieth task of the room, from 1
+	Slot        string       // MAYFLY_SLOT: of the warm pool, instead of these two: the room is assigned later
 	LinkURL     string       // MAYFLY_LINK_URL: ws(s):// URL of the task WebSocket API
 	Region      string       // MAYFLY_REGION: for the link's signature
 	MetadataURI string       // ECS_CONTAINER_METADATA_URI_V4, set by ECS
@@ -27,7 +28,7 @@ type config struct {
 // configFromEnv reads and checks the environment, and names every fault at once.
 func configFromEnv(getenv func(string) string) (config, error) {
 	c := config{
-		Room: getenv("MAYFLY_ROOM"), LinkURL: getenv("MAYFLY_LINK_URL"), Region: getenv("MAYFLY_REGION"),
+		Room: getenv("MAYFLY_ROOM"), Slot: getenv("MAYFLY_SLOT"), LinkURL: getenv("MAYFLY_LINK_URL"), Region: getenv("MAYFLY_REGION"),
 		MetadataURI: getenv("ECS_CONTAINER_METADATA_URI_V4"),
 		MetricsAddr: getenv("MAYFLY_METRICS_ADDR"), Profile: getenv("MAYFLY_PPROF") == "1",
 	}
@@ -46,9 +47,13 @@ func configFromEnv(getenv func(string) string) (config, error) {
 		need(err == nil && n >= low && n <= high, "%s is %q, not a number from %d to %d", name, text, low, high)
 		return n
 	}
-	need(c.Room != "", "MAYFLY_ROOM is not set")
 	c.Epoch = number("MAYFLY_EPOCH", 1, 1<<20, 0)
-	need(c.Epoch > 0, "MAYFLY_EPOCH is not set")
+	if c.Slot == "" {
+		need(c.Room != "", "neither MAYFLY_ROOM nor MAYFLY_SLOT is set")
+		need(c.Epoch > 0, "MAYFLY_EPOCH is not set")
+	} else {
+		need(c.Room == "" && c.Epoch == 0, "MAYFLY_SLOT and MAYFLY_ROOM are both set")
+	}
 	need(strings.HasPrefix(c.LinkURL, "ws://") || strings.HasPrefix(c.LinkURL, "wss://"), "MAYFLY_LINK_URL is not a ws:// or wss:// URL")
 	need(c.Region != "", "MAYFLY_REGION is not set")
 	ports := func(name string, low int) (out []int) {

@@ -31,8 +31,13 @@ func main() {
 		log.Error("configuration", "err", err)
 		os.Exit(msg.ExitConfig)
 	}
-	exit := run(cfg, started, log.With("room", cfg.Room, "epoch", cfg.Epoch))
-	log.Info("exit", "room", cfg.Room, "epoch", cfg.Epoch, "code", exit.Code, "reason", exit.Reason)
+	if cfg.Slot != "" {
+		log = log.With("slot", cfg.Slot)
+	} else {
+		log = log.With("room", cfg.Room, "epoch", cfg.Epoch)
+	}
+	exit := run(cfg, started, log)
+	log.Info("exit", "code", exit.Code, "reason", exit.Reason)
 	os.Exit(exit.Code)
 }
 
@@ -63,15 +68,16 @@ func run(cfg config, started time.Time, log *slog.Logger) room.Exit {
 	defer stopMetrics()
 
 	var l *link.Link
+	self := room.Self{TaskARN: arn, Version: version, Started: started}
 	r := room.New(room.Config{
-		ID: cfg.Room, Epoch: cfg.Epoch, Log: log, Started: started, Metrics: figures,
+		ID: cfg.Room, Epoch: cfg.Epoch, Slot: cfg.Slot, Self: self, Log: log, Started: started, Metrics: figures,
 		NewMedia: media.New, Opened: media.Open, Renewed: media.Renewed, Servers: media.Servers,
 		Send:     func(typ string, body any) { l.Send(typ, body) },
 		Messages: func() (in, out int64) { return l.Messages() },
 	})
 	l = link.New(link.Config{
 		URL: cfg.LinkURL, Region: cfg.Region, Credentials: creds, Log: log,
-		Hello:   func() msg.Register { return r.Hello(arn, version, started) },
+		Hello:   func() (string, any) { return r.Opening(self) },
 		OnFrame: r.Frame,
 	})
 

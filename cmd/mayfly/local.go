@@ -78,6 +78,7 @@ func (a app) localOptions(args []string) (localOptions, error) {
 	fs.Float64Var(&o.cfg.TimeScale, "time-scale", 1, "how much faster the WebSocket idle timeout and lifetime pass")
 	fs.BoolVar(&o.cfg.SplitPosts, "split-posts", false, "split posted messages over 32 KB into frames instead of closing with 1009")
 	fs.DurationVar(&o.cfg.SweepEvery, "sweep", 2*time.Second, "schedule of the sweep")
+	fs.StringVar(&o.cfg.Pool, "pool", "", "tasks that stand by without a room, by size, as m=2")
 	fs.IntVar(&o.cfg.MaxRooms, "max-rooms", 0, "most rooms at once (default 50)")
 	if _, err := parse(fs, args, 0, "no arguments, only flags"); err != nil {
 		return o, err

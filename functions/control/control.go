@@ -43,6 +43,7 @@ type Fleet interface {
 type StartRequest struct {
 	Room     string
 	Epoch    int
+	Slot     string // of the warm pool, for a task that has no room yet: then Room is ""
 	Token    string // idempotency: "<room>.<epoch>[.<attempt>]", ≤ 64 ASCII characters
 	Region   string
 	Revision string // of the task definition; "" is the fleet's own
@@ -50,12 +51,17 @@ type StartRequest struct {
 }
 
 // StartedBy is how ECS remembers whose task it is.
-func (r StartRequest) StartedBy() string { return "room/" + r.Room + "/" + strconv.Itoa(r.Epoch) }
+func (r StartRequest) StartedBy() string {
+	if r.Slot != "" {
+		return "pool/" + r.Slot
+	}
+	return "room/" + r.Room + "/" + strconv.Itoa(r.Epoch)
+}
 
 // Task is a Fargate task as ECS tells it. Times are Unix milliseconds, 0 if unknown.
 type Task struct {
 	ARN           string `json:"arn"`
-	StartedBy     string `json:"started_by"`  // "room/<id>/<epoch>"
+	StartedBy     string `json:"started_by"`  // "room/<id>/<epoch>" or "pool/<slot>"
 	LastStatus    string `json:"last_status"` // PROVISIONING, PENDING, RUNNING, …, STOPPED
 	Version       int64  `json:"version"`     // detail.version, orders the events
 	StopCode      string `json:"stop_code,omitempty"`

@@ -46,6 +46,9 @@ import (
 //	hook       TENANT#<tenant>  HOOK#<endpoint>         -      hooks           a webhook endpoint: URL, filter, generations of its key, no secret
 //	hookcount  TENANT#<tenant>  HOOKCOUNT               -      hooks           how many there are; part of every commit that makes or deletes one
 //	delivery   HOOK#<endpoint>  DELIVERY#<position>#<run>  30 d  outbox, hooks  one event owed to one endpoint; index DELIVER#<shard> / due ms while pending
+//	poolhead   POOL             HEAD                    -      life            part of every commit that makes a slot
+//	slot       POOL             SLOT#<slot>             -      life            a place in the warm pool, from before its RunTask until its task has stopped
+//	goneslot   SLOT#<slot>      SLOT                    8 d    life            created when the slot goes: which room had its task
 //	linkid     CONN#<conn>      WHO                     3 h    join            created once, at $connect: whose identity the gateway saw
 //	ticketkey  KEYS             TICKET#<kid>            -      api             public half of the key that signs tickets; created once
 

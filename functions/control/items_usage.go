@@ -104,6 +104,7 @@ type Epoch struct {
 	AskedMS     int64        `json:"asked_ms"`              // when the epoch was claimed
 	AcceptedMS  int64        `json:"accepted_ms,omitempty"` // when RunTask answered
 	Asked       shape.Shape  `json:"asked,omitzero"`        // of the last attempt; what ECS tells of the task goes before it
+	ClaimedMS   int64        `json:"claimed_ms,omitempty"`  // when a standby task became this epoch's: until then the pool pays
 	Task        Task         `json:"task"`                  // as ECS last told it; ARN "" until known
 	Stopped     bool         `json:"stopped,omitempty"`
 	StoppedFrom string       `json:"stopped_from,omitempty"` // provenance of the stop: From…

@@ -140,8 +140,11 @@ func (f *Fleet) runTask(r control.StartRequest) *ecs.RunTaskInput {
 	return in
 }
 
-// environment says which room the task is for.
+// environment says which room the task is for, or which slot.
 func environment(r control.StartRequest) []types.KeyValuePair {
+	if r.Slot != "" {
+		return []types.KeyValuePair{{Name: aws.String("MAYFLY_SLOT"), Value: &r.Slot}}
+	}
 	return []types.KeyValuePair{
 		{Name: aws.String("MAYFLY_ROOM"), Value: &r.Room},
 		{Name: aws.String("MAYFLY_EPOCH"), Value: aws.String(strconv.Itoa(r.Epoch))},

@@ -99,6 +99,8 @@ type Config struct {
 	Seed                     uint64
 	// NoSync skips the store's fsync, as is done in any case for temporary data. For tests.
 	NoSync bool
+	// Pool is how many tasks stand by without a room, by size, as "m=2"; none by default.
+	Pool string
 	// MaxRooms is the most rooms at once. Default 50, as a tenant has on AWS.
 	MaxRooms int
 

@@ -69,8 +69,8 @@ func fakeTask() int {
 	frames := make(chan msg.Frame, 16)
 	l := link.New(link.Config{
 		URL: os.Getenv("MAYFLY_LINK_URL"), Region: os.Getenv("MAYFLY_REGION"), Credentials: creds,
-		Hello: func() msg.Register {
-			return msg.Register{Room: os.Getenv("MAYFLY_ROOM"), Epoch: epoch, TaskARN: arn, Version: "fake", StartedMS: time.Now().UnixMilli()}
+		Hello: func() (string, any) {
+			return msg.LinkRegister, msg.Register{Room: os.Getenv("MAYFLY_ROOM"), Epoch: epoch, TaskARN: arn, Version: "fake", StartedMS: time.Now().UnixMilli()}
 		},
 		OnFrame: func(f msg.Frame) { frames <- f },
 		Log:     slog.New(slog.NewTextHandler(os.Stdout, nil)),

@@ -86,6 +86,8 @@ func (l *Local) env(name string) string {
 		"SWEEP_FOR_S":    "0", // the schedule here is fine enough
 		"CREATES_PER_S":  "0", // one tenant, whose own machine is the limit
 		"TICKETS_PER_S":  "0",
+		"WARM_POOL":      l.cfg.Pool,
+		"POOL_TENANT":    tenant, // whose key can read its bill
 		"MAX_ROOMS":      strconv.Itoa(l.cfg.MaxRooms), "START_ETA_MS": strconv.FormatInt((l.cfg.Cold + 200*time.Millisecond).Milliseconds(), 10),
 	}[name]
 }

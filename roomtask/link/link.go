@@ -44,8 +44,9 @@ type Config struct {
 	URL         string // ws:// or wss:// of the task WebSocket API, stage included
 	Region      string // of the API, for the signature
 	Credentials aws.CredentialsProvider
-	// Hello makes the first frame of every connection.
-	Hello func() signal.Register
+	// Hello makes the first frame of every connection. It is repeated until it is
+	// answered, by registered, standing or assign.
+	Hello func() (typ string, body any)
 	// OnFrame gets every frame, in the order of arrival on one connection. It must not block.
 	OnFrame func(signal.Frame)
 	Log     *slog.Logger
@@ -127,7 +128,7 @@ func (l *Link) Rotate() {
 }
 
 // Send queues a frame. It never blocks: while the link is down the newest
-// heartbeat replaces the one before it (they are cumulative), and when the queue is
+// heartbeat replaces the one before it (they are cumulative), as do others that repeat, and when the queue is
 // full the oldest frame goes, since a client repeats what it gets no answer to.
 func (l *Link) Send(typ string, body any) {
 	raw, err := json.Marshal(body)
@@ -136,7 +137,8 @@ func (l *Link) Send(typ string, body any) {
 		return
 	}
 	l.mu.Lock()
-	if typ == signal.LinkHeartbeat || typ == signal.LinkEnding {
+	switch typ {
+	case signal.LinkHeartbeat, signal.LinkEnding, signal.LinkStandby, signal.LinkRegister:
 		for i, o := range l.queue {
 			if o.typ == typ {
 				l.queue = append(l.queue[:i], l.queue[i+1:]...)
@@ -279,7 +281,8 @@ func (l *Link) listen(run context.Context, s *session) {
 			if f.Type == signal.LinkClient {
 				l.received.Add(units(len(f.Body)))
 			}
-			if f.Type == signal.LinkRegistered {
+			switch f.Type {
+			case signal.LinkRegistered, signal.LinkStanding, signal.LinkAssign:
 				l.post(ctx, event{kind: registered, s: s})
 			}
 			l.cfg.OnFrame(f)
@@ -292,13 +295,14 @@ func (l *Link) listen(run context.Context, s *session) {
 
 // hello registers over a session. Its answer may be lost, so Run repeats it.
 func (l *Link) hello(ctx context.Context, s *session) error {
-	raw, err := json.Marshal(l.cfg.Hello())
+	typ, body := l.cfg.Hello()
+	raw, err := json.Marshal(body)
 	if err != nil {
-		return fmt.Errorf("encode register: %w", err)
+		return fmt.Errorf("encode %s: %w", typ, err)
 	}
 	s.helloAt = time.Now()
 	l.received.Add(units(len(raw)))
-	return s.write(ctx, outgoing{signal.LinkRegister, raw})
+	return s.write(ctx, outgoing{typ, raw})
 }
 
 // repeatHello registers again where the answer is overdue.

@@ -92,7 +92,7 @@ func start(t *testing.T, g *gateway) (l *Link, frames chan signal.Frame, stop fu
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "AKID", SecretAccessKey: "SECRET", SessionToken: "TOKEN"}, nil
 		}),
-		Hello:   func() signal.Register { return signal.Register{Room: "room_1", Epoch: 1} },
+		Hello:   func() (string, any) { return signal.LinkRegister, signal.Register{Room: "room_1", Epoch: 1} },
 		OnFrame: func(f signal.Frame) { frames <- f },
 	})
 	ctx, cancel := context.WithCancel(context.Background())

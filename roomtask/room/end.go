@@ -31,7 +31,7 @@ type endState struct {
 
 // decide ends the room when its time has come, and carries an ending on.
 func (r *Room) decide(now time.Time) {
-	if r.phase == waiting || r.phase == done {
+	if r.phase == idle || r.phase == waiting || r.phase == done {
 		return
 	}
 	reason, final, end := situation{

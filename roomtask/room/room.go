@@ -25,6 +25,8 @@ const (
 type Config struct {
 	ID       string
 	Epoch    int
+	Slot     string // of the warm pool: then ID and Epoch are not known before they are assigned
+	Self     Self   // for a task of the warm pool
 	NewMedia NewMedia
 	// Send queues a frame for the control plane. It never blocks.
 	Send func(typ string, body any)
@@ -60,6 +62,7 @@ const (
 	asking               // empty: has asked the control plane to end
 	closing              // ends whatever happens
 	done
+	idle // has no room yet
 )
 
 // Room is the loop. All fields below the mailbox are owned by Run.
@@ -68,13 +71,16 @@ type Room struct {
 	mailbox chan any
 	dropped atomic.Uint64 // messages that found the mailbox full
 	pulsed  atomic.Pointer[[]Media]
+	who     atomic.Pointer[who] // written by Run
 
 	phase        phase
 	exit         Exit
 	startedAt    time.Time
 	registeredAt time.Time
 	limits       signal.RoomLimits
-	joinSeq      uint64 // highest join number admitted by the control plane
+	joinSeq      uint64    // highest join number admitted by the control plane
+	stood        time.Time // when the control plane last knew that this task stands by
+	registering  bool      // an assigned room was asked for
 	joinedBefore bool
 	emptySince   time.Time
 	told         string
@@ -129,11 +135,16 @@ func New(cfg Config) *Room {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics()
 	}
-	return &Room{
+	r := &Room{
 		cfg: cfg, metrics: cfg.Metrics, mailbox: make(chan any, mailboxSize),
 		people: map[string]*participant{}, conns: map[string]*clientConn{}, taken: map[string]uint64{}, orders: map[string]signal.Order{},
 		speaker: newDetector(), book: book,
 	}
+	r.who.Store(&who{cfg.ID, cfg.Epoch})
+	if cfg.ID == "" {
+		r.phase = idle
+	}
+	return r
 }
 
 // Frame hands over a frame from the link. It never blocks.
@@ -157,9 +168,10 @@ func (r *Room) post(m any) {
 	}
 }
 
-// Hello is the first frame of every link connection.
+// Hello is the first frame of every link connection of a task that has its room.
 func (r *Room) Hello(taskARN, version string, started time.Time) signal.Register {
-	return signal.Register{Room: r.cfg.ID, Epoch: r.cfg.Epoch, TaskARN: taskARN, Version: version, StartedMS: started.UnixMilli()}
+	w := r.who.Load()
+	return signal.Register{Room: w.room, Epoch: w.epoch, TaskARN: taskARN, Version: version, StartedMS: started.UnixMilli()}
 }
 
 // Run runs the room to its end. It returns when every participant's media is gone.
@@ -236,6 +248,13 @@ func (r *Room) linkFrame(f signal.Frame) {
 		if err = decode(f, &m); err == nil {
 			r.registered(m)
 		}
+	case signal.LinkStanding:
+		r.heard()
+	case signal.LinkAssign:
+		var m signal.Assign
+		if err = decode(f, &m); err == nil {
+			r.assigned(m)
+		}
 	case signal.LinkRefused:
 		var m signal.Refused
 		_ = decode(f, &m)
@@ -308,11 +327,18 @@ func (r *Room) registered(m signal.Registered) {
 
 // beat does what has its time: levels, heartbeats, quality, the decision to end.
 func (r *Room) beat(now time.Time) {
-	if r.phase == waiting {
-		if now.Sub(r.startedAt) >= registerLimit {
+	switch r.phase {
+	case idle:
+		r.stand(now)
+		return
+	case waiting:
+		switch {
+		case now.Sub(r.startedAt) >= registerLimit:
 			r.finish(Exit{signal.ExitLost, "never registered"})
-		} else if r.terminated {
+		case r.terminated:
 			r.finish(Exit{signal.ExitTerminated, signal.ReasonTerminated})
+		default:
+			r.register(now)
 		}
 		return
 	}

@@ -57,7 +57,7 @@ func TestAudioIsProtectedByTheLossOfItsPath(t *testing.T) {
 			r.assign(0, Assignment{Audio: ann.mic()})
 			var last rtp.Packet
 			redundant := int64(0) // bytes beyond the four of what was spoken
-			for range 125 { // 2.5 s
+			for range 125 {       // 2.5 s
 				ann.speak()
 				got := r.wire.take()
 				if len(got) > 0 {

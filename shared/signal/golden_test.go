@@ -24,6 +24,7 @@ var bodies = map[string]any{
 	LinkRegister: Register{}, LinkHeartbeat: Heartbeat{}, LinkToClient: ToClient{}, LinkEnding: Ending{},
 	LinkRegistered: Registered{}, LinkRefused: Refused{}, LinkClient: Client{}, LinkClientGone: ClientGone{}, LinkEnd: End{},
 	LinkAck: Ack{}, TypeBudget: Budget{}, TypeServers: Servers{}, LinkEndingOK: EndingOK{}, TypeMoved: Moved{}, LinkKeep: Keep{}, LinkOrders: Orders{}, TypeGrants: Standing{},
+	LinkStandby: Standby{}, LinkStanding: nil, LinkAssign: Assign{},
 }
 
 // constants reads the string constants of this package whose names begin with a prefix.

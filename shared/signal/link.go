@@ -12,6 +12,7 @@ const (
 	LinkHeartbeat = "heartbeat" // every HeartbeatS, and at once when a session begins or ends
 	LinkToClient  = "to_client" // a frame for one client's WebSocket
 	LinkEnding    = "ending"    // the task wants to end; repeated until ending_ok or keep
+	LinkStandby   = "standby"   // a task without a room is there; first frame of its connections, and every HeartbeatS
 )
 
 // Types of control plane → task.
@@ -23,8 +24,10 @@ const (
 	LinkEnd        = "end"         // end the room now, with a reason
 	LinkAck        = "ack"         // of a heartbeat
 	LinkEndingOK   = "ending_ok"
-	LinkKeep       = "keep"   // a join won against ending: carry on
-	LinkOrders     = "orders" // what the product has ordered; repeated until a heartbeat tells its Rev
+	LinkKeep       = "keep"     // a join won against ending: carry on
+	LinkOrders     = "orders"   // what the product has ordered; repeated until a heartbeat tells its Rev
+	LinkStanding   = "standing" // of a standby: wait
+	LinkAssign     = "assign"   // of a standby, or unasked: the task's room; it registers for it
 )
 
 // HeartbeatS is the time between two heartbeats, in seconds.
@@ -48,6 +51,21 @@ type Register struct {
 	TaskARN   string `json:"task_arn"`
 	Version   string `json:"version"`    // of the task's code
 	StartedMS int64  `json:"started_ms"` // process start, Unix ms
+}
+
+// Standby says that a task of the warm pool waits for a room. As with Register, the
+// connection says who the task is.
+type Standby struct {
+	Slot      string `json:"slot"`
+	TaskARN   string `json:"task_arn"`
+	Version   string `json:"version"`    // of the task's code
+	StartedMS int64  `json:"started_ms"` // process start, Unix ms
+}
+
+// Assign gives a standby task its room. It is final: a task serves one room.
+type Assign struct {
+	Room  string `json:"room"`
+	Epoch int    `json:"epoch"`
 }
 
 // Registered answers Register, with all a task needs to know.

@@ -19,6 +19,8 @@ type Usage struct {
 		Stopped   bool  `json:"stopped"`
 		ExitCode  *int  `json:"exit_code"`
 		TaskMSRaw int64 `json:"task_ms_raw"`
+		CPUUnits  int64 `json:"cpu_units"`
+		ClaimedMS int64 `json:"claimed_ms"` // 0 unless its task stood by before
 	} `json:"epochs"`
 	Participants []Session `json:"participants"`
 }

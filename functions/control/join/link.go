@@ -38,6 +38,8 @@ func (j *Join) TaskFrame(ctx context.Context, conn string, data []byte) error {
 	switch f.Type {
 	case signal.LinkRegister:
 		reply, err = j.register(ctx, conn, f)
+	case signal.LinkStandby:
+		reply, err = j.standby(ctx, conn, f)
 	case signal.LinkHeartbeat:
 		var m signal.Heartbeat
 		if err = decodeLink(f, &m); err == nil {
@@ -75,6 +77,20 @@ func (j *Join) register(ctx context.Context, conn string, f signal.Frame) (*life
 	}
 	who := life.TaskIdentity{TaskID: id.TaskID, SourceIP: id.SourceIP}
 	return j.Life.Register(ctx, control.Conn{ID: conn, Task: true}, who, m)
+}
+
+// standby is register for a task that has no room.
+func (j *Join) standby(ctx context.Context, conn string, f signal.Frame) (*life.Reply, error) {
+	var m signal.Standby
+	if err := decodeLink(f, &m); err != nil {
+		return nil, err
+	}
+	id, err := control.Load[control.LinkID](ctx, j.Store, control.LinkIDKey(conn))
+	if err != nil {
+		return nil, fmt.Errorf("load the link's identity: %w", err)
+	}
+	who := life.TaskIdentity{TaskID: id.TaskID, SourceIP: id.SourceIP}
+	return j.Life.Standby(ctx, control.Conn{ID: conn, Task: true}, who, m)
 }
 
 func (j *Join) answerTask(ctx context.Context, conn string, reply *life.Reply) error {

@@ -193,18 +193,38 @@ func MergeGone(e *control.Epoch) bool {
 	return true
 }
 
-// taskMS is the billed interval of an epoch's task: from the start of its image
-// pull to its end. 0 while it runs, or if it never got so far.
-func taskMS(e *control.Epoch) int64 {
-	from := e.Task.PullStartedMS
-	if from == 0 && e.StoppedFrom == control.FromSweep && e.ReportedMS > 0 {
-		from = max(e.Task.CreatedMS, e.AskedMS) // it ran, and ECS's own times are lost
-	}
+// wholeMS is the billed interval of an epoch's task: from the start of its image pull
+// to its end. 0 while it runs, or if it never got so far.
+func wholeMS(e *control.Epoch) int64 {
+	from := beganMS(e)
 	if from == 0 || e.Task.StoppedMS == 0 || !e.Stopped {
 		return 0
 	}
 	return max(0, e.Task.StoppedMS-from)
 }
+
+// beganMS is when the bill of an epoch's task began, 0 if that is not known.
+func beganMS(e *control.Epoch) int64 {
+	if e.Task.PullStartedMS == 0 && e.StoppedFrom == control.FromSweep && e.ReportedMS > 0 {
+		return max(e.Task.CreatedMS, e.AskedMS) // it ran, and ECS's own times are lost
+	}
+	return e.Task.PullStartedMS
+}
+
+// standbyMS is the part of it before a room claimed the task, which is the pool's.
+func standbyMS(e *control.Epoch) int64 {
+	if e.ClaimedMS == 0 {
+		return 0
+	}
+	return min(max(0, e.ClaimedMS-beganMS(e)), wholeMS(e))
+}
+
+// taskMS is the part that is the room's, and taskS what it is charged for of what
+// Fargate charges: all but the whole seconds that are the pool's. So the two shares of
+// a task add up to its bill, to the second.
+func taskMS(e *control.Epoch) int64 { return wholeMS(e) - standbyMS(e) }
+
+func taskS(e *control.Epoch) int64 { return billableS(wholeMS(e)) - standbyMS(e)/1000 }
 
 // billableS is what Fargate charges for a task of that long: whole seconds, at
 // least a minute.

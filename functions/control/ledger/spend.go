@@ -32,13 +32,13 @@ func (g *Ledger) Used(ctx context.Context, room *control.Room) (budget.Amounts, 
 		used.EgressBytes += e.Totals.BytesOut.Total
 		u.AudioOnlyMS += e.Totals.AudioOnlyMS
 		u.Messages += e.Totals.MessagesIn + e.Totals.MessagesOut
-		ms := taskMS(e)
+		seconds := taskS(e)
 		if from := max(e.Task.PullStartedMS, e.AskedMS); !e.Stopped && e.Task.ARN != "" {
-			ms = max(0, nowMS-from)
+			seconds = billableS(max(0, nowMS-from))
 		}
 		cpu, memory := size(e)
 		u.Tasks = append(u.Tasks, price.Task{
-			Arch: e.Task.Arch, Spot: spot(e), CPUUnits: cpu, MemoryMiB: memory, BillableS: billableS(ms),
+			Arch: e.Task.Arch, Spot: spot(e), CPUUnits: cpu, MemoryMiB: memory, BillableS: seconds,
 		})
 	}
 	u.ParticipantMS = used.ParticipantMS

@@ -103,12 +103,12 @@ func (r *record) totals() (t control.LedgerTotals, q string) {
 		t.Egress = addEgress(t.Egress, c.egress)
 		t.MessagesIn += e.Totals.MessagesIn
 		t.MessagesOut += e.Totals.MessagesOut
-		ms := taskMS(e)
-		t.TaskMSRaw += ms
-		t.TaskSBillable += billableS(ms)
+		seconds := taskS(e)
+		t.TaskMSRaw += taskMS(e)
+		t.TaskSBillable += seconds
 		cpu, memory := size(e)
-		t.CPUUnitS += cpu * billableS(ms)
-		t.MemoryMiBS += memory * billableS(ms)
+		t.CPUUnitS += cpu * seconds
+		t.MemoryMiBS += memory * seconds
 		if quality(e) == control.QualityBounded || c.rest != (Unattributed{}) {
 			q = control.QualityBounded
 		}
@@ -168,7 +168,7 @@ func (r *record) used(t control.LedgerTotals) price.Usage {
 		ParticipantMS: t.ParticipantMS, AudioOnlyMS: t.AudioOnlyMS,
 	}
 	for _, e := range r.epochs {
-		if s := billableS(taskMS(e)); s > 0 {
+		if s := taskS(e); s > 0 {
 			cpu, memory := size(e)
 			u.Tasks = append(u.Tasks, price.Task{
 				Arch: e.Task.Arch, Spot: spot(e), CPUUnits: cpu, MemoryMiB: memory, BillableS: s,

@@ -66,6 +66,7 @@ type EpochView struct {
 	StopCode           string       `json:"stop_code,omitempty"`
 	StoppedReason      string       `json:"stopped_reason,omitempty"`
 	ExitCode           *int         `json:"exit_code,omitempty"`
+	ClaimedMS          int64        `json:"claimed_ms,omitempty"` // a standby task's: the times below count from then
 	TaskMSRaw          int64        `json:"task_ms_raw"`
 	TaskSBillable      int64        `json:"task_s_billable"`
 	PublicIPv4MS       int64        `json:"public_ipv4_ms"`
@@ -224,7 +225,7 @@ func (r *record) viewEpoch(e *control.Epoch) EpochView {
 		PullStartedMS: t.PullStartedMS, PullStoppedMS: t.PullStoppedMS, StartedMS: t.StartedMS,
 		StoppingMS: t.StoppingMS, ExecutionStoppedMS: t.ExecStoppedMS, StoppedMS: t.StoppedMS,
 		Stopped: e.Stopped, StoppedFrom: e.StoppedFrom, StopCode: t.StopCode, StoppedReason: t.StoppedReason, ExitCode: t.ExitCode,
-		TaskMSRaw: ms, TaskSBillable: billableS(ms), PublicIPv4MS: ms,
+		TaskMSRaw: ms, TaskSBillable: taskS(e), ClaimedMS: e.ClaimedMS, PublicIPv4MS: ms,
 		ParticipantMS: c.participantMS, AudioOnlyMS: c.audioOnlyMS, BytesIn: c.bytesIn, BytesOut: c.bytesOut,
 		MessagesIn: e.Totals.MessagesIn, MessagesOut: e.Totals.MessagesOut, Unattributed: c.rest,
 		Fields: fields(e), Quality: quality(e),

@@ -10,7 +10,8 @@
 // that is ledger's.
 //
 // Files: life.go (types), step.go (load, step, commit, act), create.go, start.go
-// (attempts), task.go (ECS's word), link.go (the task's frames), budget.go (caps, quotas), sweep.go, push.go (what
+// (attempts), task.go (ECS's word),
+// standby.go (a warm task's frames and its claim), pool.go (the pool in the sweep), link.go (the task's frames), budget.go (caps, quotas), sweep.go, push.go (what
 // watchers are told).
 package life
 
@@ -24,6 +25,7 @@ import (
 	"mayfly/functions/control"
 	"mayfly/functions/control/budget"
 	"mayfly/functions/control/ledger"
+	"mayfly/functions/control/pool"
 	"mayfly/functions/control/shape"
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
@@ -56,8 +58,14 @@ type Config struct {
 	SpendPerDay                   int64
 	// Zones is how many subnets the fleet can be told to use one of. Revisions says
 	// which revision of the task definition new rooms get.
-	Zones      int
-	Revisions  shape.Revisions
+	Zones     int
+	Region    string // where standby tasks run
+	Revisions shape.Revisions
+	// Pool is how many tasks stand by without a room, by size; PoolTenant is whose bill
+	// they are on, "operator" by default.
+	Pool       []pool.Target
+	PoolRules  pool.Rules // zero fields mean the defaults of pool
+	PoolTenant string
 	StartEtaMS int64         // expected milliseconds from claim to live, told to watchers; 0 tells none
 	Retry      control.Retry // of commits that lose a race; the zero value is good
 	Beside     control.Beside

@@ -68,9 +68,14 @@ func newSim(t *testing.T, seed uint64, chaos bool) *sim {
 		world: w, rng: rand.New(rand.NewPCG(seed, 7)), chaos: chaos,
 		tasks: map[string]*simTask{}, lossy: map[string]bool{}, sent: map[string]int{},
 	}
-	s.proc = controltest.NewProcess(w.store, w.fleet, w.post)
-	w.life.Store, w.life.Fleet, w.life.Post = s.proc.Store(), s.proc.Fleet(), s.proc.Post()
+	s.withProcess()
 	return s
+}
+
+// withProcess has the control plane run in a process that can crash.
+func (s *sim) withProcess() {
+	s.proc = controltest.NewProcess(s.store, s.fleet, s.post)
+	s.life.Store, s.life.Fleet, s.life.Post = s.proc.Store(), s.proc.Fleet(), s.proc.Post()
 }
 
 // invoke is one Lambda invocation.

@@ -46,10 +46,13 @@ func token(room string, epoch, attempt int) string {
 	return t
 }
 
-// start calls RunTask and records its answer. The token makes a repeat, by the sweep
+// start gives the room a standby task, or calls RunTask and records its answer. The token makes a repeat, by the sweep
 // or after a lost answer, find the task that the first call started. A refusal is no
 // error: the room is queued, and the next attempt is made here or by the sweep.
 func (l *Life) start(ctx context.Context, r *Room, a lifecycle.Action) error {
+	if done, err := l.claim(ctx, r, a); done || err != nil {
+		return err
+	}
 	t, err := l.Fleet.Start(ctx, control.StartRequest{
 		Room: r.ID, Epoch: a.Epoch, Token: token(r.ID, a.Epoch, a.Attempt),
 		Region: r.Region, Revision: r.Revision, Shape: r.Ask,

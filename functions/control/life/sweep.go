@@ -7,6 +7,7 @@ import (
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/ledger"
+	"mayfly/functions/control/pool"
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
 )
@@ -22,8 +23,12 @@ func (l *Life) Sweep(ctx context.Context) error {
 	return errors.Join(l.sweepRooms(ctx), l.sweepTasks(ctx))
 }
 
-// Busy says whether some room is not settled. The index may be a moment behind.
+// Busy says whether some room is not settled, or tasks are to stand by. The index may be
+// a moment behind.
 func (l *Life) Busy(ctx context.Context) (bool, error) {
+	if len(l.Config.Pool) > 0 {
+		return true, nil
+	}
 	for shard := range control.Shards {
 		page, err := l.Store.Index(ctx, control.DuePK(shard), "", store.QueryOptions{Limit: 1})
 		if err != nil {
@@ -159,6 +164,7 @@ func (l *Life) sweepTasks(ctx context.Context) error {
 			}
 		}
 	}
+	errs = append(errs, l.sweepPool(ctx, running))
 	return errors.Join(errs...)
 }
 
@@ -175,11 +181,24 @@ func (l *Life) missed(ctx context.Context, room string, epoch int, task string) 
 	case t.LastStatus != ledger.Stopped && !stopping(t):
 		return nil
 	}
+	if slot, ok := parseSlot(t.StartedBy); ok {
+		return l.slotWord(ctx, slot, t, control.FromDescribe, l.search)
+	}
 	return l.word(ctx, room, epoch, t, lifecycle.TaskSeen, control.FromDescribe, l.search)
 }
 
 func (l *Life) sweepTask(ctx context.Context, t control.Task) error {
 	room, epoch, ok := parseStartedBy(t.StartedBy)
+	if slot, standby := parseSlot(t.StartedBy); standby {
+		s, err := control.Load[control.Slot](ctx, l.Store, control.SlotKey(slot))
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("load %s: %w", slot, err)
+		}
+		if err != nil || s.State != pool.Claimed {
+			return l.slotWord(ctx, slot, t, control.FromDescribe, l.search)
+		}
+		room, epoch, ok = s.Room, s.Epoch, true
+	}
 	if !ok || t.LastStatus == ledger.Stopped {
 		return nil
 	}

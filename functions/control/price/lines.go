@@ -13,6 +13,7 @@ type Task struct {
 	CPUUnits  int64
 	MemoryMiB int64
 	BillableS int64 // whole seconds, Fargate's minimum included
+	Standby   bool  // it waited for a room: lines of its own, at the rates of one that serves
 }
 
 // Egress is what was sent over one transport.
@@ -106,9 +107,13 @@ func (s *sheet) task(t Task) {
 	if t.Spot {
 		kind = "fargate_spot."
 	}
+	address := "ipv4.public"
+	if t.Standby {
+		kind, address = "standby.", "standby.ipv4"
+	}
 	s.add(kind+arch+".vcpu", "fargate."+arch+".vcpu", t.CPUUnits*t.BillableS)
 	s.add(kind+arch+".memory", "fargate."+arch+".memory", t.MemoryMiB*t.BillableS)
-	s.add("ipv4.public", "", t.BillableS)
+	s.add(address, "ipv4.public", t.BillableS)
 }
 
 // add counts a quantity, at the SKU's own rate or else the general one's.

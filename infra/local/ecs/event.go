@@ -97,11 +97,7 @@ func (f *Fleet) event(r record, now time.Time) (json.RawMessage, error) {
 		EphemeralStorage: map[string]int64{"sizeInGiB": t.StorageGiB}, ExecutionStoppedAt: stamp(r.Task.ExecStoppedMS),
 		Group: "family:" + family, LaunchType: "FARGATE", CapacityProviderName: t.Capacity, LastStatus: t.LastStatus,
 		Overrides: map[string]any{"containerOverrides": []any{map[string]any{
-			"name": taskevent.Container,
-			"environment": []map[string]string{
-				{"name": "MAYFLY_ROOM", "value": r.Request.Room},
-				{"name": "MAYFLY_EPOCH", "value": fmt.Sprint(r.Request.Epoch)},
-			},
+			"name": taskevent.Container, "environment": environment(r.Request),
 		}}},
 		PlatformVersion: "1.4.0", PullStartedAt: stamp(t.PullStartedMS), PullStoppedAt: stamp(t.PullStoppedMS),
 		StartedAt: stamp(t.StartedMS), StartedBy: t.StartedBy, StoppingAt: stamp(t.StoppingMS), StoppedAt: stamp(t.StoppedMS),

@@ -212,7 +212,7 @@ func (f *Fleet) Start(ctx context.Context, r control.StartRequest) (control.Task
 	case t.request() != r:
 		// ECS answers ConflictException with the ARN of the task that the token started.
 		f.cfg.Log.Warn("client token used again with other parameters", "token", r.Token, "task", t.id())
-		if t.request().Room != r.Room || t.request().Epoch != r.Epoch {
+		if t.request().StartedBy() != r.StartedBy() {
 			return control.Task{}, fmt.Errorf("ecs: conflict: token %s belongs to another room", r.Token)
 		}
 	}
@@ -422,4 +422,12 @@ func vcpus(units string) float64 {
 func mib(memory string) int {
 	n, _ := strconv.Atoi(memory) // the stand-in wrote it
 	return n
+}
+
+// environment is what functions/fleet overrides in a task's environment.
+func environment(r control.StartRequest) []map[string]string {
+	if r.Slot != "" {
+		return []map[string]string{{"name": "MAYFLY_SLOT", "value": r.Slot}}
+	}
+	return []map[string]string{{"name": "MAYFLY_ROOM", "value": r.Room}, {"name": "MAYFLY_EPOCH", "value": strconv.Itoa(r.Epoch)}}
 }

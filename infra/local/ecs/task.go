@@ -230,7 +230,9 @@ func (t *task) command(id string) *exec.Cmd {
 	f, r := t.fleet, t.request()
 	cmd := exec.Command(f.cfg.Binary, f.cfg.Args...)
 	cmd.Dir = f.cfg.Dir
-	cmd.Env = []string{"MAYFLY_ROOM=" + r.Room, fmt.Sprintf("MAYFLY_EPOCH=%d", r.Epoch)}
+	for _, v := range environment(r) {
+		cmd.Env = append(cmd.Env, v["name"]+"="+v["value"])
+	}
 	if f.cfg.Env != nil {
 		cmd.Env = append(cmd.Env, f.cfg.Env(id)...)
 	}
