@@ -248,13 +248,8 @@ func (r *Room) linkFrame(f signal.Frame) {
 		if err = decode(f, &m); err == nil {
 			r.registered(m)
 		}
-	case signal.LinkStanding:
-		r.heard()
-	case signal.LinkAssign:
-		var m signal.Assign
-		if err = decode(f, &m); err == nil {
-			r.assigned(m)
-		}
+	case signal.LinkStanding, signal.LinkAssign:
+		err = r.standbyFrame(f)
 	case signal.LinkRefused:
 		var m signal.Refused
 		_ = decode(f, &m)

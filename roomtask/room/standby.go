@@ -62,6 +62,20 @@ func (r *Room) stand(now time.Time) {
 	}
 }
 
+// standbyFrame handles the frames that a task without a room gets.
+func (r *Room) standbyFrame(f signal.Frame) error {
+	if f.Type == signal.LinkStanding {
+		r.heard()
+		return nil
+	}
+	var m signal.Assign
+	err := decode(f, &m)
+	if err == nil {
+		r.assigned(m)
+	}
+	return err
+}
+
 // heard notes that the control plane knows of this task.
 func (r *Room) heard() {
 	if r.phase != idle {
