@@ -41,7 +41,7 @@ image() { have buildah || return 0; scripts/image.sh && MAYFLY_IMAGE=1 go test -
 e2e() { have chromium && have firefox-esr && have node || return 0; scripts/e2e.sh; }
 unit() { go test $(go list ./... | grep -v /test/system); }
 system() { go test -count=1 ./test/system; } # alone: it has times to keep
-firewalls() { have nft || return 0; MAYFLY_FIREWALL=1 go test -v -count=1 ./test/firewall; }
+firewalls() { have nft || return 0; MAYFLY_FIREWALL=1 go test -v -count=1 ./test/firewall && MAYFLY_FIREWALL=1 go test -count=1 -run Coturn ./roomtask/transport; }
 race() { CGO_ENABLED=1 go test -race -short ./shared/... ./functions/... ./infra/... ./roomtask/...; }
 
 step setup setup

@@ -28,10 +28,10 @@ const (
 // classifyUDP tells relayed traffic from ICE's. Media is decided by the first byte
 // alone. Requests of RFC 6062, which would make TCP connections, are nobody's.
 func classifyUDP(b []byte) class {
-	if len(b) == 0 || b[0] >= 0x50 || b[0] >= 0x04 && b[0] < 0x40 {
+	if len(b) == 0 || b[0] >= 0x80 || b[0] >= 0x04 && b[0] < 0x40 {
 		return classMedia
 	}
-	if b[0] >= 0x40 { // a channel number, RFC 8656 §12
+	if b[0] >= 0x40 { // a channel number: RFC 8656 §12 has them up to 0x4FFF, RFC 5766 §11 up to 0x7FFF
 		return classData
 	}
 	if len(b) < stunHeader {
@@ -140,7 +140,7 @@ func turnFrame(b []byte) (size int, ok bool) {
 	switch {
 	case b[0] < 0x04:
 		size += stunHeader
-	case b[0] >= 0x40 && b[0] < 0x50:
+	case b[0] >= 0x40 && b[0] < 0x80:
 		size = 4 + (size+3)&^3
 	default:
 		return 0, false

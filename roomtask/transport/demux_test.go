@@ -27,7 +27,7 @@ func TestClassifyUDP(t *testing.T) {
 		"check": {stunHead(0x0001), classMedia}, "its answer": {stunHead(0x0101), classMedia}, "its error": {stunHead(0x0111), classMedia}, "keepalive": {stunHead(0x0011), classMedia},
 		"Allocate": {stunHead(0x0003), classControl}, "Refresh": {stunHead(0x0004), classControl}, "CreatePermission": {stunHead(0x0008), classControl},
 		"ChannelBind": {stunHead(0x0009), classControl}, "Send": {stunHead(0x0016), classData}, "ChannelData": {[]byte{0x40, 0, 0, 4, 1, 2, 3, 4}, classData},
-		"highest channel": {[]byte{0x4f, 0xff, 0, 0}, classData}, "no channel": {[]byte{0x50, 0, 0, 0}, classMedia},
+		"highest channel": {[]byte{0x4f, 0xff, 0, 0}, classData}, "coturn's": {[]byte{0x7f, 0xff, 0, 0}, classData}, "RTP's first": {[]byte{0x80, 0, 0, 0}, classMedia},
 		"Connect": {stunHead(0x000a), classNone}, "ConnectionBind": {stunHead(0x000b), classNone}, "Data": {stunHead(0x0017), classNone},
 		"Allocate's answer": {stunHead(0x0103), classNone}, "cut off": {stunHead(0x0003)[:19], classNone},
 	} {

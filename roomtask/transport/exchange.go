@@ -206,6 +206,7 @@ type relayConn struct {
 	done   chan struct{}
 	once   sync.Once
 	closed func() // called once, by Close
+	gone   bool   // set once: stands for no allocation
 	idle   *time.Timer
 	used   atomic.Bool // something was sent since idle was set
 }
@@ -257,6 +258,9 @@ func (c *relayConn) expire() {
 
 // Close ends the allocation: its TURN server meets an end of reading.
 func (c *relayConn) Close() error {
+	if c.gone {
+		return nil
+	}
 	c.once.Do(func() {
 		c.idle.Stop()
 		c.x.mu.Lock()
@@ -271,7 +275,7 @@ func (c *relayConn) Close() error {
 // relayAddr is the relayed address as the client is told: one of the task's, of the
 // family that it asked for, and a port by which it tells its allocations apart. Nothing
 // listens there.
-func (c *relayConn) relayAddr(inet6 bool) net.Addr {
+func (c *relayConn) relayAddr(inet6 bool) *net.UDPAddr {
 	id := c.addr.As16()
 	port := 49152 + int(binary.BigEndian.Uint16(id[14:])&0x3fff)
 	for _, a := range c.x.own {

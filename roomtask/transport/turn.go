@@ -3,11 +3,12 @@ package transport
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/rand"
+	crand "crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strconv"
@@ -76,7 +77,7 @@ type relayUser struct {
 
 func newRelay(x *exchange, own []netip.AddrPort) *relay {
 	r := &relay{exchange: x, secret: make([]byte, 32), now: time.Now, users: map[string]*relayUser{}}
-	_, _ = rand.Read(r.secret) // never fails (crypto/rand)
+	_, _ = crand.Read(r.secret) // never fails (crypto/rand)
 	x.setPeers(own)
 	for _, a := range own {
 		r.inet4, r.inet6 = r.inet4 || a.Addr().Is4(), r.inet6 || a.Addr().Is6()
@@ -265,11 +266,19 @@ func (g generator) AllocatePacketConn(c turn.AllocateListenerConfig) (net.Packet
 	if inet6 && !g.r.inet6 || !inet6 && !g.r.inet4 {
 		return nil, nil, errNotRelayed
 	}
+	if c.UserID == "" { // it looks for an even port (RFC 8656 §7.2), which is nobody's here
+		at := &net.UDPAddr{IP: g.r.exchange.own[0].Addr().AsSlice(), Port: 49152 + 2*rand.IntN(1<<13)}
+		return &relayConn{closed: func() {}, gone: true}, at, nil
+	}
 	conn, err := g.r.allocate(c.UserID, g.via)
 	if err != nil {
 		return nil, nil, err
 	}
-	return conn, conn.relayAddr(inet6), nil
+	at := conn.relayAddr(inet6)
+	if c.RequestedPort > 0 {
+		at.Port = c.RequestedPort
+	}
+	return conn, at, nil
 }
 
 func (g generator) AllocateListener(turn.AllocateListenerConfig) (net.Listener, net.Addr, error) {

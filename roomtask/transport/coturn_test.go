@@ -1,0 +1,45 @@
+package transport
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"testing"
+)
+
+// TestCoturnsClient has coturn's own client relay to the task's media and back, over
+// UDP and TCP: a TURN client that nobody here wrote.
+func TestCoturnsClient(t *testing.T) {
+	const program = "turnutils_uclient"
+	if _, err := exec.LookPath(program); err != nil {
+		t.Skip("this machine has no " + program + " (coturn)")
+	}
+	if os.Getenv("MAYFLY_FIREWALL") == "" {
+		t.Skip("takes five seconds: set MAYFLY_FIREWALL=1")
+	}
+	for via, flags := range map[string][]string{ViaTURNUDP: nil, ViaTURNTCP: {"-t"}} {
+		t.Run(via, func(t *testing.T) {
+			tr, _ := echoing(t)
+			cred, port := tr.Grant("p_1"), tr.tcp[0].local.Port()
+			if via == ViaTURNUDP {
+				port = tr.udp[0].local.Port()
+			}
+			args := append([]string{
+				"-c", "-n", "20", "-m", "2", "-l", "200", "-u", cred.Username, "-w", cred.Password,
+				"-e", "127.0.0.1", "-r", fmt.Sprint(tr.udp[0].local.Port()), "-p", fmt.Sprint(port),
+			}, flags...)
+			out, err := exec.Command(program, append(args, "127.0.0.1")...).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			total := regexp.MustCompile(`tot_send_msgs=(\d+), tot_recv_msgs=(\d+)`).FindAllStringSubmatch(string(out), -1)
+			if len(total) == 0 {
+				t.Fatalf("no totals in\n%s", out)
+			}
+			if last := total[len(total)-1]; last[1] != "40" || last[2] != "40" {
+				t.Errorf("sent %s, received %s, want 40 each\n%s", last[1], last[2], out)
+			}
+		})
+	}
+}
