@@ -10,16 +10,18 @@ import (
 	"strings"
 )
 
-// Addresses. The task and the service's API share the server's; the router has .1.
+// Addresses. The task and the service's API share the server's; the router has .1. They
+// are public ones, of RFC 5737 and RFC 3849: browsers take no candidate of port 80 or 443
+// at a private address.
 const (
-	serverIP   = "10.79.2.2"
-	serverIP6  = "fd79:2::2"
-	clientIP   = "10.79.1.2"
-	clientIP6  = "fd79:1::2"
+	serverIP   = "203.0.113.2"
+	serverIP6  = "2001:db8:2::2"
+	clientIP   = "198.51.100.2"
+	clientIP6  = "2001:db8:1::2"
 	apiPort    = "8080"
 	relayName  = "relay.test.invalid"
 	middlebox  = "9443" // port of the router's own proxy
-	routerSeen = "10.79.2.1"
+	routerSeen = "203.0.113.1"
 )
 
 // wires are three namespaces: client – router – server.
@@ -44,10 +46,10 @@ func lay() (*wires, error) {
 	}
 	err := errors.Join(
 		w.wire(w.client, "c0", w.router, "rc"), w.wire(w.server, "s0", w.router, "rs"),
-		w.address(w.client, "c0", clientIP+"/24", clientIP6+"/64", "10.79.1.1", "fd79:1::1"),
-		w.address(w.server, "s0", serverIP+"/24", serverIP6+"/64", "10.79.2.1", "fd79:2::1"),
-		w.address(w.router, "rc", "10.79.1.1/24", "fd79:1::1/64", "", ""),
-		w.address(w.router, "rs", routerSeen+"/24", "fd79:2::1/64", "", ""),
+		w.address(w.client, "c0", clientIP+"/24", clientIP6+"/64", "198.51.100.1", "2001:db8:1::1"),
+		w.address(w.server, "s0", serverIP+"/24", serverIP6+"/64", "203.0.113.1", "2001:db8:2::1"),
+		w.address(w.router, "rc", "198.51.100.1/24", "2001:db8:1::1/64", "", ""),
+		w.address(w.router, "rs", routerSeen+"/24", "2001:db8:2::1/64", "", ""),
 		w.in(w.router, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"),
 	)
 	if err != nil {
