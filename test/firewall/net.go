@@ -60,7 +60,11 @@ func lay() (*wires, error) {
 		return w, err
 	}
 	hosts := "127.0.0.1 localhost\n" + serverIP + " " + relayName + "\n"
-	return w, os.WriteFile(filepath.Join(w.files, "hosts"), []byte(hosts), 0o644)
+	return w, errors.Join(
+		os.WriteFile(filepath.Join(w.files, "hosts"), []byte(hosts), 0o644),
+		// Nobody answers there, and says so at once: the machine's own servers are out of reach.
+		os.WriteFile(filepath.Join(w.files, "resolv.conf"), []byte("nameserver 127.0.0.1\n"), 0o644),
+	)
 }
 
 func (w *wires) wire(a, aName, b, bName string) error {
