@@ -103,7 +103,13 @@ func (w *World) auditRoom(r *roomFacts, b *books) {
 			w.fail("room %d: the ledger's hash is not its own", r.n)
 		}
 	}
-	if len(b.bills) != 1+len(b.corrections) || b.bills[0].Hash != l.Hash || b.bills[0].Totals != l.Totals {
+	first := 0
+	for _, bill := range b.bills { // by the time of functions whose clocks are apart
+		if bill.N == 0 && bill.Hash == l.Hash && bill.Totals == l.Totals {
+			first++
+		}
+	}
+	if len(b.bills) != 1+len(b.corrections) || first != 1 {
 		w.fail("room %d: %d bills, %d corrections", r.n, len(b.bills), len(b.corrections))
 	}
 	w.auditChain(r, b)

@@ -33,7 +33,11 @@ func (s *System) Audit() (sum Audited) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer st.Close()
+	defer func() {
+		if err := st.Close(); err != nil {
+			s.t.Error(err)
+		}
+	}()
 	a := &audit{s: s, st: st, meter: s.meter(), known: map[string]bool{}, sum: &sum}
 	for shard := range control.Shards {
 		for _, pk := range []string{control.DuePK(shard), control.OutboxPK(shard)} {
