@@ -74,6 +74,7 @@ export class Call {
   #askedAt = 0; // when the latest join was sent
   #preparedAt = 0; // when the offer of #pending was begun
   #media = false;
+  /** @type {Offer | null} */ #again = null; // an ICE restart, until it is answered
   #seats;
   #mirror = new Mirror();
   #told = this.#mirror.told(); // with the latest join
@@ -235,6 +236,7 @@ export class Call {
     /** @type {Peer} */ const peer = (this.#pending = new Peer(this.#env, this.local, this.options.publish ?? KINDS, seats, {
       generation: () => ++this.#generation, frame: (f) => this.#frame(f, peer),
       open: () => peer === this.#peer && this.#opened(), lost: () => this.#peerLost(peer),
+      silent: () => peer === this.#peer && this.#restart(peer),
       media: (up) => peer === this.#peer && this.#setMedia(up),
     }, this.options.codec));
     this.#offer = null;
@@ -361,6 +363,7 @@ export class Call {
       },
       frame: ({ type, body }) => this.#events.emit(/** @type {"chat"} */ (type), body),
     });
+    next.servers = joined.ice_servers ?? [];
     next.accept(joined.answer).catch((err) => {
       this.#report(err);
       this.#peerLost(next);
@@ -402,6 +405,7 @@ export class Call {
   /** @param {boolean} up */
   #signalling(up) {
     this.#events.emit("connection", { signalling: up, media: this.#media });
+    if (up && this.#again) this.#repair();
     if (up) return this.#advance();
     this.#joinSent = false;
     this.#timers.cancel("join");
@@ -487,11 +491,32 @@ export class Call {
     });
   }
 
+  /** Looks for another path for what flows, over whatever still reaches the room. @param {Peer} peer */
+  async #restart(peer) {
+    if (!this.#healthy || this.over) return;
+    try {
+      const offer = await peer.restart(this.local);
+      if (peer !== this.#peer) return;
+      this.#growing = peer;
+      this.#again = offer;
+      peer.send("offer", offer);
+      this.#repair();
+    } catch (err) {
+      this.#report(err);
+    }
+  }
+
+  /** Sends the offer that waits for its answer over the WebSocket too: the room takes it once. */
+  #repair() {
+    if (this.#again?.generation === this.#peer?.generation && this.#again && fits(this.#again)) this.#socket.send("offer", this.#again);
+    else this.#again = null;
+  }
+
   /** @param {Answer} answer */
   async #grown(answer) {
     const peer = this.#peer;
     if (!peer || this.#growing !== peer || answer.generation !== peer.generation) return;
-    this.#growing = null;
+    this.#growing = this.#again = null;
     await peer.accept(answer).then(() => this.#reseat()).then(() => this.grow(this.#seats)).catch((err) => this.#report(err));
   }
 

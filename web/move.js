@@ -15,14 +15,14 @@ export const LOOK_MS = 50;
 
 /**
  * Whether the new task brings what the old one does: everybody has come, and every
- * picture that was shown has begun.
+ * picture that was shown is being decoded.
  * @param {Roster} was @param {Roster} is @param {SeatView[]} old @param {SeatView[]} next
+ * @param {Set<number>} decoded the new connection's seats whose pictures are
  */
-export function ready(was, is, old, next) {
+export function ready(was, is, old, next, decoded) {
   for (const id of was.people.keys()) if (!is.people.has(id)) return false;
   const shown = new Set(old.filter((s) => plays(s)).map((s) => s.video));
-  const begun = new Set(next.filter((s) => plays(s)).map((s) => s.video));
-  return [...shown].every((source) => begun.has(source) || next.some((s) => s.video === source && s.paused));
+  return [...shown].every((source) => next.some((s) => s.video === source && (s.paused || decoded.has(s.seat))));
 }
 
 /** Whether a seat's picture comes: a browser mutes a received track until its first packet. @param {SeatView} s */
@@ -54,16 +54,18 @@ export class Move {
     this.#timer = this.env.setTimeout(() => this.#step(), LOOK_MS);
   }
 
-  #step() {
+  async #step() {
     if (this.#over) return;
     if (this.next.connected && this.next.open) this.#since ||= this.env.now();
     const waited = this.#since > 0 && this.env.now() - this.#since >= SETTLE_MS;
-    if (waited || (this.#since > 0 && this.#ready())) this.go();
-    else this.#look();
+    if (waited || (this.#since > 0 && (await this.#ready()))) this.go();
+    else if (!this.#over) this.#look();
   }
 
-  #ready() {
-    return ready(this.was, this.roster, this.was.views(this.old.seats), this.roster.views(this.next.seats));
+  async #ready() {
+    const stats = await this.next.stats().catch(() => null); // closed meanwhile
+    const decoded = new Set((stats?.seats ?? []).filter((s) => s.framesDecoded > 0).map((s) => s.seat));
+    return ready(this.was, this.roster, this.was.views(this.old.seats), this.roster.views(this.next.seats), decoded);
   }
 
   /** Goes over. The old connection plays on for a while. */

@@ -1,9 +1,10 @@
 // One PeerConnection of a call: own sources on fixed m-lines, seats to receive
-// over, and the data channel. A lost connection is not repaired but replaced by a
-// new Peer over the same local tracks; client.js decides when.
+// over, and the data channel. A path that has gone is looked for anew (restart); a lost
+// connection is replaced by a new Peer over the same local tracks; client.js decides when.
 
 import { VIDEO, encodings, preferred, sendable, trim } from "./codecs.js";
 import { tune } from "./dynacast.js";
+import { LOOK_MS, Pulse } from "./pulse.js";
 import { summarize } from "./stats.js";
 import { reached } from "./ways.js";
 import {
@@ -35,6 +36,7 @@ export const CONNECT_MS = 10_000;
  * @property {(frame: Frame) => void} frame a frame from the data channel, whole
  * @property {() => void} open the data channel is open
  * @property {(connected: boolean) => void} media
+ * @property {() => void} silent nothing comes any more: another path may be needed
  * @property {() => void} lost this connection will not come (back)
  */
 
@@ -55,6 +57,8 @@ export class Peer {
   #chunkId = 0;
   /** @type {Marks | null} */ #marks = null;
   /** @type {any} */ #timer = null;
+  /** @type {any} */ #watch = null; // since it was connected
+  #pulse = new Pulse();
 
   /**
    * @param {Env} env
@@ -143,11 +147,21 @@ export class Peer {
     return !this.closed && reached(this.pc.iceConnectionState);
   }
 
+  /** Looks whether anything still comes. */
+  async #listen() {
+    const report = this.closed ? null : await this.pc.getStats?.();
+    if (!report || this.closed) return;
+    let bytes = 0;
+    for (const s of report.values()) if (s.type === "transport" || s.type === "candidate-pair") bytes += s.bytesReceived ?? 0;
+    if (this.#pulse.look(this.env.now(), bytes)) this.on.silent();
+    this.#watch = this.env.setTimeout(() => this.#listen(), LOOK_MS);
+  }
+
   /** Takes the room's answer. @param {Answer} answer */
   async accept(answer) {
     if (this.closed || answer.generation !== this.generation) return;
     await this.pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
-    if (this.pc.connectionState !== "connected") this.#arm(CONNECT_MS);
+    if (this.pc.connectionState !== "connected") this.#arm(this.#watch ? DISCONNECTED_MS : CONNECT_MS);
   }
 
   /** Sends the source's track, or nothing while it is muted. @param {Kind} kind @param {Local} local */
@@ -234,6 +248,7 @@ export class Peer {
     if (this.closed) return;
     this.closed = true;
     this.env.clearTimeout(this.#timer);
+    this.env.clearTimeout(this.#watch);
     this.pc.onconnectionstatechange = null;
     this.#channel.onopen = this.#channel.onmessage = null;
     this.pc.close();
@@ -263,12 +278,17 @@ export class Peer {
     const state = this.pc.connectionState;
     if (state === "connected") {
       this.env.clearTimeout(this.#timer);
+      if (!this.#watch) {
+        this.#watch = true;
+        this.#listen();
+      }
       this.on.media(true);
     } else if (state === "failed" || state === "closed") {
       this.#lose();
     } else if (state === "disconnected") {
       this.on.media(false);
       this.#arm(DISCONNECTED_MS);
+      this.on.silent();
     }
   }
 

@@ -204,16 +204,16 @@ export class Assembler {
   }
 }
 
-/** Delays before the tries to reconnect, in milliseconds; the last one repeats. */
-export const SCHEDULE = [0, 300, 1200, 2700, 4800, 7000];
+/** The longest delays before the tries to come back, in milliseconds; the last one repeats. */
+export const CEILINGS = [500, 1000, 2500, 5000, 10_000, 15_000];
 
 /**
- * The delay before try n (from 0), with jitter so that a thousand clients who lost
- * the same thing do not come back in the same instant.
+ * The delay before try n (from 0): any time up to its ceiling, all equally likely. So a
+ * thousand clients who lost the same thing do not come back in the same instant, and
+ * those who are turned away come back over a longer time each time.
  * @param {number} n
  * @param {number} random 0 ≤ random < 1
  */
 export function retryDelay(n, random) {
-  const base = SCHEDULE[Math.min(n, SCHEDULE.length - 1)] ?? 0;
-  return base + random * (n === 0 ? 250 : 1000);
+  return random * (CEILINGS[Math.min(n, CEILINGS.length - 1)] ?? 0);
 }

@@ -147,6 +147,8 @@ func (l *Local) route(w http.ResponseWriter, r *http.Request) {
 		l.newCall(w, r)
 	case "/local/interrupt":
 		l.interrupt(w, r)
+	case "/local/cut":
+		l.cut(w, r)
 	default:
 		l.http.ServeHTTP(w, r)
 	}

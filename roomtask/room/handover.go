@@ -7,7 +7,7 @@ import (
 )
 
 // handLimit is how long a task that was told to go plays on for those who have not
-// moved. ECS kills it 120 s after SIGTERM; ending may take askLimit more.
+// moved. ECS kills it 120 s after SIGTERM; ending may go on until leaveLimit.
 const handLimit = 85 * time.Second
 
 // handing is how far the room's hand-over to its next task has come. Owned by the loop.

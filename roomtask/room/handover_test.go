@@ -126,9 +126,9 @@ func TestHandOverEnds(t *testing.T) {
 		if e := last[signal.Ended](t, w.media["ann"], signal.TypeEnded); !e.Rejoin || e.Reason != signal.ReasonTerminated {
 			t.Errorf("ended %+v", e)
 		}
-		w.sleep(askLimit) // and nobody answers any more
+		w.sleep(max(askLimit, leaveLimit-handLimit)) // and nobody answers any more
 		w.ended(signal.ExitTerminated, signal.ReasonTerminated)
-		if whole := handLimit + askLimit + flushDelay; whole > 108*time.Second {
+		if whole := max(handLimit+askLimit+flushDelay, leaveLimit); whole > 110*time.Second {
 			t.Errorf("the longest hand-over is %v, and SIGKILL comes after 120 s", whole)
 		}
 	})

@@ -62,7 +62,7 @@ func (r *Room) clientFrame(c signal.Client) {
 		r.join(c, now)
 		return
 	}
-	conn := r.conns[c.Conn]
+	conn := r.adopt(c)
 	if conn == nil || conn.participant != c.Participant {
 		r.reject(c.Conn, c.Frame.Seq, signal.Fault(signal.CodeNotJoined, "this connection has not joined"))
 		return
@@ -70,6 +70,18 @@ func (r *Room) clientFrame(c signal.Client) {
 	for _, f := range conn.in.Push(now, c.Frame) {
 		r.wsFrame(c.Conn, conn, f)
 	}
+}
+
+// adopt finds the WebSocket that a frame came over. A participant that lost its own may
+// restart ICE, or leave, over another: the control plane vouches for who speaks.
+func (r *Room) adopt(c signal.Client) *clientConn {
+	conn, p := r.conns[c.Conn], r.people[c.Participant]
+	if conn == nil && p != nil && !p.joining && (c.Frame.Type == signal.TypeOffer || c.Frame.Type == signal.TypeLeave) {
+		conn = &clientConn{participant: c.Participant, in: signal.NewReorder(c.Frame.Seq)}
+		r.conns[c.Conn] = conn
+		p.conn = c.Conn
+	}
+	return conn
 }
 
 // stale says whether a join was overtaken by a later one of its participant, or is the

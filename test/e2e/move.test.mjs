@@ -48,7 +48,7 @@ test('pictures play on while the room moves to its next task', { timeout: 90_000
     const [ann, bob] = pages
     const camera = (who) => `${idOf(room, who)}/camera`
     await Promise.all([sees(ann, camera('bob')), sees(bob, camera('ann'))])
-    await Promise.all([watch(ann, idOf(room, 'bob')), watch(bob, idOf(room, 'ann'))])
+    await Promise.all([watch(ann, camera('bob')), watch(bob, camera('ann'))])
     await new Promise((r) => setTimeout(r, 1500))
     const before = await Promise.all(pages.map(longest))
     for (const p of pages) await p.evaluate(() => { window.first = window.mayfly.call.peerConnection; window.states = []; window.mayfly.call.on('state', (s) => window.states.push(s)) })

@@ -98,7 +98,7 @@ test("a WebSocket lost while the join is out: the same join is the next one's fi
   await settle();
   const first = /** @type {any} */ (sockets[0]).last("join");
   /** @type {any} */ (sockets[0]).drop();
-  await clock.advance(0);
+  await clock.advance(250);
   const ws = /** @type {any} */ (sockets[1]);
   ws.open();
   assert.deepEqual(ws.sent, [{ ...first, seq: 1 }]);
@@ -147,7 +147,7 @@ test("the WebSocket's loss touches no media; it comes back on schedule with the 
   assert.equal(call.state, "joined");
   assert.equal(pc.closed, false);
   assert.deepEqual(of("connection").at(-1), { signalling: false, media: true });
-  for (const [n, delay] of [0, 300, 1200, 2700, 4800, 7000, 7000].entries()) {
+  for (const [n, delay] of [250, 500, 1250, 2500, 5000, 7500, 7500].entries()) {
     if (delay > 0) {
       await clock.advance(delay - 1);
       assert.equal(sockets.length, 1 + n, `try ${n} came too early`);
@@ -179,7 +179,7 @@ test("pings every 4 minutes; a silent WebSocket is replaced; a planned successor
   next.open();
   next.says("room", room(1, "live"));
   assert.equal(ws.readyState, 3);
-  await clock.advance(4 * 60_000 + 10_001); // no pong
+  await clock.advance(4 * 60_000 + 10_251); // no pong
   assert.equal(sockets.length, 3);
   assert.equal(pc.closed, false);
 });
@@ -224,12 +224,13 @@ test("media lost with the task alive: replaced, each time later", async () => {
   assert.equal(call.state, "joined");
   await clock.advance(1);
   assert.equal(call.state, "rejoining");
+  await clock.advance(250);
   assert.equal(pcs.length, 2);
   ws.says("joined", joined(ws.last("join"), { resume: "b" }), 2);
   await settle();
   await clock.advance(CONNECT_MS); // never connects
   assert.equal(pcs.length, 2);
-  await clock.advance(300);
+  await clock.advance(500);
   assert.equal(pcs.length, 3);
   ws.says("joined", joined(ws.last("join"), { resume: "c" }), 3);
   await settle();
@@ -240,7 +241,7 @@ test("media lost with the task alive: replaced, each time later", async () => {
 test("ended: with rejoin it comes back, without it is over; replaced by itself is not", async () => {
   const a = await inRoom();
   a.pc.channel.says("ended", { reason: "terminated", rejoin: true });
-  await a.clock.advance(0);
+  await a.clock.advance(250);
   assert.equal(a.call.state, "rejoining");
   a.ws.says("ended", { reason: "replaced", rejoin: false });
   assert.equal(a.call.state, "rejoining");
@@ -401,7 +402,7 @@ test("a service that cannot be reached is given up after 10 tries", async () => 
   const promise = call.join();
   for (let i = 0; i < 11; i++) {
     /** @type {any} */ (sockets.at(-1)).drop();
-    await clock.advance(7000);
+    await clock.advance(7500);
   }
   await assert.rejects(promise, { code: "signalling_lost", retryable: true });
   assert.equal(sockets.length, 11);

@@ -114,6 +114,10 @@ export class FakePC {
   closed = false;
   channel = new FakeChannel();
 
+  async getStats() {
+    return new Map();
+  }
+
   createDataChannel() {
     return this.channel;
   }
@@ -204,7 +208,7 @@ export function world() {
     now: () => clock.time,
     setTimeout: (/** @type {() => void} */ fn, /** @type {number} */ ms) => clock.set(fn, ms),
     clearTimeout: (/** @type {number} */ id) => clock.clear(id),
-    random: () => 0,
+    random: () => 0.5,
     secret: () => `secret-${++secrets}-`.padEnd(22, "x"),
   };
   return { clock, sockets, pcs, env };

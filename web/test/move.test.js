@@ -100,16 +100,18 @@ test("ready: everybody has come, and the pictures that were shown have begun or 
     return r;
   };
   const seat = (/** @type {string} */ video, /** @type {boolean} */ muted, paused = "") =>
-    /** @type {any} */ ({ video, paused, stream: { getVideoTracks: () => [{ muted }] } });
+    /** @type {any} */ ({ seat: 3, video, paused, stream: { getVideoTracks: () => [{ muted }] } });
   const both = roster("a", "b");
-  for (const [name, is, old, next, want] of /** @type {[string, Roster, any[], any[], boolean][]} */ ([
-    ["nobody shown", both, [], [], true],
-    ["somebody is missing", roster("a"), [], [], false],
-    ["somebody more", roster("a", "b", "c"), [], [], true],
-    ["shown there, not here", both, [seat("a/camera", false)], [], false],
-    ["seated, nothing comes", both, [seat("a/camera", false)], [seat("a/camera", true)], false],
-    ["it comes", both, [seat("a/camera", false)], [seat("a/camera", false)], true],
-    ["it is paused here", both, [seat("a/camera", false)], [seat("a/camera", true, "bandwidth")], true],
-    ["it never came there", both, [seat("a/camera", true)], [], true],
-  ])) assert.equal(ready(both, is, old, next), want, name);
+  const camera = seat("a/camera", false);
+  for (const [name, is, old, next, decoded, want] of /** @type {[string, Roster, any[], any[], number[], boolean][]} */ ([
+    ["nobody shown", both, [], [], [], true],
+    ["somebody is missing", roster("a"), [], [], [], false],
+    ["somebody more", roster("a", "b", "c"), [], [], [], true],
+    ["shown there, not here", both, [camera], [], [3], false],
+    ["seated, nothing decoded", both, [camera], [camera], [], false],
+    ["another seat's is", both, [camera], [camera], [2], false],
+    ["it is decoded", both, [camera], [camera], [3], true],
+    ["it is paused here", both, [camera], [seat("a/camera", true, "bandwidth")], [], true],
+    ["it never came there", both, [seat("a/camera", true)], [], [], true],
+  ])) assert.equal(ready(both, is, old, next, new Set(decoded)), want, name);
 });

@@ -90,6 +90,28 @@ test("Assembler refuses what does not fit, and takes the next frame", () => {
 });
 
 test("the reconnect schedule", () => {
-  assert.deepEqual([0, 1, 2, 3, 4, 5, 6, 99].map((n) => retryDelay(n, 0)), [0, 300, 1200, 2700, 4800, 7000, 7000, 7000]);
-  assert.ok(retryDelay(0, 0.999) < 250 && retryDelay(3, 0.999) < 3700 && retryDelay(3, 0.5) === 3200);
+  const tries = [0, 1, 2, 3, 4, 5, 6, 99];
+  assert.deepEqual(tries.map((n) => retryDelay(n, 0)), [0, 0, 0, 0, 0, 0, 0, 0]);
+  assert.deepEqual(tries.map((n) => retryDelay(n, 0.5)), [250, 500, 1250, 2500, 5000, 7500, 7500, 7500]);
+  assert.ok(tries.every((n) => retryDelay(n, 0.999) < 2 * retryDelay(n, 0.5)));
+});
+
+test("a thousand who lose the same thing come back within 30 s through a door for 100 a second", () => {
+  let seed = 7; // a linear congruential generator, so that the run can be repeated
+  const random = () => (seed = (seed * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
+  const waiting = Array.from({ length: 1000 }, () => ({ n: 1, at: retryDelay(0, random()) }));
+  const admitted = new Map(); // by 100 ms
+  let last = 0;
+  while (waiting.length > 0) {
+    waiting.sort((a, b) => b.at - a.at);
+    const next = /** @type {{n: number, at: number}} */ (waiting.pop());
+    const slot = Math.floor(next.at / 100);
+    if ((admitted.get(slot) ?? 0) < 10) {
+      admitted.set(slot, (admitted.get(slot) ?? 0) + 1);
+      last = next.at;
+    } else {
+      waiting.push({ n: next.n + 1, at: next.at + retryDelay(next.n, random()) });
+    }
+  }
+  assert.ok(last < 30_000, `the last one is back after ${Math.round(last)} ms`);
 });

@@ -9,6 +9,7 @@ import (
 	"mayfly/functions/control"
 	"mayfly/functions/control/life"
 	"mayfly/functions/store"
+	"mayfly/shared/lifecycle"
 	"mayfly/shared/signal"
 	"mayfly/shared/ticket"
 )
@@ -111,6 +112,20 @@ func (j *Join) watch(ctx context.Context, conn string, f signal.Frame) error {
 // watching is the epoch of a connection that has not joined.
 const watching = 0
 
+// playing is the epoch that a participant has joined who comes back with a resume
+// secret, if its task still serves the room: this connection speaks for it from now on,
+// so that it can find its way back to the task without a join. Else it only watches.
+func (j *Join) playing(ctx context.Context, who *identified) (epoch int, err error) {
+	if who.resume == nil || who.part.Epoch == 0 {
+		return watching, nil
+	}
+	room, err := j.room(ctx, who.room)
+	if err != nil || room.State != lifecycle.Live || room.Epoch != who.part.Epoch {
+		return watching, err
+	}
+	return room.Epoch, nil
+}
+
 // follow writes the rows that make the connection hear of its room, then tells the
 // state. In this order a change in between is pushed or read, never missed.
 func (j *Join) follow(ctx context.Context, who *identified) error {
@@ -121,7 +136,11 @@ func (j *Join) follow(ctx context.Context, who *identified) error {
 		if who.row != nil && who.row.Participant == who.participant {
 			return nil
 		}
-		writes, err := j.rows(ctx, who, watching)
+		epoch, err := j.playing(ctx, who)
+		if err != nil {
+			return err
+		}
+		writes, err := j.rows(ctx, who, epoch)
 		if err != nil {
 			return err
 		}
