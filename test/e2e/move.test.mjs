@@ -7,8 +7,8 @@ import { launchChromium, openTab } from './lib/browsers.mjs'
 import { enter, idOf, report, sees } from './lib/call.mjs'
 import { System, until } from './lib/system.mjs'
 
-const FREEZE_MS = 700
-const STARVED_MS = 250 // a machine that shows nothing for so long without a move cannot judge one
+const FREEZE_MS = 1000
+const STARVED_MS = 150 // a machine that shows nothing for so long without a move cannot judge one
 
 let system
 before(async () => {
