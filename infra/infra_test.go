@@ -84,8 +84,13 @@ var samples = map[string]string{
 	"SUBNETS": "subnet-1,subnet-2", "SECURITY_GROUPS": "sg-1", "CLIENT_WS_ENDPOINT": "https://c/ws",
 	"TASK_WS_ENDPOINT": "https://t/link", "CLIENT_WS_URL": "wss://c/ws", "TASK_API_ID": "t", "PUBLIC_URL": "https://p",
 	"ALLOWED_ORIGINS": "https://o", "API_KEYS": "t=" + strings.Repeat("0", 64), "MAX_ROOMS": "3",
+<<<<<<< HEAD
 	"CREATES_PER_S": "5", "CREATE_BURST": "20", "SPEND_PER_DAY_USD": "100", "SWEEP_FOR_S": "50",
 	"WARM_POOL": "m=2", "POOL_TENANT": "operator", "TASK_REVISION": "41", "CANARY_REVISION": "42", "CANARY_PERCENT": "5",
+=======
+	"CREATES_PER_S": "5", "CREATE_BURST": "20", "SPEND_PER_DAY_USD": "100", "TICKETS_PER_S": "30", "TICKET_BURST": "100", "AWS_CALLERS": "acme=arn:aws:iam::123456789012:role/web", "SWEEP_FOR_S": "50",
+	"TASK_REVISION": "41", "CANARY_REVISION": "42", "CANARY_PERCENT": "5",
+>>>>>>> ab040df (template.yaml, infra/local, cmd/mayfly: signed requests, and an operator's commands)
 	"TICKET_SECRET": strings.Repeat("s", 64), "WEBHOOK_SECRET": strings.Repeat("w", 64),
 }
 
@@ -265,34 +270,61 @@ func TestWebSocketRoutes(t *testing.T) {
 	}
 }
 
+// TestHTTPRoutes holds the routes of both HTTP APIs to the API's document: everything in
+// it is reached over the one for keys, everything but the public part over the one for
+// signed requests, and nothing there without a signature.
 func TestHTTPRoutes(t *testing.T) {
 	template := load(t, "template.yaml")
-	served := matches(`\{"((?:GET|POST|PUT|PATCH|DELETE)", "/[^"]*)"`, source(t, "functions/control/api"))
-	for i, r := range served {
-		served[i] = strings.ReplaceAll(r, `", "`, " ")
+	var document struct {
+		Paths map[string]map[string]any `json:"paths"`
 	}
-	keys := map[string]bool{}
+	if err := json.Unmarshal([]byte(read(t, "functions/control/api/openapi.json")), &document); err != nil || len(document.Paths) < 10 {
+		t.Fatalf("%d paths: %v", len(document.Paths), err)
+	}
+	described := map[string]bool{}
+	for path, item := range document.Paths {
+		for method := range item {
+			described[strings.ToUpper(method)+" "+path] = true
+		}
+	}
+	routes := map[string]map[string]bool{}
 	for id, r := range ofType(template, "AWS::ApiGatewayV2::Route") {
-		key := text(r, "Properties.RouteKey")
-		keys[key] = true
-		if key != "$default" && !slices.Contains(served, key) {
-			t.Errorf("%s routes %q, which functions/control/api does not serve: %q", id, key, served)
+		key, api := text(r, "Properties.RouteKey"), text(r, "Properties.ApiId.Ref")
+		if routes[api] == nil {
+			routes[api] = map[string]bool{}
 		}
-		if got := text(r, "Properties.Target.Fn::Sub"); got != "integrations/${HttpIntegration}" {
-			t.Errorf("%s goes to %q", id, got)
+		routes[api][key] = true
+		if !described[key] && key != "$default" && key != "ANY /v1/{proxy+}" {
+			t.Errorf("%s routes %q, which is not in the API's document", id, key)
+		}
+		if got, want := text(r, "Properties.Target.Fn::Sub"), "integrations/${"+strings.TrimSuffix(api, "Api")+"Integration}"; got != want {
+			t.Errorf("%s goes to %q, want %q", id, got, want)
+		}
+		if got, want := text(r, "Properties.AuthorizationType"), map[string]string{"AwsApi": "AWS_IAM"}[api]; got != want {
+			t.Errorf("%s of %s has authorisation %q, want %q", id, api, got, want)
 		}
 	}
-	if !keys["$default"] {
+	if !routes["HttpApi"]["$default"] {
 		t.Error("no $default route: unknown paths would not get a problem, and others not be served")
 	}
-	stage := ofType(template, "AWS::ApiGatewayV2::Stage")["HttpStage"]
-	settings, _ := at(stage, "Properties.RouteSettings").(object)
-	for key := range settings {
-		if !keys[key] {
-			t.Errorf("stage has settings for %q, which is no route", key)
+	for key := range described {
+		path := key[strings.Index(key, "/"):]
+		reached := routes["AwsApi"][key] || routes["AwsApi"]["ANY /v1/{proxy+}"] && strings.HasPrefix(path, "/v1/")
+		if reached != strings.HasPrefix(path, "/v1/") {
+			t.Errorf("%s: reached by a signed request: %v", key, reached)
 		}
 	}
-	if text(stage, "Properties.DefaultRouteSettings.ThrottlingRateLimit") == "" {
+	keys := routes["HttpApi"]
+	for _, id := range []string{"HttpStage", "AwsStage"} {
+		settings, _ := at(ofType(template, "AWS::ApiGatewayV2::Stage")[id], "Properties.RouteSettings").(object)
+		for key := range settings {
+			if !routes[strings.Replace(id, "Stage", "Api", 1)][key] {
+				t.Errorf("%s has settings for %q, which is no route", id, key)
+			}
+		}
+	}
+	stage := ofType(template, "AWS::ApiGatewayV2::Stage")["HttpStage"]
+	if len(keys) == 0 || text(stage, "Properties.DefaultRouteSettings.ThrottlingRateLimit") == "" {
 		t.Error("HTTP API has no throttle")
 	}
 }

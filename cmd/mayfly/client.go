@@ -19,6 +19,18 @@ type localFile struct {
 	URL    string `json:"url"`
 	APIKey string `json:"api_key"`
 	WSURL  string `json:"ws_url"`
+	// OperatorKey manages tenants' keys and limits, and price books.
+	OperatorKey string `json:"operator_key,omitempty"`
+	// AWS are credentials for requests to url that are signed instead of bearing a key.
+	AWS *awsCredentials `json:"aws,omitempty"`
+}
+
+// awsCredentials have the names that the AWS tools use.
+type awsCredentials struct {
+	Region          string `json:"region"`
+	AccessKeyID     string `json:"access_key_id"`
+	SecretAccessKey string `json:"secret_access_key"`
+	SessionToken    string `json:"session_token"`
 }
 
 const localName = "local.json"
@@ -31,12 +43,21 @@ type client struct {
 
 // findAPI looks for the API: the environment first, then the stand-in's file.
 func (a app) findAPI() (client, error) {
-	c := client{url: a.getenv("MAYFLY_URL"), key: a.getenv("MAYFLY_API_KEY"), http: httpClient()}
+	return a.find("MAYFLY_API_KEY", func(f localFile) string { return f.APIKey })
+}
+
+// findOperator is findAPI with the operator's key.
+func (a app) findOperator() (client, error) {
+	return a.find("MAYFLY_OPERATOR_KEY", func(f localFile) string { return f.OperatorKey })
+}
+
+func (a app) find(variable string, keyOf func(localFile) string) (client, error) {
+	c := client{url: a.getenv("MAYFLY_URL"), key: a.getenv(variable), http: httpClient()}
 	if c.url == "" && c.key == "" {
 		path := filepath.Join(a.outDir(), localName)
 		data, err := os.ReadFile(path)
 		if errors.Is(err, os.ErrNotExist) {
-			return c, fmt.Errorf("no API known: %s is not there; start \"mayfly local\" in this directory, or set MAYFLY_URL and MAYFLY_API_KEY", path)
+			return c, fmt.Errorf("no API known: %s is not there; start \"mayfly local\" in this directory, or set MAYFLY_URL and %s", path, variable)
 		}
 		if err != nil {
 			return c, err
@@ -45,10 +66,10 @@ func (a app) findAPI() (client, error) {
 		if err := json.Unmarshal(data, &f); err != nil {
 			return c, fmt.Errorf("%s: %w; start \"mayfly local\" again", path, err)
 		}
-		c.url, c.key = f.URL, f.APIKey
+		c.url, c.key = f.URL, keyOf(f)
 	}
 	if c.url == "" || c.key == "" {
-		return c, errors.New("set both MAYFLY_URL and MAYFLY_API_KEY, or none of them")
+		return c, fmt.Errorf("set both MAYFLY_URL and %s, or none of them", variable)
 	}
 	c.url = strings.TrimSuffix(c.url, "/")
 	return c, nil

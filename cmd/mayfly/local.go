@@ -168,7 +168,7 @@ func (a app) local(ctx context.Context, args []string) error {
 // untilInterrupted tells the way in, and waits.
 func (a app) untilInterrupted(ctx context.Context, l *local.Local, o localOptions, screen io.Writer, interrupts <-chan os.Signal) error {
 	path := filepath.Join(o.out, localName)
-	if err := writeLocalFile(path, localFile{URL: l.URL(), APIKey: l.APIKey(), WSURL: l.WSURL()}); err != nil {
+	if err := writeLocalFile(path, localFileOf(l)); err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(path) }() // it names an API that is gone
@@ -183,6 +183,14 @@ func (a app) untilInterrupted(ctx context.Context, l *local.Local, o localOption
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+func localFileOf(l *local.Local) localFile {
+	c := l.Product()
+	return localFile{
+		URL: l.URL(), APIKey: l.APIKey(), WSURL: l.WSURL(), OperatorKey: l.OperatorKey(),
+		AWS: &awsCredentials{Region: local.Region, AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.Token},
+	}
 }
 
 // end closes the stand-in; a further interrupt kills what takes too long.

@@ -1,6 +1,6 @@
 // Command mayfly is the operator's tool: it runs everything on one machine (local),
 // speaks to the HTTP API of any deployment (rooms), loads one with robots (load), and
-// makes API keys (key).
+// makes and manages API keys, limits and price books (key, keys, limits, pricebook).
 //
 // It owns flags, words and exit codes. What local runs is infra/local's; the other
 // commands are plain HTTP clients of the API and see no table and no AWS. Read run,
@@ -26,9 +26,13 @@ const usage = `mayfly runs video rooms that live exactly as long as their call.
   mayfly rooms end ROOM        end it
   mayfly load                  fill rooms with robots, and say PASS or FAIL
   mayfly key new               make an API key and its deploy parameter
+  mayfly keys ls|new|revoke    the API keys that are stored, of a tenant
+  mayfly limits show|set       a tenant's own limits
+  mayfly pricebook ls|show|install   price books
 
 "mayfly <command> -h" lists a command's flags. The rooms commands find the API in
-out/local.json, which "mayfly local" writes, or in MAYFLY_URL and MAYFLY_API_KEY.
+out/local.json, which "mayfly local" writes, or in MAYFLY_URL and MAYFLY_API_KEY; the
+operator's key (limits, pricebook install, keys -tenant) in MAYFLY_OPERATOR_KEY.
 
 Example:
   mayfly local &
@@ -88,6 +92,12 @@ func (a app) dispatch(ctx context.Context, args []string) error {
 		return a.load(ctx, args)
 	case "key":
 		return a.key(args)
+	case "keys":
+		return a.keys(ctx, args)
+	case "limits":
+		return a.limits(ctx, args)
+	case "pricebook":
+		return a.priceBook(ctx, args)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(a.stdout, usage)
 		return nil

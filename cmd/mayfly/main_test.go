@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/signal"
@@ -173,6 +174,7 @@ func TestLocalAndItsRooms(t *testing.T) {
 	if out := rooms("usage", id); !strings.Contains(out, "open") || !strings.Contains(out, "epoch 1") {
 		t.Errorf("usage: %s", out)
 	}
+	asOperator(t, env)
 	if out := rooms("end", id); !strings.Contains(out, id+" is ") {
 		t.Errorf("end: %s", out)
 	}
@@ -211,6 +213,64 @@ func until(t *testing.T, what string, ok func() bool) {
 		}
 		<-time.After(2 * time.Millisecond)
 	}
+}
+
+// asOperator manages keys, limits and price books of the API that env finds.
+func asOperator(t *testing.T, env map[string]string) {
+	run := func(want int, args ...string) string {
+		t.Helper()
+		code, out, errs := command(env, args...)
+		if code != want {
+			t.Fatalf("%q: exit %d %s", args, code, errs)
+		}
+		return out + errs
+	}
+	key := strings.TrimSpace(run(exitOK, "keys", "new", "-tenant", "acme", "-scopes", "rooms:read,keys:write", "-name", "web"))
+	if !regexp.MustCompile(`^rk_live_[A-Za-z0-9_-]{43}$`).MatchString(key) {
+		t.Fatalf("key %q", key)
+	}
+	if out := run(exitOK, "keys", "ls", "-tenant", "acme"); !strings.Contains(out, key[:16]) || !strings.Contains(out, "rooms:read,keys:write") || strings.Contains(out, key) {
+		t.Errorf("keys ls: %s", out)
+	}
+	mine := maps.Clone(env)
+	var f localFile
+	data, err := os.ReadFile(filepath.Join(env["OUT"], localName))
+	if err != nil || json.Unmarshal(data, &f) != nil || f.AWS == nil || f.AWS.SessionToken == "" {
+		t.Fatalf("local.json: %v %s", err, data)
+	}
+	mine["MAYFLY_URL"], mine["MAYFLY_API_KEY"] = f.URL, key
+	if code, out, errs := command(mine, "keys", "ls"); code != exitOK || !strings.Contains(out, key[:16]) {
+		t.Errorf("keys ls with the new key: exit %d %s%s", code, out, errs)
+	}
+	if code, _, errs := command(mine, "rooms", "create"); code != exitFault || !strings.Contains(errs, "403") {
+		t.Errorf("a key without the scope: exit %d %s", code, errs)
+	}
+	run(exitOK, "keys", "revoke", key[:16], "-tenant", "acme")
+	if code, _, errs := command(mine, "keys", "ls"); code != exitFault || !strings.Contains(errs, "401") {
+		t.Errorf("a revoked key: exit %d %s", code, errs)
+	}
+	if out := run(exitOK, "limits", "set", "acme", "-max-rooms", "7"); !strings.Contains(out, `"max_rooms": 7`) {
+		t.Errorf("limits set: %s", out)
+	}
+	if out := run(exitOK, "limits", "show", "acme"); !strings.Contains(out, `"max_rooms": 7`) {
+		t.Errorf("limits show: %s", out)
+	}
+	book := run(exitOK, "pricebook", "show", "current")
+	file := filepath.Join(t.TempDir(), "book.json")
+	next := regexp.MustCompile(`"id": "[^"]*"`).ReplaceAllString(book, `"id": "next"`)
+	if err := os.WriteFile(file, []byte(next), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(exitOK, "pricebook", "install", file)
+	run(exitOK, "pricebook", "install", file)
+	if err := os.WriteFile(file, []byte(strings.Replace(next, `"nano_usd": `, `"nano_usd": 1`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := run(exitFault, "pricebook", "install", file); !strings.Contains(out, "409") {
+		t.Errorf("another book of that id: %s", out)
+	}
+	run(exitUsage, "pricebook", "change")
+	run(exitUsage, "limits", "show")
 }
 
 func TestAddressInUseIsExplained(t *testing.T) {

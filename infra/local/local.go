@@ -50,6 +50,8 @@ const (
 	clientAPIID = "clientapi"
 	taskAPIID   = "taskapi"
 	httpAPIID   = "httpapi"
+	awsAPIID    = "awsapi"
+	productRole = "product" // the role of a caller inside AWS
 	stage       = "local"
 	tenant      = "dev"
 )
@@ -128,6 +130,8 @@ type Local struct {
 	fleet    *ecs.Fleet
 	issuer   *identity.Issuer
 	http     *gateway.HTTP
+	aws      *gateway.HTTP // for signed requests
+	product  identity.Credentials
 	client   *gateway.WebSocket
 	task     *gateway.WebSocket
 	life     *invoke.Async // the lifecycle function
@@ -153,6 +157,13 @@ func (l *Local) WSURL() string { return l.wsURL }
 
 // APIKey is the key of the only tenant.
 func (l *Local) APIKey() string { return l.keys.APIKey }
+
+// OperatorKey is the key that manages tenants' keys and limits, and price books.
+func (l *Local) OperatorKey() string { return l.keys.OperatorKey }
+
+// Product are credentials of a role that is the tenant on the API for signed requests,
+// which has the same URL here.
+func (l *Local) Product() identity.Credentials { return l.product }
 
 // Fleet runs the tasks: for tests that kill, inject and wait.
 func (l *Local) Fleet() *ecs.Fleet { return l.fleet }
@@ -307,6 +318,15 @@ func (l *Local) functions(config entry.Config) error {
 		Function: invoke.Function{Name: string(entry.RoomsFunction), Handler: rooms},
 		Rate:     10_000, Burst: 5_000, // API Gateway's account limits
 		Now: time.Now, Log: l.log,
+	})
+	if err != nil {
+		return err
+	}
+	l.product = l.issuer.Assume(productRole, "local")
+	l.aws, err = gateway.NewHTTP(gateway.HTTPConfig{
+		APIID: awsAPIID, Domain: hostOf(l.public), Routes: []string{"ANY /v1/{proxy+}"}, Authorize: l.issuer.AuthorizeHTTP,
+		Function: invoke.Function{Name: string(entry.RoomsFunction), Handler: rooms},
+		Rate:     10_000, Burst: 5_000, Now: time.Now, Log: l.log,
 	})
 	if err != nil {
 		return err

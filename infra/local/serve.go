@@ -21,6 +21,7 @@ import (
 
 	"mayfly/functions/control/api"
 	"mayfly/infra/local/gateway"
+	"mayfly/infra/local/identity"
 )
 
 // maxConns bounds the open connections of one listener, maxWaiting those among them
@@ -33,6 +34,7 @@ const (
 // keys are the secrets of a stand-in, kept with its data.
 type keys struct {
 	APIKey        string `json:"api_key"`
+	OperatorKey   string `json:"operator_key"`
 	TicketSecret  string `json:"ticket_secret"`
 	WebhookSecret string `json:"webhook_secret"`
 }
@@ -50,6 +52,9 @@ func loadKeys(path string) (keys, error) {
 	had := k
 	if k.APIKey == "" {
 		k.APIKey = api.NewKey("test")
+	}
+	if k.OperatorKey == "" {
+		k.OperatorKey = api.NewKey("test")
 	}
 	for _, s := range []*string{&k.TicketSecret, &k.WebhookSecret} {
 		if *s == "" {
@@ -81,10 +86,11 @@ func (l *Local) env(name string) string {
 		"TABLE": "local", "REGION": Region, "CLUSTER": cluster, "TASK_DEFINITION": "mayfly:1", "SUBNETS": "local-a,local-b",
 		"CLIENT_WS_ENDPOINT": l.url + "/" + clientAPIID, "TASK_WS_ENDPOINT": l.url + "/" + taskAPIID, "TASK_API_ID": taskAPIID,
 		"CLIENT_WS_URL": l.wsURL, "PUBLIC_URL": l.public, "ALLOWED_ORIGINS": strings.Join(l.origins(), ","),
-		"API_KEYS": api.KeyEntry(tenant, l.keys.APIKey), "TICKET_SECRET": l.keys.TicketSecret,
+		"API_KEYS": api.KeyEntry(tenant, l.keys.APIKey) + "," + api.KeyEntry("operator", l.keys.OperatorKey), "TICKET_SECRET": l.keys.TicketSecret,
 		"WEBHOOK_SECRET": l.keys.WebhookSecret,
 		"SWEEP_FOR_S":    "0", // the schedule here is fine enough
 		"CREATES_PER_S":  "0", // one tenant, whose own machine is the limit
+		"AWS_CALLERS":    tenant + "=arn:aws:iam::" + identity.Account + ":role/" + productRole,
 		"TICKETS_PER_S":  "0",
 		"WARM_POOL":      l.cfg.Pool,
 		"POOL_TENANT":    tenant, // whose key can read its bill
@@ -150,6 +156,12 @@ func (l *Local) route(w http.ResponseWriter, r *http.Request) {
 	case "/local/cut":
 		l.cut(w, r)
 	default:
+		// On AWS the two HTTP APIs have a host name each; here they share the address,
+		// and a request that is signed is for the one that checks signatures.
+		if strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ") {
+			l.aws.ServeHTTP(w, r)
+			return
+		}
 		l.http.ServeHTTP(w, r)
 	}
 }

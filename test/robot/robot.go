@@ -179,6 +179,11 @@ func (r *Robot) read(ctx context.Context, joined <-chan struct{}) {
 // later looks at a frame that came after the answer.
 func (r *Robot) later(f signal.Frame) {
 	r.lateAnswer(f)
+	if f.Type == signal.TypeEnded {
+		r.mu.Lock()
+		r.frames[f.Type] = f
+		r.mu.Unlock()
+	}
 	var room signal.Room
 	if f.Type == signal.TypeRoom && json.Unmarshal(f.Body, &room) == nil && room.Epoch > r.Joined.Epoch || f.Type == signal.TypeEnded {
 		r.leaveBehind()
@@ -317,7 +322,8 @@ func (r *Robot) Send(ctx context.Context, typ string, body any) error {
 // Speak makes what the robot sends loud from now on, or silent, as it is at first.
 func (r *Robot) Speak(loud bool) { r.loud.Store(loud) }
 
-// Last decodes the newest data-channel message of a type; false if none came.
+// Last decodes the newest data-channel message of a type, and of ended also that of the
+// WebSocket; false if none came.
 func (r *Robot) Last(typ string, into any) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

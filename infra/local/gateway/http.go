@@ -32,6 +32,9 @@ type HTTPConfig struct {
 	// Routes are route keys in the HTTP API's own form: "POST /v1/rooms",
 	// "GET /v1/rooms/{id}", "ANY /files/{name+}" and "$default".
 	Routes []string
+	// Authorize checks the signature of a request with its body, as authorisation
+	// AWS_IAM does; nil lets everyone in. An error refuses with 403.
+	Authorize func(r *http.Request, body []byte) (Caller, error)
 	// Rate and Burst throttle all routes together: requests per second, and at once.
 	// A Rate of 0 does not throttle.
 	Rate  float64
@@ -84,7 +87,21 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	payload, err := json.Marshal(h.event(r, key, params, body))
+	ev := h.event(r, key, params, body)
+	if h.cfg.Authorize != nil {
+		caller, err := h.cfg.Authorize(r, body)
+		if err != nil {
+			h.cfg.Log.Warn("request refused", "api", h.cfg.APIID, "err", err)
+			refuse(w, http.StatusForbidden, "Forbidden")
+			return
+		}
+		ev.RequestContext.Authorizer = &events.APIGatewayV2HTTPRequestContextAuthorizerDescription{
+			IAM: &events.APIGatewayV2HTTPRequestContextAuthorizerIAMDescription{
+				AccessKey: caller.AccessKey, AccountID: caller.Account, CallerID: caller.AccessKey, UserARN: caller.UserARN, UserID: caller.AccessKey,
+			},
+		}
+	}
+	payload, err := json.Marshal(ev)
 	if err != nil {
 		h.fail(w, err)
 		return

@@ -65,11 +65,18 @@ type Issuer struct {
 	tasks map[string]Task        // guarded by mu: by task id
 	creds map[string]Credentials // guarded by mu: by task id
 	keys  map[string]string      // guarded by mu: access key id → task id
+	roles map[string]session     // guarded by mu: access key id → a role that a program assumed
+}
+
+// session is a role that a program on this machine has assumed.
+type session struct {
+	creds Credentials
+	arn   string
 }
 
 // NewIssuer makes an Issuer for one region.
 func NewIssuer(region string, now control.Clock) *Issuer {
-	return &Issuer{region: region, now: now, tasks: map[string]Task{}, creds: map[string]Credentials{}, keys: map[string]string{}}
+	return &Issuer{region: region, now: now, tasks: map[string]Task{}, creds: map[string]Credentials{}, keys: map[string]string{}, roles: map[string]session{}}
 }
 
 // Add lets a task have credentials and metadata, until Remove.
@@ -101,14 +108,27 @@ func (i *Issuer) Credentials(id string) (Credentials, bool) {
 		return c, true
 	}
 	delete(i.keys, c.AccessKeyID)
-	c = Credentials{
+	c = newCredentials(now)
+	i.creds[id], i.keys[c.AccessKeyID] = c, id
+	return c, true
+}
+
+func newCredentials(now time.Time) Credentials {
+	return Credentials{
 		AccessKeyID:     "ASIA" + base32.StdEncoding.EncodeToString(random(10)),
 		SecretAccessKey: base64.StdEncoding.EncodeToString(random(30)),
 		Token:           base64.StdEncoding.EncodeToString(random(96)),
 		Expiration:      now.Add(lifetime),
 	}
-	i.creds[id], i.keys[c.AccessKeyID] = c, id
-	return c, true
+}
+
+// Assume gives a program on this machine the credentials of a role, as AWS STS would.
+func (i *Issuer) Assume(role, name string) Credentials {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	c := newCredentials(i.now())
+	i.roles[c.AccessKeyID] = session{c, fmt.Sprintf("arn:aws:sts::%s:assumed-role/%s/%s", Account, role, name)}
+	return c
 }
 
 func random(n int) []byte {
@@ -148,10 +168,39 @@ func (i *Issuer) Authorize(r *http.Request) (gateway.Caller, error) {
 	if subtle.ConstantTimeCompare([]byte(r.Header.Get("X-Amz-Security-Token")), []byte(c.Token)) != 1 {
 		return gateway.Caller{}, ErrToken
 	}
-	if err := s.verify(r, c.SecretAccessKey, i.region, "execute-api", now); err != nil {
+	if err := s.verify(r, "", c.SecretAccessKey, i.region, "execute-api", now); err != nil {
 		return gateway.Caller{}, err
 	}
 	return gateway.Caller{UserARN: UserARN(id), AccessKey: s.accessKey, Account: Account}, nil
+}
+
+// AuthorizeHTTP checks the signature of a request with its body, and says which role
+// signed it. A task is refused: its own role may open the link, and no more.
+func (i *Issuer) AuthorizeHTTP(r *http.Request, body []byte) (gateway.Caller, error) {
+	s, err := parse(r.Header.Get("Authorization"))
+	if err != nil {
+		return gateway.Caller{}, err
+	}
+	i.mu.Lock()
+	who, known := i.roles[s.accessKey]
+	i.mu.Unlock()
+	now := i.now()
+	switch {
+	case !known:
+		return gateway.Caller{}, ErrUnknown
+	case now.After(who.creds.Expiration):
+		return gateway.Caller{}, ErrExpired
+	case subtle.ConstantTimeCompare([]byte(r.Header.Get("X-Amz-Security-Token")), []byte(who.creds.Token)) != 1:
+		return gateway.Caller{}, ErrToken
+	}
+	hash := hexHash(string(body))
+	if told := r.Header.Get("X-Amz-Content-Sha256"); told != "" && told != hash {
+		return gateway.Caller{}, ErrSignature
+	}
+	if err := s.verify(r, hash, who.creds.SecretAccessKey, i.region, "execute-api", now); err != nil {
+		return gateway.Caller{}, err
+	}
+	return gateway.Caller{UserARN: who.arn, AccessKey: s.accessKey, Account: Account}, nil
 }
 
 // UserARN is the ARN of the role session that ECS names after the task.

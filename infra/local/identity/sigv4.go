@@ -50,8 +50,9 @@ func parse(header string) (signature, error) {
 	}, nil
 }
 
-// verify checks the signature of a request without a body.
-func (s signature) verify(r *http.Request, secret, region, service string, now time.Time) error {
+// verify checks the signature of a request. bodyHash is the hex SHA-256 of its body; ""
+// is of a request without one, which may tell a hash of its own.
+func (s signature) verify(r *http.Request, bodyHash, secret, region, service string, now time.Time) error {
 	if s.region != region || s.service != service {
 		return ErrScope
 	}
@@ -69,7 +70,7 @@ func (s signature) verify(r *http.Request, secret, region, service string, now t
 		return ErrExpired
 	}
 	scope := strings.Join([]string{s.date, region, service, terminator}, "/")
-	toSign := strings.Join([]string{algorithm, stamp, scope, hexHash(s.canonical(r))}, "\n")
+	toSign := strings.Join([]string{algorithm, stamp, scope, hexHash(s.canonical(r, bodyHash))}, "\n")
 	key := mac([]byte("AWS4"+secret), s.date)
 	for _, part := range []string{region, service, terminator} {
 		key = mac(key, part)
@@ -81,7 +82,7 @@ func (s signature) verify(r *http.Request, secret, region, service string, now t
 }
 
 // canonical is the canonical request.
-func (s signature) canonical(r *http.Request) string {
+func (s signature) canonical(r *http.Request, payload string) string {
 	var headers strings.Builder
 	for _, name := range s.signed {
 		values := r.Header.Values(name)
@@ -94,9 +95,10 @@ func (s signature) canonical(r *http.Request) string {
 		}
 		headers.WriteString(name + ":" + strings.Join(trimmed, ",") + "\n")
 	}
-	payload := r.Header.Get("X-Amz-Content-Sha256")
-	if payload == "" || !slices.Contains(s.signed, "x-amz-content-sha256") {
-		payload = emptyHash
+	if payload == "" {
+		if payload = r.Header.Get("X-Amz-Content-Sha256"); payload == "" || !slices.Contains(s.signed, "x-amz-content-sha256") {
+			payload = emptyHash
+		}
 	}
 	path := r.URL.EscapedPath()
 	if path == "" {
