@@ -84,13 +84,8 @@ var samples = map[string]string{
 	"SUBNETS": "subnet-1,subnet-2", "SECURITY_GROUPS": "sg-1", "CLIENT_WS_ENDPOINT": "https://c/ws",
 	"TASK_WS_ENDPOINT": "https://t/link", "CLIENT_WS_URL": "wss://c/ws", "TASK_API_ID": "t", "PUBLIC_URL": "https://p",
 	"ALLOWED_ORIGINS": "https://o", "API_KEYS": "t=" + strings.Repeat("0", 64), "MAX_ROOMS": "3",
-<<<<<<< HEAD
-	"CREATES_PER_S": "5", "CREATE_BURST": "20", "SPEND_PER_DAY_USD": "100", "SWEEP_FOR_S": "50",
-	"WARM_POOL": "m=2", "POOL_TENANT": "operator", "TASK_REVISION": "41", "CANARY_REVISION": "42", "CANARY_PERCENT": "5",
-=======
 	"CREATES_PER_S": "5", "CREATE_BURST": "20", "SPEND_PER_DAY_USD": "100", "TICKETS_PER_S": "30", "TICKET_BURST": "100", "AWS_CALLERS": "acme=arn:aws:iam::123456789012:role/web", "SWEEP_FOR_S": "50",
-	"TASK_REVISION": "41", "CANARY_REVISION": "42", "CANARY_PERCENT": "5",
->>>>>>> ab040df (template.yaml, infra/local, cmd/mayfly: signed requests, and an operator's commands)
+	"WARM_POOL": "m=2", "POOL_TENANT": "operator", "TASK_REVISION": "41", "CANARY_REVISION": "42", "CANARY_PERCENT": "5",
 	"TICKET_SECRET": strings.Repeat("s", 64), "WEBHOOK_SECRET": strings.Repeat("w", 64),
 }
 
