@@ -156,36 +156,36 @@ func oggPackets(data []byte) (packets [][]byte, err error) {
 // A stamp is at the end of a packet: when it was sent. It lies in the padding, where a
 // decoder does not look.
 const (
-	stampMagic = 0x6d66_7274
+	stampMagic = 0x6d66 // and a mark, two bytes: see Config.Mark
 	stampSize  = 12
 )
 
-func putStamp(tail []byte, now int64) {
-	binary.BigEndian.PutUint32(tail, stampMagic)
+func putStamp(tail []byte, mark uint16, now int64) {
+	binary.BigEndian.PutUint32(tail, stampMagic<<16|uint32(mark))
 	binary.BigEndian.PutUint64(tail[4:], uint64(now))
 }
 
 // stamp finds a stamp in a payload.
-func stamp(payload []byte) (at int64, ok bool) {
+func stamp(payload []byte) (mark uint16, at int64, ok bool) {
 	if len(payload) < stampSize {
-		return 0, false
+		return 0, 0, false
 	}
 	tail := payload[len(payload)-stampSize:]
-	if binary.BigEndian.Uint32(tail) != stampMagic {
-		return 0, false
+	if binary.BigEndian.Uint16(tail) != stampMagic {
+		return 0, 0, false
 	}
-	return int64(binary.BigEndian.Uint64(tail[4:])), true
+	return binary.BigEndian.Uint16(tail[2:]), int64(binary.BigEndian.Uint64(tail[4:])), true
 }
 
 // stampedOpus appends to dst an Opus packet of one frame with a stamp in its padding
 // (RFC 6716 §3.2.5: code 3, one frame). A packet of another code is appended as it is.
-func stampedOpus(dst, packet []byte, now int64) []byte {
+func stampedOpus(dst, packet []byte, mark uint16, now int64) []byte {
 	if len(packet) == 0 || packet[0]&3 != 0 {
 		return append(dst, packet...)
 	}
 	dst = append(dst, packet[0]|3, 0x40|1, stampSize) // padded, constant, one frame
 	dst = append(dst, packet[1:]...)
 	dst = append(dst, make([]byte, stampSize)...)
-	putStamp(dst[len(dst)-stampSize:], now)
+	putStamp(dst[len(dst)-stampSize:], mark, now)
 	return dst
 }

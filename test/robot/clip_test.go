@@ -77,7 +77,7 @@ func TestFilmHasItsRate(t *testing.T) {
 		total, stamped, frames := 0, 0, &frames{}
 		for _, p := range s.packets {
 			total += len(p.Payload) - 4
-			if _, ok := stamp(p.Payload); ok {
+			if _, _, ok := stamp(p.Payload); ok {
 				stamped++
 			}
 			frames.take(uint64(p.SequenceNumber)+1<<16, p.Marker, p.Payload)
@@ -127,11 +127,11 @@ func TestStampedOpusIsOpus(t *testing.T) {
 		if p[0]&3 != 0 {
 			t.Fatalf("a packet of code %d", p[0]&3)
 		}
-		got := stampedOpus(nil, p, 42)
+		got := stampedOpus(nil, p, 7, 42)
 		if got[0] != p[0]|3 || got[1] != 0x41 || got[2] != stampSize || !bytes.Equal(got[3:len(got)-stampSize], p[1:]) {
 			t.Fatal("another packet")
 		}
-		if at, ok := stamp(got); !ok || at != 42 {
+		if mark, at, ok := stamp(got); !ok || at != 42 || mark != 7 {
 			t.Fatalf("stamped %d, %v", at, ok)
 		}
 		var o codecs.OpusPacket

@@ -28,6 +28,8 @@ type Stream struct {
 	Missed     int64 // missing when a later packet came, repaired or not
 	Repaired   int64 // by RTX or RED
 	Lost       int64 // for good
+	Marked     int64 // with the robot's own mark
+	Foreign    int64 // with another one
 	// Of video: frames that a decoder could show, keyframes among them, and frames that
 	// it could not, for want of a part or of a reference.
 	Frames, Keyframes, Broken int64
@@ -39,6 +41,7 @@ type incoming struct {
 	seat  int
 	video bool
 	ssrc  uint32
+	mark  uint16
 	// guarded by receiver.mu
 	unwrap    unwrapper
 	seqs      gaps
@@ -69,6 +72,7 @@ type receiver struct {
 
 	lines map[string]place // by mid; set before media flows
 	trace *trace           // nil: off; set before media flows
+	mark  uint16           // set once
 
 	mu sync.Mutex
 	// guarded by mu
@@ -177,7 +181,7 @@ func (r *receiver) stream(ssrc uint32, h *rtp.Header) (in *incoming, repair bool
 	if !ok {
 		return nil, false
 	}
-	in = &incoming{seat: p.seat, video: p.video, ssrc: ssrc, nacked: map[uint64]nack{}}
+	in = &incoming{seat: p.seat, video: p.video, ssrc: ssrc, mark: r.mark, nacked: map[uint64]nack{}}
 	r.streams[ssrc] = in
 	return in, false
 }
@@ -199,8 +203,15 @@ func (in *incoming) take(h *rtp.Header, seq uint16, payload []byte, now int64, r
 		in.stat.Repaired++
 	}
 	delete(in.nacked, ext)
-	if at, ok := stamp(payload); ok && !repair {
-		in.latencies.Add(now - at)
+	if mark, at, ok := stamp(payload); ok {
+		if mark == in.mark {
+			in.stat.Marked++
+		} else {
+			in.stat.Foreign++
+		}
+		if !repair {
+			in.latencies.Add(now - at)
+		}
 	}
 	if in.video {
 		in.pics.take(ext, h.Marker, payload)

@@ -38,6 +38,7 @@ type camera struct {
 type filmed struct {
 	Layer
 	rid  string
+	mark uint16
 	clip *clip
 	out  *outgoing
 	pid  uint16 // owned by film, as all below
@@ -56,7 +57,7 @@ func newCamera(cfg Config) (*camera, error) {
 	names := rids(len(layers))
 	for i, l := range layers[:len(names)] {
 		var err error
-		f := filmed{Layer: l, rid: names[i]}
+		f := filmed{Layer: l, rid: names[i], mark: cfg.Mark}
 		if l.File != "" {
 			f.clip, err = openClip(l.File)
 		} else {
@@ -119,7 +120,7 @@ func (r *Robot) speak(ctx context.Context, begin time.Time, packets [][]byte, dt
 			if r.muted.Load() {
 				continue
 			}
-			buf = stampedOpus(buf[:0], packets[int(n)%len(packets)], unixNano())
+			buf = stampedOpus(buf[:0], packets[int(n)%len(packets)], r.mark, unixNano())
 			out.write(n*audioStep, false, buf, level)
 		}
 	}
@@ -180,7 +181,7 @@ func (l *filmed) frame(at time.Duration, first bool) {
 			l.buf = append(l.buf, 0)
 		}
 		if to-stampSize >= max(from, len(data)) {
-			putStamp(l.buf[len(l.buf)-stampSize:], unixNano())
+			putStamp(l.buf[len(l.buf)-stampSize:], l.mark, unixNano())
 		}
 		l.out.write(ts, to == size, l.buf, -1)
 	}

@@ -41,6 +41,7 @@ type Config struct {
 	Voice     string        // Ogg Opus file of 20 ms packets to say; default a voice-like sound
 	DTX       bool          // silence is not sent (Speak)
 	RED       bool          // take redundant audio (RFC 2198)
+	Mark      uint16        // goes along with what is sent; what comes with another one is counted as foreign
 	NoReports bool          // send no NACK, transport-wide feedback nor receiver reports
 	Watch     string        // a source to show at 640×360 from the start
 	View      []signal.Want // what to show from the start, instead of Watch
@@ -70,6 +71,7 @@ type Robot struct {
 	seq       uint64        // owned by the joining goroutine
 
 	began   int64 // ns
+	mark    uint16
 	in      *receiver
 	out     []*outgoing        // set by offer; the microphone is the first
 	camera  *camera            // nil = no picture
@@ -104,12 +106,13 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 	r := &Robot{
 		inbox: make(chan signal.Frame, 64), open: make(chan struct{}), closed: make(chan struct{}), gone: make(chan struct{}),
 		connected: make(chan struct{}),
-		began:     unixNano(), in: newReceiver(unixNano, !cfg.NoReports), frames: map[string]signal.Frame{}, answer: cfg.Answer,
+		began:     unixNano(), in: newReceiver(unixNano, !cfg.NoReports), frames: map[string]signal.Frame{}, answer: cfg.Answer, mark: cfg.Mark,
 		answers: make(chan signal.Answer, 4),
 	}
 	if cfg.Trace {
 		r.in.trace = &trace{}
 	}
+	r.in.mark = cfg.Mark
 	r.in.own = r.feedback
 	if err := r.dial(ctx, cfg.WS); err != nil {
 		return nil, err
