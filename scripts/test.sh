@@ -4,6 +4,9 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p out
+rm -rf out/logs
+mkdir -p out/logs
+export MAYFLY_LOGS=$PWD/out/logs # of the programs that tests start
 : >out/skipped.txt
 passed=0 failed=0 summary=()
 
@@ -56,6 +59,7 @@ step engines engines
 step templates templates
 step image image
 step e2e e2e
+step canary scripts/canary.sh
 
 printf '\n=== summary\n'
 printf '%s\n' "${summary[@]}"

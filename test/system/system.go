@@ -174,6 +174,7 @@ func (s *System) stop() {
 		_ = s.cmd.Process.Kill() // it may have ended just now
 		s.t.Error("mayfly local does not stop on SIGTERM")
 	}
+	s.keepLogs()
 	if s.t.Failed() {
 		s.t.Logf("output of mayfly local:\n%s", s.out.String())
 	}
