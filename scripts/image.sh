@@ -2,6 +2,7 @@
 # The room task's container image.
 #
 #   scripts/image.sh            build it, try it, print its digest and size
+#   scripts/image.sh twice      build the last commit in two places, once without the build cache: the digests must agree
 #   scripts/image.sh run        run the image that was built, with the environment given to this script
 #   scripts/image.sh login HOST log in to a registry, with the password on stdin
 #   scripts/image.sh push REF   push it; prints REF@digest on stdout and nothing else
@@ -50,6 +51,8 @@ binary() {
   fi
   # A binary that wants a loader would only fail in the empty image.
   if LC_ALL=C grep -aq '/lib\(64\)\?/ld-' "$out"; then die "$out is not static"; fi
+  # What it was made of, for whoever has to know (CycloneDX).
+  go run ./cmd/sbom "$out" >"$out.cdx.json"
 }
 
 build() {
@@ -136,12 +139,31 @@ starts() {
   say "start    status $status: $(head -c 200 <<<"$out" | head -1)"
 }
 
+# twice builds the same commit in two places, the second time without the build cache,
+# and compares the images. What is not committed is not in it.
+twice() {
+  local first second
+  scratch=$(mktemp -d)
+  git clone --quiet . "$scratch/mayfly"
+  git clone --quiet . "$scratch/another/place"
+  first=$(cd "$scratch/mayfly" && ARCH=$arch scripts/image.sh digest)
+  second=$(cd "$scratch/another/place" && GOCACHE=$scratch/cache ARCH=$arch scripts/image.sh digest)
+  say "digests  $first"
+  say "         $second"
+  if [ -z "$first" ] || [ "$first" != "$second" ]; then die "two builds of one commit differ"; fi
+}
+
 case ${1:-build} in
+digest)
+  build
+  digest
+  ;;
 build)
   build
   check
   starts
   ;;
+twice) twice ;;
 run) start ;;
 login) $engine login --username AWS --password-stdin "${2:?usage: $0 login HOST}" >&2 ;;
 push)
@@ -157,5 +179,5 @@ push)
     docker image inspect --format '{{index .RepoDigests 0}}' "$ref"
   fi
   ;;
-*) die "usage: $0 [build | run | login HOST | push REF]" ;;
+*) die "usage: $0 [build | twice | run | login HOST | push REF]" ;;
 esac
