@@ -61,7 +61,9 @@ func TestSignedRequestsAreTheTenants(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 	for name, change := range map[string]func(*http.Request){
-		"another body":  func(r *http.Request) { r.Body = io.NopCloser(bytes.NewReader([]byte(`{"external_id":"forged & sent"}`))) },
+		"another body": func(r *http.Request) {
+			r.Body = io.NopCloser(bytes.NewReader([]byte(`{"external_id":"forged & sent"}`)))
+		},
 		"another path":  func(r *http.Request) { r.URL.Path = "/v1/estimates" },
 		"another query": func(r *http.Request) { r.URL.RawQuery = "a=b" },
 		"another token": func(r *http.Request) { r.Header.Set("X-Amz-Security-Token", "x") },
