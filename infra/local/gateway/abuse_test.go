@@ -146,12 +146,16 @@ func closing(t *testing.T, nc net.Conn) ws.StatusCode {
 	t.Helper()
 	nc.SetReadDeadline(time.Now().Add(5 * time.Second))
 	for {
-		f, err := ws.ReadFrame(io.LimitReader(nc, 1<<10))
-		if err != nil {
-			t.Fatal(errors.Join(errors.New("no close frame"), err))
+		h, err := ws.ReadHeader(nc)
+		if err != nil || h.Length > 1<<10 {
+			t.Fatal(errors.Join(fmt.Errorf("no close frame, but one of %d bytes", h.Length), err))
 		}
-		if f.Header.OpCode == ws.OpClose {
-			code, _ := ws.ParseCloseFrameData(f.Payload)
+		payload := make([]byte, h.Length)
+		if _, err := io.ReadFull(nc, payload); err != nil {
+			t.Fatal(err)
+		}
+		if h.OpCode == ws.OpClose {
+			code, _ := ws.ParseCloseFrameData(payload)
 			return code
 		}
 	}
