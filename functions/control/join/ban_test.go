@@ -1,6 +1,7 @@
 package join
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -101,7 +102,8 @@ func TestJoinLosesAgainstABan(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := joinBy(token, attempt())
-	if _, _, err := w.join.admit(w.ctx, who, &m); err == nil || err.(*signal.Error).Code != signal.CodeEjected {
+	var fault *signal.Error
+	if _, _, err := w.join.admit(w.ctx, who, &m); !errors.As(err, &fault) || fault.Code != signal.CodeEjected {
 		t.Errorf("admitted: %v", err)
 	}
 	write := notBanned(r.ID, who.claims.Identity)
