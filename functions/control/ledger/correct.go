@@ -32,9 +32,7 @@ func (g *Ledger) correctReport(ctx context.Context, room string, epoch int, rep 
 		from = control.FromFinal
 	}
 	return g.correct(ctx, room, epoch, from, func(r *record, e *control.Epoch) []control.Session {
-		if rep.Seq > e.ReportSeq {
-			takeTotals(e, rep, g.Now().UnixMilli())
-		}
+		takeTotals(e, rep, g.Now().UnixMilli())
 		var news []control.Session
 		for _, u := range rep.Sessions {
 			if s := takeSession(e, r.session(epoch, u.ID), u, rep); s != nil {

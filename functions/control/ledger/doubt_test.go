@@ -92,3 +92,54 @@ func TestFinalReportAfterTheProof(t *testing.T) {
 		t.Errorf("after the last report %+v", s)
 	}
 }
+
+// TestFinalReportIsOvertaken: a task that waits for the answer to its last report sends
+// heartbeats as well. In whatever order they come, the report is the last one as long as
+// no session began after it, and the join that it does not name was not taken.
+func TestFinalReportIsOvertaken(t *testing.T) {
+	report := func(seq uint64, sessions int64, final bool) usage.Report {
+		return usage.Report{Seq: seq, AtMS: int64(seq), Final: final, Totals: usage.Totals{Sessions: sessions}}
+	}
+	for _, tt := range []struct {
+		name    string
+		reports []usage.Report
+		final   bool
+	}{
+		{"in order", []usage.Report{report(16, 2, true), report(18, 2, false)}, true},
+		{"overtaken", []usage.Report{report(18, 2, false), report(16, 2, true)}, true},
+		{"overtaken, and come twice", []usage.Report{report(18, 2, false), report(16, 2, true), report(16, 2, true)}, true},
+		{"a session began after it", []usage.Report{report(16, 2, true), report(18, 3, false)}, false},
+		{"a session began after it, overtaken", []usage.Report{report(18, 3, false), report(16, 2, true)}, false},
+		{"a heartbeat overtaken by another", []usage.Report{report(18, 2, false), report(16, 2, false)}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBooks(t)
+			b.put(&control.Session{Room: roomID, Epoch: 1, Session: usage.Session{ID: "s9", Participant: "p9"}, AdmittedMS: b.clock.MS()})
+			for _, rep := range tt.reports {
+				if err := b.Report(b.ctx, roomID, 1, taskID, rep); err != nil {
+					t.Fatal(err)
+				}
+			}
+			e, err := control.Load[control.Epoch](b.ctx, b.store, control.EpochKey(roomID, 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Final != tt.final || e.ReportSeq != 18 || e.ReportMS != 18 {
+				t.Fatalf("final %v, report %d of %d; want %v, 18 of 18", e.Final, e.ReportSeq, e.ReportMS, tt.final)
+			}
+			code := signal.ExitEnded
+			e.Stopped, e.StoppedFrom, e.Task.ExitCode, e.Task.StoppedMS = true, control.FromEvent, &code, b.clock.MS()+3000
+			b.put(e)
+			if err := b.Bound(b.ctx, roomID, 1); err != nil {
+				t.Fatal(err)
+			}
+			s, err := control.Load[control.Session](b.ctx, b.store, control.SessionKey(roomID, 1, "s9"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.NotTaken != tt.final || (s.ExtraMS == 0) != tt.final {
+				t.Errorf("not taken %v, %d ms inferred", s.NotTaken, s.ExtraMS)
+			}
+		})
+	}
+}

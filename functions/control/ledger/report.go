@@ -117,24 +117,33 @@ func (c *change) merge(ctx context.Context, st control.Store, rep usage.Report, 
 			return err
 		}
 	}
-	if !last || rep.Seq <= c.epoch.ReportSeq {
+	e := c.epoch
+	if !last || !takeTotals(e, rep, nowMS) {
 		return nil
 	}
-	e := c.epoch
-	takeTotals(e, rep, nowMS)
 	c.dirtyEpoch = true
-	if c.room.Epoch == e.Epoch && !c.room.State.Final() && c.room.Present != rep.Totals.Present {
+	if rep.Seq == e.ReportSeq && c.room.Epoch == e.Epoch && !c.room.State.Final() && c.room.Present != rep.Totals.Present {
 		c.room.Present, c.dirtyRoom = rep.Totals.Present, true
 	}
 	return nil
 }
 
-// takeTotals takes a newer report's sums over. A final report stays final until a
-// session begins after it: an empty room that is told to carry on has not ended.
-func takeTotals(e *control.Epoch, rep usage.Report, nowMS int64) {
-	e.Final = rep.Final || e.Final && rep.Totals.Sessions == e.Totals.Sessions
+// takeTotals takes a newer report's sums over, and says whether that changed anything.
+// A final report stays final until a session begins after it: an empty room that is told
+// to carry on has not ended. That holds in whatever order the reports come: a task that
+// waits for its end to be agreed to still sends heartbeats, and one of these may overtake
+// the report that was final.
+func takeTotals(e *control.Epoch, rep usage.Report, nowMS int64) (changed bool) {
+	same := rep.Totals.Sessions == e.Totals.Sessions
+	if rep.Seq <= e.ReportSeq {
+		late := rep.Final && same && !e.Final
+		e.Final = e.Final || late
+		return late
+	}
+	e.Final = rep.Final || e.Final && same
 	e.ReportSeq, e.ReportMS, e.ReportedMS = rep.Seq, rep.AtMS, max(e.ReportedMS, nowMS)
 	e.Totals = rep.Totals
+	return true
 }
 
 // session merges one session. old is nil if it is new.
