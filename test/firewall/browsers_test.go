@@ -39,7 +39,7 @@ func TestBrowsers(t *testing.T) {
 		})
 		t.Run(kind+" IPv6", func(t *testing.T) {
 			n := open(t)
-			if err := n.in(n.wires.client, "ip", "-4", "addr", "flush", "dev", "c0"); err != nil {
+			if err := n.in(n.client, "ip", "-4", "addr", "flush", "dev", "c0"); err != nil {
 				t.Fatal(err)
 			}
 			n.serve("[" + serverIP6 + "]")
@@ -72,7 +72,7 @@ func (n *network) browse(kind string, rows []row) {
 		n.t.Fatal(err)
 	}
 	home := n.trust(kind)
-	cmd := n.command(n.wires.client, "node", "test/e2e/firewall.mjs")
+	cmd := n.command(n.client, "node", "test/e2e/firewall.mjs")
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(os.Environ(), "FIREWALL="+string(raw), "HOME="+home)
 	cmd.Stderr = os.Stderr

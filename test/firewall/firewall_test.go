@@ -307,7 +307,7 @@ func (n *network) try(t *testing.T, r row, ann *guest, ticket string) {
 		n.middlebox()
 	}
 	if r.mtu > 0 {
-		for ns, link := range map[string]string{n.wires.client: "c0", n.wires.router: "rc"} {
+		for ns, link := range map[string]string{n.client: "c0", n.router: "rc"} {
 			if err := n.in(ns, "ip", "link", "set", link, "mtu", fmt.Sprint(r.mtu)); err != nil {
 				t.Fatal(err)
 			}
@@ -315,7 +315,7 @@ func (n *network) try(t *testing.T, r row, ann *guest, ticket string) {
 		}
 	}
 	before := ann.status()
-	bob := n.guest(n.wires.client, order{WS: n.ws, Ticket: ticket, Way: r.way})
+	bob := n.guest(n.client, order{WS: n.ws, Ticket: ticket, Way: r.way})
 	defer bob.leave()
 	system.Until(t, 15*time.Second, "connected", func() bool { return n.up(bob) })
 	system.Until(t, 10*time.Second, "media both ways", func() bool {
@@ -369,7 +369,7 @@ func (n *network) middlebox() {
 // TestIPv6Alone has a client without IPv4 join.
 func TestIPv6Alone(t *testing.T) {
 	n := open(t)
-	if err := n.in(n.wires.client, "ip", "-4", "addr", "flush", "dev", "c0"); err != nil {
+	if err := n.in(n.client, "ip", "-4", "addr", "flush", "dev", "c0"); err != nil {
 		t.Fatal(err)
 	}
 	n.serve("[" + serverIP6 + "]")

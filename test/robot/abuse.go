@@ -71,7 +71,7 @@ func (r *Robot) floodMedia() {
 	payload := make([]byte, maxPayload)
 	payload[0] = 0x80
 	o.mu.Lock()
-	ts := uint32(o.packets) * 3000
+	ts := o.packets * 3000
 	o.mu.Unlock()
 	o.write(ts, false, payload, -1)
 }
