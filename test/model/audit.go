@@ -118,6 +118,7 @@ func (w *World) auditRoom(r *roomFacts, b *books) {
 	for _, e := range b.epochs {
 		w.auditCounts(r, b, e)
 	}
+	w.auditTotals(r, b)
 	w.auditMoney(r, l.Bill)
 	w.corrections += len(b.corrections)
 	for _, s := range b.sessions {
@@ -173,7 +174,7 @@ func (w *World) auditTime(r *roomFacts, b *books) {
 			}
 		}
 		billed := int64(0)
-		if e.Task.PullStartedMS != 0 {
+		if e.Task.PullStartedMS != 0 && e.Task.StoppedMS != 0 {
 			billed = e.Task.StoppedMS - e.Task.PullStartedMS
 		}
 		if !e.Stopped || billed != ms {
@@ -186,6 +187,25 @@ func (w *World) auditTime(r *roomFacts, b *books) {
 	}
 	if t := b.total(); t.TaskMSRaw != sum || t.TaskSBillable != seconds {
 		w.fail("room %d: %d task ms and %d s billed, ECS has %d and %d", r.n, t.TaskMSRaw, t.TaskSBillable, sum, seconds)
+	}
+}
+
+// auditTotals: the closed sums, with what was corrected, are those of the epochs as they
+// are: no report came between the reading and the closing of the record.
+func (w *World) auditTotals(r *roomFacts, b *books) {
+	var in, out, ms, messages int64
+	for _, e := range b.epochs {
+		e, sessions := b.final(e)
+		in, out, ms = in+e.Totals.BytesIn.Total, out+e.Totals.BytesOut.Total, ms+e.Totals.ParticipantMS
+		messages += e.Totals.MessagesIn + e.Totals.MessagesOut
+		for _, s := range sessions {
+			ms += s.ExtraMS
+		}
+	}
+	t := b.total()
+	if t.BytesIn.Total != in || t.BytesOut.Total != out || t.ParticipantMS != ms || t.MessagesIn+t.MessagesOut != messages {
+		w.fail("room %d: the record sums up %d bytes in, %d out, %d participant ms, %d messages; its epochs have %d, %d, %d, %d",
+			r.n, t.BytesIn.Total, t.BytesOut.Total, t.ParticipantMS, t.MessagesIn+t.MessagesOut, in, out, ms, messages)
 	}
 }
 
@@ -207,6 +227,7 @@ func (b *books) total() control.LedgerTotals {
 		t.TaskSBillable += c.Totals.TaskSBillable
 		t.ParticipantMS += c.Totals.ParticipantMS
 		t.Sessions += c.Totals.Sessions
+		t.MessagesIn, t.MessagesOut = t.MessagesIn+c.Totals.MessagesIn, t.MessagesOut+c.Totals.MessagesOut
 		t.BytesIn, t.BytesOut = t.BytesIn.Add(c.Totals.BytesIn), t.BytesOut.Add(c.Totals.BytesOut)
 	}
 	return t

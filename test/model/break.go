@@ -16,12 +16,14 @@ import (
 // notice. A field that is nil breaks nothing; so does a nil Break.
 type Break struct {
 	Commit  func(ctx context.Context, t *Table, writes []store.Write) error
-	Request func(r control.StartRequest, call uint32) control.StartRequest // of RunTask
-	Told    func(t control.Task) control.Task                              // ECS's events, as they are read
-	Frame   func(task, typ string, data []byte) []byte                     // of a task, as it is read
-	Post    func(typ string, data []byte) []byte                           // to a task or client
-	Rules   lifecycle.Rules                                                // instead of the standard ones
+	Dawdle  func(writes []store.Write) int64                  // ms for which a function stands still before a commit
+	Request func(r control.StartRequest) control.StartRequest // of RunTask
+	Told    func(t control.Task) control.Task                 // ECS's events, as they are read
+	Frame   func(task, typ string, data []byte) []byte        // of a task, as it is read
+	Post    func(typ string, data []byte) []byte              // to a task or client
+	Rules   lifecycle.Rules                                   // instead of the standard ones
 	NoSweep bool
+	Odds    map[Move]uint32 // what the storm is to be like for it to matter
 	// DropDelivery loses an event on its way out of deliver.
 	DropDelivery func(id string) bool
 	// Silence has the room's task taken for stopped, without ECS's word, when the room
@@ -36,11 +38,18 @@ func (b *Break) commit(ctx context.Context, t *Table, writes []store.Write) erro
 	return b.Commit(ctx, t, writes)
 }
 
-func (b *Break) request(r control.StartRequest, inv *invocation) control.StartRequest {
+func (b *Break) dawdle(writes []store.Write) int64 {
+	if b == nil || b.Dawdle == nil {
+		return 0
+	}
+	return b.Dawdle(writes)
+}
+
+func (b *Break) request(r control.StartRequest) control.StartRequest {
 	if b == nil || b.Request == nil {
 		return r
 	}
-	return b.Request(r, inv.calls)
+	return b.Request(r)
 }
 
 func (b *Break) told(t control.Task) control.Task {

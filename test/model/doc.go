@@ -7,8 +7,8 @@
 // any two effects, stand still, have wrong clocks), ECS, which is the meter of the bill
 // (ecs.go), EventBridge and the schedule (events.go), the WebSocket gateway
 // (gateway.go), the task's link and media (task.go), browsers (client.go) and the
-// product (product.go). One thing happens at a time: the functions are coroutines, and
-// the scheduler (world.go) runs whoever is next.
+// product (product.go, burst.go). One thing happens at a time: the functions are
+// coroutines, and the scheduler (world.go) runs whoever is next.
 //
 // Nothing goes wrong by itself. Every fault is a choice that chance.go makes from the
 // seed and from where the fault would strike, so that a run can be repeated with a part

@@ -76,6 +76,9 @@ func (c *cluster) start(inv *invocation, r control.StartRequest) (control.Task, 
 		return control.Task{}, err
 	}
 	if t == nil {
+		if had := c.of(r.Room, r.Epoch); len(had) > 0 {
+			w.fail("room %s epoch %d has task %s, and RunTask starts another", w.label(r.Room), r.Epoch, had[0].label)
+		}
 		t = c.launch(r, false)
 		c.tokens[r.Token] = t
 		if _, yes := w.chance.Draw(Twin, t.actor(w, "twin"), 0); yes {

@@ -21,6 +21,7 @@ type truth struct {
 	log    uint64                 // entries of the tenant's log
 	inLog  map[string]uint64      // the last event of a room that is in it
 	open   int                    // rooms that are not final
+	fullMS int64                  // until when they were as many as the tenant may have
 	places int                    // rooms that the quota counts
 	parts  []*control.Participant // that the commit which is being observed wrote
 	fresh  []store.Key            // events of the commit that is being observed
@@ -91,6 +92,9 @@ func (v *truth) committed() {
 	if v.open != v.places {
 		w.fail("the quota counts %d rooms, %d are not final", v.places, v.open)
 	}
+	if v.open > w.quota {
+		w.fail("%d rooms are not final, and the tenant may have %d", v.open, w.quota)
+	}
 	for _, p := range v.parts {
 		if p.Session != "" && w.table.load(control.SessionKey(p.Room, p.Epoch, p.Session)).Version == 0 {
 			w.fail("room %s: %s may join, and session %s is not in the ledger", w.label(p.Room), p.ID, p.Session)
@@ -147,6 +151,9 @@ func (v *truth) room(old, is store.Item) {
 		w.fail("room %s is not settled any more", w.label(r.ID))
 	}
 	if !was.State.Final() && r.State.Final() {
+		if v.open == w.quota {
+			v.fullMS = w.now
+		}
 		v.open--
 	}
 	if r.Epoch > was.Epoch+1 {
@@ -306,6 +313,13 @@ func (v *truth) quota(old, is store.Item) {
 		v.w.fail("the quota counts %d rooms", q.Rooms)
 	}
 	v.places += q.Rooms - was
+}
+
+// refused: a tenant hears that it has too many rooms only while it has them.
+func (v *truth) refused(sinceMS int64) {
+	if v.open < v.w.quota && v.fullMS < sinceMS {
+		v.w.fail("no place for another room, and %d of %d are taken", v.open, v.w.quota)
+	}
 }
 
 // serve: at most one task of a room is accepted and not over.

@@ -149,7 +149,7 @@ func (b *sandbox) init() error {
 		return err
 	}
 	cfg.Life.Retry = control.Retry{Sleep: b.sleep, Random: b.random}
-	cfg.Life.Rules = b.f.w.breaks.rules()
+	cfg.Life.Rules, cfg.Life.MaxRooms = b.f.w.breaks.rules(), b.f.w.quota
 	cfg.Life.Beside = func(_, n int, do func(int)) {
 		for i := range n {
 			do(i)
@@ -221,6 +221,11 @@ func (b *sandbox) read() error {
 		return errCrashed
 	}
 	i.calls++
+	if ms := b.f.w.takes(i); ms > 0 {
+		if err := b.stand(ms); err != nil {
+			return err
+		}
+	}
 	if v, yes := c.Draw(Pause, i.actor, i.calls); yes {
 		if err := b.pause(v); err != nil {
 			return err
@@ -304,6 +309,11 @@ func (t tableOf) Index(ctx context.Context, pk, upTo string, q store.QueryOption
 
 func (t tableOf) Commit(ctx context.Context, writes ...store.Write) error {
 	w, i := t.b.f.w, t.b.inv
+	if ms := w.breaks.dawdle(writes); ms > 0 {
+		if err := t.b.stand(ms); err != nil {
+			return err
+		}
+	}
 	return t.b.effect(kinds(writes), func() error {
 		if w.out(dynamo) {
 			return store.ErrThrottled
@@ -359,7 +369,7 @@ type fleetOf struct{ b *sandbox }
 
 func (f fleetOf) Start(_ context.Context, r control.StartRequest) (t control.Task, err error) {
 	err = f.b.effect("RunTask", func() error {
-		t, err = f.b.f.w.ecs.start(f.b.inv, f.b.f.w.breaks.request(r, f.b.inv))
+		t, err = f.b.f.w.ecs.start(f.b.inv, f.b.f.w.breaks.request(r))
 		return err
 	})
 	if err != nil {

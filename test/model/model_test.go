@@ -62,10 +62,10 @@ func report(t *testing.T, seed uint64, fired []Fired, err error, class string, b
 		seed, err, len(fired), len(small), again, b.String(), cut, strings.Join(history[cut:], "\n"), seed)
 }
 
-// TestLives lives through MAYFLY_SEEDS worlds (150) from MAYFLY_FROM on, or one (MAYFLY_SEED).
+// TestLives lives through MAYFLY_SEEDS worlds (100) from MAYFLY_FROM on, or one (MAYFLY_SEED).
 func TestLives(t *testing.T) {
 	from := number(t, "MAYFLY_FROM", 0)
-	to := from + number(t, "MAYFLY_SEEDS", 150)
+	to := from + number(t, "MAYFLY_SEEDS", 100)
 	if one := os.Getenv("MAYFLY_SEED"); one != "" {
 		from = number(t, "MAYFLY_SEED", 0)
 		to = from + 1

@@ -49,6 +49,7 @@ func (p *product) plan() {
 				made = true
 				p.planned--
 				p.planRooms()
+				p.bursts()
 			}
 			return status == http.StatusCreated
 		})
@@ -106,18 +107,24 @@ func (p *product) create(n int) {
 		}
 	}
 	body["participants"] = people
+	p.order(body, fmt.Sprint("key ", n), actor, func(room created) { p.made(room, actor) })
+}
+
+// order asks for a room until there is one. made hears of it once.
+func (p *product) order(body map[string]any, key string, actor uint64, made func(created)) {
+	w := p.w
 	known := ""
-	p.ask("POST", "/v1/rooms", body, fmt.Sprint("key ", n), actor, 1, func(status int, raw string) bool {
+	p.ask("POST", "/v1/rooms", body, key, actor, 1, func(status int, raw string) bool {
 		var room created
 		if json.Unmarshal([]byte(raw), &room) != nil || status != http.StatusCreated {
 			return false
 		}
 		if known != "" && known != room.ID {
-			w.fail("create %d made both %s and %s", n, w.label(known), w.label(room.ID))
+			w.fail("create with %q made both %s and %s", key, w.label(known), w.label(room.ID))
 		}
 		if known == "" {
 			known = room.ID
-			p.made(room, actor)
+			made(room)
 		}
 		return true
 	})
@@ -131,12 +138,7 @@ func (p *product) made(room created, actor uint64) {
 		w.in(at, func() { w.guest(room.ID, g, who.Ticket) })
 	}
 	if v, yes := w.chance.Draw(Deletes, actor, 0); yes {
-		w.in(int64(v%180_000), func() {
-			w.say("the product deletes %s", w.label(room.ID))
-			p.ask("DELETE", "/v1/rooms/"+room.ID, nil, "", mix(actor, 1, 13), 1, func(status int, _ string) bool {
-				return status == http.StatusAccepted
-			})
-		})
+		w.in(int64(v%180_000), func() { p.remove(room.ID, actor) })
 	}
 	if v, yes := w.chance.Draw(Reads, actor, 0); yes {
 		w.in(int64(v%240_000), func() {
@@ -154,13 +156,18 @@ func (p *product) made(room created, actor uint64) {
 func (p *product) ask(method, path string, body any, key string, actor uint64, try int, answered func(status int, body string) bool) {
 	w := p.w
 	p.waiting++
+	began := w.now
 	var out events.APIGatewayV2HTTPResponse
 	var err error
 	done := false
 	again := func() {
+		wait := int64(retryMS)
+		if out.StatusCode == http.StatusTooManyRequests {
+			wait = waitMS
+		}
 		if !done {
 			done = true
-			w.in(retryMS, func() { p.waiting--; p.ask(method, path, body, key, actor, try+1, answered) })
+			w.in(wait, func() { p.waiting--; p.ask(method, path, body, key, actor, try+1, answered) })
 		}
 	}
 	if w.out(gatewayOut) {
@@ -173,6 +180,9 @@ func (p *product) ask(method, path string, body any, key string, actor uint64, t
 		func(crashed bool) {
 			if !crashed && err == nil && out.StatusCode/100 == 4 && out.StatusCode != http.StatusTooManyRequests {
 				w.fail("%s %s is answered %d %s", method, label(w, path), out.StatusCode, out.Body)
+			}
+			if !crashed && err == nil && out.StatusCode == http.StatusTooManyRequests {
+				w.truth.refused(began)
 			}
 			if w.trace {
 				w.say("the product hears %d %.200s", out.StatusCode, out.Body)

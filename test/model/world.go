@@ -39,7 +39,9 @@ type World struct {
 	rooms    map[string]*roomFacts
 	order    []*roomFacts
 	outages  [services]span
-	inflight int // invocations that have not ended
+	busy     [2]span // of a burst
+	inflight int     // invocations that have not ended
+	quota    int     // rooms that the tenant may have at once
 
 	err     error  // the first invariant that does not hold
 	Class   string // what kind of error it is; read after Run
@@ -102,6 +104,10 @@ func (w *World) time() time.Time { return time.UnixMilli(w.now).UTC() }
 // New makes a world. breaks may be nil.
 func New(chance *Chance, breaks *Break) (*World, error) {
 	w := &World{chance: chance, breaks: breaks, now: startMS, rooms: map[string]*roomFacts{}, log: slog.New(slog.DiscardHandler)}
+	w.quota = 50
+	if v, yes := chance.Draw(Tight, name("quota", 0), 0); yes {
+		w.quota = 1 + int(v%4)
+	}
 	w.table = NewTable(w.time)
 	lates := uint32(0)
 	w.table.Late = func(string) bool {
