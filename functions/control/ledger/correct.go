@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/outbox"
@@ -42,8 +43,27 @@ func (g *Ledger) correctReport(ctx context.Context, room string, epoch int, rep 
 				news = append(news, *s)
 			}
 		}
+		if rep.Final {
+			news = append(news, r.unnamed(e, rep)...)
+		}
 		return news
 	})
+}
+
+// unnamed ends anew what was inferred of sessions that a final report does not name.
+func (r *record) unnamed(e *control.Epoch, rep usage.Report) []control.Session {
+	var news []control.Session
+	for _, s := range r.sessions {
+		named := slices.ContainsFunc(rep.Sessions, func(u usage.Session) bool { return u.ID == s.ID })
+		if s.Epoch != e.Epoch || !s.Bounded || named {
+			continue
+		}
+		again := *s
+		if reinfer(e, &again); again != *s {
+			news = append(news, again)
+		}
+	}
+	return news
 }
 
 // CorrectTask takes ECS's word on a task whose end was inferred, once the record is

@@ -143,3 +143,44 @@ func TestFinalReportIsOvertaken(t *testing.T) {
 		})
 	}
 }
+
+// TestFinalReportAfterTheClose: a record was closed without the task's last report. A
+// join that it does not name was billed up to the task's end, and is taken off.
+func TestFinalReportAfterTheClose(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		rep   usage.Report
+		bills int64 // participant ms in the end
+	}{
+		{"it does not name the join", usage.Report{Seq: 4, Final: true}, 0},
+		{"it is not the last one", usage.Report{Seq: 4}, 2000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBooks(t)
+			b.admit("s1")
+			b.clock.Advance(2e9)
+			code := signal.ExitEnded
+			e, err := control.Load[control.Epoch](b.ctx, b.store, control.EpochKey(roomID, 1))
+			b.must(err)
+			e.Stopped, e.StoppedFrom, e.Task.StoppedMS, e.Task.ExitCode = true, control.FromEvent, b.clock.MS(), &code
+			b.put(e)
+			b.endRoom()
+			closed, err := b.Settle(b.ctx, roomID)
+			b.must(err)
+			equal(t, "closed", closed, true)
+			equal(t, "billed at first", b.view().Totals.ParticipantMS, int64(2000))
+			tt.rep.AtMS = b.clock.MS() - 500
+			for range 2 { // it may come twice
+				b.must(b.Report(b.ctx, roomID, 1, taskID, tt.rep))
+			}
+			corrections, err := control.LoadAll[control.Correction](b.ctx, b.store, control.RoomPK(roomID), control.CorrectionPrefix)
+			b.must(err)
+			ms := b.view().Totals.ParticipantMS
+			for _, c := range corrections {
+				ms += c.Totals.ParticipantMS
+			}
+			equal(t, "billed in the end", ms, tt.bills)
+			equal(t, "corrections", len(corrections), map[bool]int{true: 1, false: 0}[tt.bills == 0])
+		})
+	}
+}
