@@ -283,7 +283,7 @@ test('a crowd: the loudest are heard, seats grow', { timeout: 120_000 }, async (
     await robots.do({ do: 'join', ws: system.info.ws_url, tickets: tickets(filmed) })
     await until('a seat for every face', 20_000, async () => (await seats(page)).filter((s) => s.source).length === 10)
     const cameras = filmed.map((n) => `${idOf(room, n)}/camera`)
-    await until('packets of every face and its voice', 20_000, async () => {
+    await until('packets of every face and its voice', 45_000, async () => {
       const got = await received(page)
       return cameras.every((c) => got[c] > 10 && got[c.replace('camera', 'mic')] > 10)
     })
