@@ -91,9 +91,11 @@ func TestBadInputOnEveryRoute(t *testing.T) {
 			t.Errorf("%s %s: no case", op.Method, op.Path)
 		}
 		for _, b := range list {
+			if cases++; testing.Short() && cases%8 != 0 {
+				continue // the race detector has seen the ways in by then
+			}
 			before := w.commits.Load()
 			rec := w.do(b.method, b.path, b.body, b.headers...)
-			cases++
 			what := fmt.Sprintf("%s %s: %s", op.Method, op.Path, b.name)
 			if rec.Header().Get("Content-Type") != "application/problem+json" || !strings.Contains(rec.Body.String(), `"code":"`+b.code+`"`) {
 				t.Errorf("%s: %d %.300s, want %s", what, rec.Code, rec.Body, b.code)
