@@ -47,6 +47,10 @@ func TestClaimToReady(t *testing.T) {
 	var ids []string
 	for round := range rounds {
 		system.Until(t, 60*time.Second, "the pool stands by", func() bool { return standing(s) >= poolSize*(round+1) })
+		if round == 0 { // standby time is billed by whole seconds, and a quick machine claims within the first
+			stood := time.Now()
+			system.Until(t, 20*time.Second, "the pool has stood by for two seconds", func() bool { return time.Since(stood) > 2*time.Second })
+		}
 		for range poolSize {
 			began := time.Now()
 			status, err := s.Call("POST", "/v1/rooms/"+standard.ID+"/tickets", map[string]any{"participants": []any{map[string]any{"identity": "a"}}},
