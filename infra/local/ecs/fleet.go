@@ -125,7 +125,7 @@ func New(c Config) (*Fleet, error) {
 		closing: make(chan struct{}),
 		tasks:   map[string]*task{}, tokens: map[string]*task{}, injected: map[Fault]int{},
 	}
-	f.journal, err = openJournal(c.Journal)
+	f.journal, err = openJournal(c.Journal, c.Now)
 	if err != nil {
 		f.spawn.close()
 		return nil, err
@@ -142,8 +142,8 @@ func New(c Config) (*Fleet, error) {
 }
 
 // Recover tells the end of every task that an earlier process left running. Whatever
-// ran is gone with that process; its last sign of life is the best known time of
-// death. Call it once, when events can be handled.
+// ran is gone with that process, and ended no later than it: at the time by which it is
+// known to have ended, never before. Call it once, when events can be handled.
 func (f *Fleet) Recover() {
 	f.mu.Lock()
 	var lost []*task
@@ -154,18 +154,18 @@ func (f *Fleet) Recover() {
 	}
 	f.mu.Unlock()
 	for _, t := range lost {
-		t.update(func(r *record) { r.hostLost(f.journal.lastAlive) })
+		t.update(func(r *record) { r.hostLost(f.journal.goneBy) })
 	}
 }
 
 // keepAlive marks the journal, so that a later process knows how long this one lived.
 func (f *Fleet) keepAlive() {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(markEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			f.journal.alive(f.cfg.Now())
+			f.journal.alive()
 		case <-f.closing:
 			return
 		}

@@ -12,20 +12,32 @@ import (
 	"time"
 )
 
+// vouched is how far ahead of its own clock a process dates the journal: the longest that
+// it expects to live on unseen, several of its marks (markEvery). What it did last, a
+// task's last report above all, it did before that time.
+const (
+	vouched   = 5 * time.Second
+	markEvery = time.Second
+)
+
 // journal remembers tasks in one small JSON file, rewritten whole at each change. Its
-// modification time is the last sign of life of the process that wrote it.
+// modification time lies ahead: it is the time by which the process that wrote it had
+// ended, unless another one has seen earlier that it is gone.
 type journal struct {
-	path      string   // set once; "" remembers nothing
-	lastAlive int64    // set once: Unix ms, of the process before
-	before    []record // set once: what the process before left
+	path   string           // set once; "" remembers nothing
+	now    func() time.Time // set once
+	goneBy int64            // set once: Unix ms, by which the process before had ended
+	before []record         // set once: what the process before left
 
 	mu      sync.Mutex
 	records map[string]record // guarded by mu: by ARN
 	failed  error             // guarded by mu: the first write that failed
 }
 
-func openJournal(path string) (*journal, error) {
-	j := &journal{path: path, records: map[string]record{}}
+// openJournal reads what an earlier process left, which must have ended: the caller holds
+// a lock that this one had.
+func openJournal(path string, now func() time.Time) (*journal, error) {
+	j := &journal{path: path, now: now, records: map[string]record{}}
 	if path == "" {
 		return j, nil
 	}
@@ -43,7 +55,8 @@ func openJournal(path string) (*journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ecs: journal: %w", err)
 	}
-	j.lastAlive = info.ModTime().UnixMilli()
+	// Not the last mark: tasks went on, and were heard, until the process ended.
+	j.goneBy = min(info.ModTime().UnixMilli(), now().UnixMilli())
 	for _, r := range j.before {
 		j.records[r.Task.ARN] = r
 	}
@@ -70,13 +83,13 @@ func (j *journal) change(edit func(map[string]record)) {
 		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b record) int { return strings.Compare(a.Task.ARN, b.Task.ARN) })
-	if err := replaceFile(j.path, all); err != nil && j.failed == nil {
+	if err := replaceFile(j.path, all, j.now().Add(vouched)); err != nil && j.failed == nil {
 		j.failed = fmt.Errorf("ecs: journal: %w", err)
 	}
 }
 
-// replaceFile writes v whole or not at all.
-func replaceFile(path string, v any) error {
+// replaceFile writes v whole or not at all, with its modification time.
+func replaceFile(path string, v any, modified time.Time) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -85,13 +98,17 @@ func replaceFile(path string, v any) error {
 	if err := os.WriteFile(next, data, 0o600); err != nil {
 		return err
 	}
+	if err := os.Chtimes(next, modified, modified); err != nil {
+		return err
+	}
 	return os.Rename(next, path)
 }
 
-// alive marks the file.
-func (j *journal) alive(now time.Time) {
+// alive dates the file anew.
+func (j *journal) alive() {
+	until := j.now().Add(vouched)
 	// Without the file there is no task yet, and nothing to remember.
-	_ = os.Chtimes(j.path, now, now)
+	_ = os.Chtimes(j.path, until, until)
 }
 
 func (j *journal) err() error {

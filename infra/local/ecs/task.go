@@ -50,14 +50,21 @@ type record struct {
 func (r *record) hostLost(atMS int64) {
 	killed := exitKilled
 	t := &r.Task
-	atMS = max(atMS, t.CreatedMS, t.StartedMS)
+	atMS = max(atMS, t.CreatedMS, t.StartedMS, t.StoppingMS, t.ExecStoppedMS)
+	if t.LastStatus == statusDeprovisioning { // it had ended by itself, with a code of its own
+		t.LastStatus, t.StoppedMS = statusStopped, atMS
+		return
+	}
 	t.LastStatus, t.StopCode, t.StoppedReason = statusStopped, stopExited, "The process that ran the task is gone"
 	if t.StartedMS == 0 {
 		t.StopCode = stopFailedToStart
 	} else {
 		t.ExitCode = &killed
 	}
-	t.StoppingMS, t.StoppedMS, t.ExecStoppedMS = atMS, atMS, atMS
+	if t.StoppingMS == 0 {
+		t.StoppingMS = atMS
+	}
+	t.StoppedMS, t.ExecStoppedMS = atMS, atMS
 }
 
 // task is one task. Its goroutine makes every change of record but the first (launch)
@@ -167,8 +174,10 @@ func (t *task) run() {
 // set changes the record without a state change: no event.
 func (t *task) set(change func(*record)) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	change(&t.record)
+	r := t.record
+	t.mu.Unlock()
+	t.fleet.journal.put(r)
 }
 
 // pause waits for d, or says that the task was asked to stop.
