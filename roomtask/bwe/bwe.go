@@ -42,8 +42,6 @@ const (
 	ms     = int64(1e6)
 	second = int64(1e9)
 
-	historySize = 1 << 11 // packets in flight that can be told apart; 1 s at 20 Mbit/s
-
 	initialBps = 500_000 // until something is known
 	minBps     = 30_000  // what is never cut below: audio must fit
 	maxBps     = 200_000_000
@@ -94,10 +92,9 @@ type Estimator struct {
 	// Probes says that the owner is able to send what NextProbe asks for. It may change.
 	Probes bool
 
-	history  [historySize]sentInfo
-	last     uint16 // number sent last
-	sent     rate   // bytes, by our clock
-	acked    rate   // bytes, by our clock
+	history  history
+	sent     rate // bytes, by our clock
+	acked    rate // bytes, by our clock
 	arrived  arrivals
 	delay    delayTrend
 	losses   lossRule
@@ -124,8 +121,7 @@ func (e *Estimator) OnSent(seq uint16, size int, now int64, probe int32) {
 		s.probe = uint8(probe)
 		e.probe.onSent(int64(s.size), now)
 	}
-	e.history[seq%historySize] = s
-	e.last = seq
+	e.history.put(seq, s)
 	e.sent.add(now, int64(s.size))
 }
 
@@ -141,8 +137,8 @@ func (e *Estimator) OnFeedback(now int64, acks []Ack) {
 	var got, lost, newest int64
 	for i := range acks {
 		a := &acks[i]
-		s := &e.history[a.Seq%historySize]
-		if s.state == unknown || e.last-a.Seq >= historySize {
+		s := e.history.find(a.Seq)
+		if s == nil {
 			continue
 		}
 		if !a.Received {

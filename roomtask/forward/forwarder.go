@@ -137,8 +137,23 @@ type Forwarder struct {
 	av1          *av1Munger
 	firstPicture uint64           // of our own numbers, extended
 	types        rtpx.PayloadType // of the stint's codec
-	scratch      [rtpx.MaxPayload + 4]byte
+	room         *Scratch         // nil until one is needed
 	stats        Stats
+}
+
+// Scratch is where a forwarder writes what differs from the source's payload. It is of use
+// to one at a time: until the packet that was written there has been sent.
+type Scratch [rtpx.MaxPayload + 4]byte
+
+// Share makes the forwarder use b, which forwarders of the same goroutine share. Without
+// it has one of its own.
+func (f *Forwarder) Share(b *Scratch) { f.room = b }
+
+func (f *Forwarder) scratch() []byte {
+	if f.room == nil {
+		f.room = &Scratch{}
+	}
+	return f.room[:]
 }
 
 // reference is the source and layer whose timestamps continue in ours.

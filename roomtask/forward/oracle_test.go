@@ -310,7 +310,7 @@ func (v *oracleViewer) nack(seq uint16, now int64) {
 	t := v.o.t
 	was, known := v.outs[ext]
 	if !known { // it fills a hole: judged with all the others
-		p := v.f.cur.tap.src.Lookup(v.f.cur.tap.layer, s.ext)
+		p := v.f.cur.tap.src.Lookup(v.f.cur.tap.layer, v.f.cur.full(s.ext))
 		m := h.Clone()
 		m.SequenceNumber, m.PayloadType = seq, v.f.types.PT
 		v.note(&m, payload[2:], ext, p.SSRC, p.Seq, v.f.cur.seeded(p), false)

@@ -20,10 +20,10 @@ func (f *Forwarder) Again(now int64, size int) (h *rtp.Header, payload []byte, o
 	}
 	for out := f.sent.high; out+againDepth > f.sent.high && out >= f.keyOut; out-- {
 		s := f.sent.find(out)
-		if s == nil || s.empty || (s.resentAt != 0 && now-s.resentAt < againGap) || f.size(s) > size {
+		if s == nil || s.empty || s.within(againGap, now) || f.size(s) > size {
 			continue
 		}
-		s.resentAt = now
+		s.resent(now)
 		if h, payload, ok = f.Resend(out); ok {
 			return h, payload, true
 		}
@@ -34,7 +34,7 @@ func (f *Forwarder) Again(now int64, size int) (h *rtp.Header, payload []byte, o
 // size is that of s's payload, about; 0 when it is not to be had any more.
 func (f *Forwarder) size(s *sentPacket) int {
 	t := f.cur.tap
-	p := t.src.Lookup(t.layer, s.ext)
+	p := t.src.Lookup(t.layer, f.cur.full(s.ext))
 	if p == nil {
 		return 0
 	}

@@ -49,7 +49,7 @@ func (f *Forwarder) protect(p *rtpx.Packet) (size int) {
 		blocks[n] = rtpx.REDBlock{PT: f.line.PT, TSOffset: uint16(offset), Data: old.Payload()}
 	}
 	if n < MaxRED {
-		size = rtpx.WriteRED(f.scratch[:], blocks[n:])
+		size = rtpx.WriteRED(f.scratch(), blocks[n:])
 	}
 	for _, old := range held {
 		if old != nil {

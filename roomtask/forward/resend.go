@@ -30,10 +30,10 @@ func (f *Forwarder) CanResend(seq uint16, now, rtt int64) (out uint64, ok bool) 
 		f.stats.Unrepaired++
 		return 0, false
 	}
-	if s.resentAt != 0 && now-s.resentAt < max(rtt, minResendGap) {
+	if s.within(max(rtt, minResendGap), now) {
 		return 0, false
 	}
-	s.resentAt = now
+	s.resent(now)
 	s.tries++
 	return out, true
 }
@@ -56,7 +56,7 @@ func (f *Forwarder) recover(out uint64) *sentPacket {
 	if p.SSRC != c.ssrc || p.ExtSeq != ext {
 		return nil
 	}
-	s := sentPacket{out: out, ext: ext, ts: c.ts(p), marker: p.Marker, empty: len(p.Payload()) == 0}
+	s := sentPacket{ext: uint32(ext), ts: c.ts(p), marker: p.Marker, empty: len(p.Payload()) == 0}
 	if m := f.munger; m != nil && !s.empty {
 		if !m.keep(p, c.lim) {
 			return nil
@@ -66,7 +66,7 @@ func (f *Forwarder) recover(out uint64) *sentPacket {
 		}
 		s.marker = s.marker || m.ends(p)
 	}
-	f.sent.put(s)
+	f.sent.put(out, s)
 	return f.sent.find(out)
 }
 
@@ -81,10 +81,10 @@ func (f *Forwarder) Resend(out uint64) (h *rtp.Header, payload []byte, ok bool) 
 		return nil, nil, false
 	}
 	h = f.head.forRTX()
-	binary.BigEndian.PutUint16(f.scratch[:], uint16(out))
+	binary.BigEndian.PutUint16(f.scratch(), uint16(out))
 	n := 2
 	if !s.empty {
-		size, ok := f.reread(s, h, f.scratch[2:])
+		size, ok := f.reread(s, h, f.scratch()[2:])
 		if !ok {
 			f.stats.Unrepaired++
 			return nil, nil, false
@@ -94,19 +94,20 @@ func (f *Forwarder) Resend(out uint64) (h *rtp.Header, payload []byte, ok bool) 
 	f.rtxSeq++
 	f.stats.Resent++
 	h.SequenceNumber, h.Timestamp, h.Marker = f.rtxSeq, s.ts, s.marker
-	return h, f.scratch[:n], true
+	return h, f.scratch()[:n], true
 }
 
 // reread writes the payload of s as it was sent to dst, and to h what the header had
 // of it.
 func (f *Forwarder) reread(s *sentPacket, h *rtp.Header, dst []byte) (n int, ok bool) {
 	t := f.cur.tap
-	p := t.src.Lookup(t.layer, s.ext)
+	ext := f.cur.full(s.ext)
+	p := t.src.Lookup(t.layer, ext)
 	if p == nil {
 		return 0, false
 	}
 	defer p.Release()
-	if p.SSRC != f.cur.ssrc || p.ExtSeq != s.ext {
+	if p.SSRC != f.cur.ssrc || p.ExtSeq != ext {
 		return 0, false
 	}
 	f.head.describe(h, &f.line, p, &s.nums)

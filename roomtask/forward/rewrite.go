@@ -82,7 +82,7 @@ func (f *Forwarder) inOrder(p *rtpx.Packet) bool {
 
 // emit builds the packet that is sent as out, and remembers how.
 func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, []byte, bool) {
-	s := sentPacket{out: out, ext: p.ExtSeq, ts: f.cur.ts(p), marker: p.Marker && !empty, empty: empty}
+	s := sentPacket{ext: uint32(p.ExtSeq), ts: f.cur.ts(p), marker: p.Marker && !empty, empty: empty}
 	payload, pt := p.Payload(), f.types.PT
 	switch {
 	case empty:
@@ -94,10 +94,10 @@ func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, [
 			return nil, nil, false
 		}
 		s.nums, s.marker = n, s.marker || f.munger.ends(p)
-		payload = f.munger.write(f.scratch[:], p, n)
+		payload = f.munger.write(f.scratch(), p, n)
 	case f.red > 0 && out > f.out: // what comes late was carried by its successors
 		if size := f.protect(p); size > 0 {
-			payload, pt = f.scratch[:size], f.line.REDPT
+			payload, pt = f.scratch()[:size], f.line.REDPT
 		}
 	}
 	if out > f.out {
@@ -108,7 +108,7 @@ func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, [
 		f.arrived(f.ts, f.tsAt)
 	}
 	f.begun = true
-	f.sent.put(s)
+	f.sent.put(out, s)
 	f.stats.Packets++
 	f.stats.Octets += uint32(len(payload))
 

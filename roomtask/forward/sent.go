@@ -6,21 +6,37 @@ const (
 	sentVideo, sentVideoFirst = 1024, 128 // 1 s of video at 10 Mbit/s
 	sentAudio, sentAudioFirst = 128, 32   // 2.5 s in packets of 20 ms
 	sentLife                  = second
+	millisecond               = second / 1000
 
 	maxResends = 10 // of one packet
 )
 
 // sentPacket tells how one packet was sent, all that is needed to send it again
-// from the source's ring. It holds no payload.
+// from the source's ring. It holds no payload. There are some two hundred for each
+// line of video, so it is small: long numbers are kept by their low bits.
 type sentPacket struct {
-	out      uint64 // extended sequence number
-	ext      uint64 // the source's
-	resentAt int64  // ns, 0 = never
+	out      uint32 // extended sequence number, its low bits
+	ext      uint32 // the source's, likewise
+	resentAt uint32 // ms, its low bits; 0 = never
 	ts       uint32
 	nums     numbers
+	set      bool
 	marker   bool
 	empty    bool // fills the place of a packet whose payload is not sent
 	tries    uint8
+}
+
+// resent notes that it was sent again.
+func (p *sentPacket) resent(now int64) { p.resentAt = max(uint32(now/millisecond), 1) }
+
+// within says whether it was sent again in the last d.
+func (p *sentPacket) within(d, now int64) bool {
+	return p.resentAt != 0 && int64(max(uint32(now/millisecond), 1)-p.resentAt)*millisecond < d
+}
+
+// full extends the source's number of a packet of this stint.
+func (c *stint) full(ext uint32) uint64 {
+	return c.high - uint64(int64(int32(uint32(c.high)-ext)))
 }
 
 // sentRing remembers the newest packets by their sequence number.
@@ -43,33 +59,35 @@ func (r *sentRing) init(l *Line) {
 	r.slots, r.life = make([]sentPacket, first), int32(ticks(sentLife, l.ClockRate))
 }
 
-func (r *sentRing) at(out uint64) *sentPacket { return &r.slots[out&uint64(len(r.slots)-1)] }
+func (r *sentRing) at(out uint64) *sentPacket { return &r.slots[out%uint64(len(r.slots))] }
 
-func (r *sentRing) put(p sentPacket) {
-	s := r.at(p.out)
-	if len(r.slots) < r.most && s.out != 0 && s.out < p.out && int32(p.ts-s.ts) < r.life {
+// put notes p as what was sent as out.
+func (r *sentRing) put(out uint64, p sentPacket) {
+	s := r.at(out)
+	for len(r.slots) < r.most && s.set && int32(s.out-uint32(out)) < 0 && int32(p.ts-s.ts) < r.life {
 		r.grow()
-		s = r.at(p.out)
+		s = r.at(out)
 	}
+	p.out, p.set = uint32(out), true
 	*s = p
-	r.high = max(r.high, p.out)
+	r.high = max(r.high, out)
 }
 
-// grow doubles the ring. What it has forgotten before stays forgotten.
+// grow makes the ring half as large again. What it has forgotten before stays forgotten.
 func (r *sentRing) grow() {
-	old := r.slots
-	r.low = max(r.low, r.high+1-uint64(len(old)))
-	r.slots = make([]sentPacket, 2*len(old))
-	for i := range old {
-		if old[i].out != 0 {
-			*r.at(old[i].out) = old[i]
+	old := *r
+	r.low = max(r.low, r.high+1-uint64(len(old.slots)))
+	r.slots = make([]sentPacket, min(len(old.slots)+len(old.slots)/2, r.most))
+	for out := r.low; out <= r.high; out++ {
+		if p := old.find(out); p != nil {
+			*r.at(out) = *p
 		}
 	}
 }
 
 // find returns what was sent as out, or nil.
 func (r *sentRing) find(out uint64) *sentPacket {
-	if p := r.at(out); p.out == out {
+	if p := r.at(out); p.set && p.out == uint32(out) {
 		return p
 	}
 	return nil

@@ -3,6 +3,8 @@ package sendq
 import (
 	"runtime"
 	"sync"
+
+	"mayfly/roomtask/forward"
 )
 
 const (
@@ -21,6 +23,8 @@ const (
 type worker struct {
 	wake  chan struct{} // holds 1; sent to by who finds the worker asleep
 	wheel *Wheel        // set once
+
+	scratch forward.Scratch // owned by the goroutine: of all forwarders that it runs
 
 	mu      sync.Mutex
 	ready   []*Sender // have something in their inbox; each is here at most once

@@ -341,7 +341,8 @@ func (g *generator) profile() <-chan error {
 	}
 	go func() {
 		err := g.keep(fmt.Sprintf("profile?seconds=%d", int(g.Window.Seconds())), g.Profile+".cpu.pprof")
-		done <- errors.Join(err, g.keep("heap?gc=1", g.Profile+".heap.pprof"))
+		done <- errors.Join(err, g.keep("heap?gc=1", g.Profile+".heap.pprof"), g.keep("heap?debug=1", g.Profile+".memstats.txt"),
+			g.keep("goroutine?debug=1", g.Profile+".goroutines.txt"))
 	}()
 	return done
 }
