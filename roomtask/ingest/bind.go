@@ -34,12 +34,28 @@ const maxLayers = 4
 // table is what the last Bind said, in the form that the packet path reads. All
 // m-lines are bundled, so payload types and extension ids mean the same on each.
 type table struct {
-	pts      [128]payloadType
+	pts      [128]uint8    // by payload type: index into kinds; 0 = none
+	kinds    []payloadType // the first is of what was not negotiated
 	mids     map[string]*Source
 	declared map[uint32]declaration
 	// extension ids, 0 when not negotiated
 	mid, rid, rrid, level, transport, dd uint8
 }
+
+// pt returns what a payload type means. What it points to is set by add alone.
+func (t *table) pt(pt uint8) *payloadType { return &t.kinds[t.pts[pt&0x7F]] }
+
+// make returns a payload type's entry, which is there from now on.
+func (t *table) make(pt uint8) *payloadType {
+	if t.pts[pt] == 0 {
+		t.pts[pt] = uint8(len(t.kinds))
+		t.kinds = append(t.kinds, payloadType{})
+	}
+	return &t.kinds[t.pts[pt]]
+}
+
+// nothing is the table of who publishes nothing, as most viewers.
+var nothing = &table{kinds: make([]payloadType, 1)}
 
 // declaration is what the SDP says about an SSRC.
 type declaration struct {
@@ -88,7 +104,10 @@ func (p *Publisher) Bind(lines []Line) {
 		p.mu.Unlock()
 		return
 	}
-	t := &table{mids: make(map[string]*Source), declared: make(map[uint32]declaration)}
+	t := nothing
+	if len(lines) > 0 {
+		t = &table{kinds: make([]payloadType, 1), mids: make(map[string]*Source), declared: make(map[uint32]declaration)}
+	}
 	var sources []*Source
 	for i := range lines {
 		s := p.bindLine(&lines[i])
@@ -160,10 +179,10 @@ func (t *table) add(line *Line, s *Source) {
 	t.mids[line.Mid] = s
 	for _, c := range line.Codecs {
 		if k := classify(c.Name); k != codecNone && c.PT < 128 {
-			repairs := t.pts[c.PT].repairs
-			t.pts[c.PT] = payloadType{codec: k, form: rtpx.CodecOf(c.Name), name: c.Name, clock: c.ClockRate, rtxOf: c.RTXOf, repairs: repairs}
+			pt := t.make(c.PT)
+			*pt = payloadType{codec: k, form: rtpx.CodecOf(c.Name), name: c.Name, clock: c.ClockRate, rtxOf: c.RTXOf, repairs: pt.repairs}
 			if k == codecRTX && c.RTXOf < 128 {
-				t.pts[c.RTXOf].repairs = true
+				t.make(c.RTXOf).repairs = true
 			}
 		}
 	}
@@ -229,7 +248,7 @@ func orderRids(rids []string) []string {
 // route finds the layer that a packet belongs to, and undoes retransmission and
 // redundancy. It returns nil for a packet that is not media. The caller holds mu.
 func (p *Publisher) route(s *sink, h *rtpx.Header, x *extensions) (in incoming, l *layer) {
-	pt := &p.table.pts[h.PT]
+	pt := p.table.pt(h.PT)
 	in = incoming{
 		pt: h.PT, seq: h.Seq, ts: h.TS, marker: h.Marker, payload: h.Payload,
 		dd: x.dd, level: x.level, voice: x.voice, hasLevel: x.hasLevel,
@@ -249,7 +268,7 @@ func (p *Publisher) route(s *sink, h *rtpx.Header, x *extensions) (in incoming, 
 			return in, nil
 		}
 		in.pt, in.seq, in.payload, in.repaired = pt.rtxOf, seq, original, true
-		pt = &p.table.pts[in.pt&0x7F]
+		pt = p.table.pt(in.pt)
 	default:
 		if s.media == nil && !p.adopt(s, x) {
 			p.stats.Unbound++

@@ -40,12 +40,10 @@ const (
 type Publisher struct {
 	// set once
 	cfg    Config
-	sender uint32        // SSRC that our RTCP comes from
-	wake   chan struct{} // to the writer goroutine; holds one
-	done   chan struct{} // closed by Close
-	idle   chan struct{} // closed when the writer goroutine has ended
-	video  pace          // of a source, as Config.Limits has it
+	sender uint32 // SSRC that our RTCP comes from
+	video  pace   // of a source, as Config.Limits has it
 	audio  pace
+	writer writer
 
 	rtt atomic.Int64 // nanoseconds, 0 while unknown
 
@@ -72,7 +70,8 @@ type Publisher struct {
 	nextRate int64
 }
 
-// NewPublisher makes a Publisher and starts its writer goroutine, which Close ends.
+// NewPublisher makes a Publisher. The goroutine that writes its RTCP is there while there
+// is any: of most viewers there never is.
 func NewPublisher(cfg Config) *Publisher {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -80,16 +79,12 @@ func NewPublisher(cfg Config) *Publisher {
 	p := &Publisher{
 		cfg:     cfg,
 		sender:  rand.Uint32() | 1,
-		wake:    make(chan struct{}, 1),
-		done:    make(chan struct{}),
-		idle:    make(chan struct{}),
-		table:   &table{},
+		table:   nothing,
 		streams: make(map[uint32]*sink),
 		reports: make(map[uint32]*control),
-		nackBuf: make([]uint16, 0, nackCap),
 	}
 	p.video, p.audio = cfg.Limits.paces()
-	go p.write()
+	p.writer.init(p.write)
 	return p
 }
 
@@ -231,13 +226,13 @@ func (p *Publisher) keyframeDue(now int64) bool {
 	return false
 }
 
-// Close ends the writer goroutine and gives all packets back. Close the
+// Close waits for the writer goroutine and gives all packets back. Close the
 // PeerConnection first: it ends a WriteRTCP that is under way.
 func (p *Publisher) Close() {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		<-p.idle
+		p.writer.end()
 		return
 	}
 	p.closed = true
@@ -253,8 +248,7 @@ func (p *Publisher) Close() {
 		}
 	}
 	p.mu.Unlock()
-	close(p.done)
-	<-p.idle
+	p.writer.end()
 }
 
 func (p *Publisher) changed(s *Source) {
@@ -263,12 +257,7 @@ func (p *Publisher) changed(s *Source) {
 	}
 }
 
-func (p *Publisher) wakeWriter() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
+func (p *Publisher) wakeWriter() { p.writer.wake() }
 
 // queue adds an RTCP packet for the writer. The caller holds mu.
 func (p *Publisher) queue(pkt rtcp.Packet) {
@@ -282,6 +271,9 @@ func (p *Publisher) queue(pkt rtcp.Packet) {
 func (p *Publisher) nack(l *layer, now int64) bool {
 	if len(l.nacks.list) == 0 {
 		return false
+	}
+	if p.nackBuf == nil {
+		p.nackBuf = make([]uint16, 0, nackCap)
 	}
 	seqs, given := l.nacks.due(p.nackBuf[:0], now, l.window.high, p.rtt.Load())
 	p.stats.Lost += uint64(given)
@@ -348,27 +340,19 @@ func (p *Publisher) take() []rtcp.Packet {
 
 // write sends what was queued, in datagrams of at most maxDatagram bytes.
 func (p *Publisher) write() {
-	defer close(p.idle)
-	for {
-		select {
-		case <-p.done:
+	pkts := p.take()
+	for len(pkts) > 0 {
+		n, size := 1, pkts[0].MarshalSize()
+		for n < len(pkts) && size+pkts[n].MarshalSize() <= maxDatagram {
+			size += pkts[n].MarshalSize()
+			n++
+		}
+		// An error means that the connection is not up yet or already gone.
+		// What is lost is asked for again.
+		if err := p.cfg.WriteRTCP(pkts[:n:n]); err != nil {
 			return
-		case <-p.wake:
 		}
-		pkts := p.take()
-		for len(pkts) > 0 {
-			n, size := 1, pkts[0].MarshalSize()
-			for n < len(pkts) && size+pkts[n].MarshalSize() <= maxDatagram {
-				size += pkts[n].MarshalSize()
-				n++
-			}
-			// An error means that the connection is not up yet or already gone.
-			// What is lost is asked for again.
-			if err := p.cfg.WriteRTCP(pkts[:n:n]); err != nil {
-				break
-			}
-			pkts = pkts[n:]
-		}
+		pkts = pkts[n:]
 	}
 }
 

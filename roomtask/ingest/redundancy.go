@@ -24,7 +24,7 @@ func (p *Publisher) peel(in *incoming) (pt *payloadType, count int, ok bool) {
 		return nil, 0, false
 	}
 	in.pt, in.payload = p.red[n-1].PT, p.red[n-1].Data
-	return &p.table.pts[in.pt], n - 1, true
+	return p.table.pt(in.pt), n - 1, true
 }
 
 // restore makes packets of what was lost out of the redundant blocks of in, before in
