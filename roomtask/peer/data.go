@@ -29,25 +29,24 @@ const (
 	smallMessage = 2 << 10
 )
 
-// dataChannel is the participant's ordered channel. One goroutine reads it and one
-// writes it while it is open.
+// dataChannel is the participant's ordered channel. One goroutine reads it while it is
+// open, and one writes it while there is something to write.
 type dataChannel struct {
-	p     *Peer
-	ready chan struct{} // something is queued
+	p *Peer
 
 	in, out atomic.Int64 // bytes of messages
 
-	mu     sync.Mutex
-	queue  [][]byte // guarded by mu
-	bytes  int      // guarded by mu: of queue
-	opened int      // guarded by mu: channels so far
-	open   bool     // guarded by mu: one is in use
-	nextID uint64   // guarded by mu: of chunked frames
+	mu      sync.Mutex
+	queue   [][]byte // guarded by mu
+	bytes   int      // guarded by mu: of queue
+	opened  int      // guarded by mu: channels so far
+	open    bool     // guarded by mu: one is in use
+	writes  *session // guarded by mu: may be written; nil = none
+	writing bool     // guarded by mu: the goroutine that does is there
+	nextID  uint64   // guarded by mu: of chunked frames
 }
 
-func newDataChannel(p *Peer) *dataChannel {
-	return &dataChannel{p: p, ready: make(chan struct{}, 1)}
-}
+func newDataChannel(p *Peer) *dataChannel { return &dataChannel{p: p} }
 
 // send queues a frame; the caller must not change it afterwards.
 func (d *dataChannel) send(frame []byte) bool {
@@ -60,26 +59,50 @@ func (d *dataChannel) send(frame []byte) bool {
 	default:
 	}
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	fits := d.bytes+len(frame) <= maxQueuedBytes && len(d.queue) < maxQueuedFrames
 	if fits {
 		d.queue = append(d.queue, frame)
 		d.bytes += len(frame)
-	}
-	d.mu.Unlock()
-	if fits {
-		select {
-		case d.ready <- struct{}{}:
-		default:
-		}
+		d.write()
 	}
 	return fits
 }
 
-// take returns the oldest queued frame, nil if there is none.
-func (d *dataChannel) take() []byte {
+// write starts the writer, if there is something to write and to write it to. The caller
+// holds mu.
+func (d *dataChannel) write() {
+	if s := d.writes; s != nil && !d.writing && len(d.queue) > 0 {
+		d.writing = true
+		s.writer.Go(s.write)
+	}
+}
+
+// writable makes s the one that is written.
+func (d *dataChannel) writable(s *session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.queue) == 0 {
+	d.writes = s
+	d.write()
+}
+
+// unwritable ends that, for good.
+func (d *dataChannel) unwritable() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.writes = nil
+}
+
+// take returns the oldest queued frame. If there is none, or the session has ended, it
+// returns nil and the writer is gone.
+func (d *dataChannel) take(s *session) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.queue) == 0 || d.writes != s {
+		d.writing = false
+		if len(d.queue) == 0 {
+			d.queue = nil
+		}
 		return nil
 	}
 	frame := d.queue[0]
@@ -138,19 +161,19 @@ func (d *dataChannel) begin(s *session) bool {
 		case <-d.p.closing:
 			return
 		}
-		var writer sync.WaitGroup
-		writer.Go(s.write)
+		d.writable(s)
 		s.read()
+		d.unwritable()
 		close(s.done)
 		_ = s.raw.Close()
-		writer.Wait()
+		s.writer.Wait()
 	})
 }
 
 func (d *dataChannel) end() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.open = false
+	d.open, d.writing = false, false
 }
 
 // session is one open channel.
@@ -160,6 +183,8 @@ type session struct {
 	raw  datachannel.ReadWriteCloser
 	low  chan struct{} // SCTP has fallen to lowWater
 	done chan struct{} // closed when reading has ended
+
+	writer sync.WaitGroup // the goroutine that writes
 }
 
 // read hands on frames until the channel ends. While the client sends faster than it
@@ -230,28 +255,17 @@ func whole(parts *signal.Assembler, message []byte) ([]byte, error) {
 	return parts.Push(c)
 }
 
-// write sends what is queued until the channel ends.
+// write sends what is queued until nothing is, or the channel ends.
 func (s *session) write() {
 	defer func() {
 		if r := recover(); r != nil {
 			_ = s.d.p.fault("data channel", r)
 		}
 	}()
-	for {
-		frame := s.d.take()
-		if frame == nil {
-			select {
-			case <-s.d.ready:
-				continue
-			case <-s.done:
-				return
-			case <-s.d.p.closing:
-				return
-			}
-		}
+	for frame := s.d.take(s); frame != nil; frame = s.d.take(s) {
 		if err := s.frame(frame); err != nil {
 			s.d.p.cfg.Log.Debug("data channel write", "err", err)
-			return
+			return // nothing more can be written: writing stays set
 		}
 	}
 }

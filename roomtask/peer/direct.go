@@ -51,11 +51,12 @@ type direct struct {
 	remove func() // guarded by mu: ends the diversion; nil when there is none
 	ended  bool   // guarded by mu
 
-	buf [maxSealed]byte // owned by the Sender's goroutine
-
-	taking sync.Mutex      // held by a socket's reader, of which there are two at a change of the path
-	open   [maxOpened]byte // guarded by taking
+	taking sync.Mutex // held by a socket's reader, of which there are two at a change of the path
 }
+
+// scratch has room for one packet, for as long as a call takes: what is sealed or opened
+// is copied before that returns. A few are in use at a time, and not two for each peer.
+var scratch = sync.Pool{New: func() any { return new([maxSealed]byte) }}
 
 // path is the part of the transport that sends sealed packets to the selected pair's
 // address, and takes SRTP and SRTCP from there.
@@ -211,10 +212,12 @@ func (d *direct) take(b []byte) (taken bool) {
 // roll-overs if some were missed here, while another path was in use.
 func (d *direct) takeMedia(b []byte) bool {
 	r := d.receiver.Load()
-	if r == nil || len(b) > len(d.open) {
+	if r == nil || len(b) > maxOpened {
 		return false
 	}
-	plain, in, fresh, ok := r.Open(d.open[:], b)
+	room := scratch.Get().(*[maxSealed]byte)
+	defer scratch.Put(room)
+	plain, in, fresh, ok := r.Open(room[:maxOpened], b)
 	switch {
 	case !ok:
 		return false
@@ -235,10 +238,12 @@ func (d *direct) takeMedia(b []byte) bool {
 // dropped here: Pion, which has not seen it, would take it for new.
 func (d *direct) takeFeedback(b []byte) bool {
 	o := d.opener.Load()
-	if o == nil || len(b) > len(d.open) || b[1] != transportFeedback || b[0]&0x1f != formatTWCC {
+	if o == nil || len(b) > maxOpened || b[1] != transportFeedback || b[0]&0x1f != formatTWCC {
 		return false
 	}
-	plain, ok := o.Open(d.open[:], b)
+	room := scratch.Get().(*[maxSealed]byte)
+	defer scratch.Put(room)
+	plain, ok := o.Open(room[:maxOpened], b)
 	if !ok || len(plain) != 4*(1+int(binary.BigEndian.Uint16(plain[2:]))) {
 		return false
 	}
@@ -308,11 +313,13 @@ func (w *lineWriter) WriteRTP(h *rtp.Header, payload []byte) (int, error) {
 		}
 		return n, err
 	}
-	n, err := sealer.Seal(w.d.buf[:], h, payload, index)
+	room := scratch.Get().(*[maxSealed]byte)
+	defer scratch.Put(room)
+	n, err := sealer.Seal(room[:], h, payload, index)
 	if err != nil {
 		return 0, err
 	}
-	if n, err = (*to).Send(w.d.buf[:n]); err != nil {
+	if n, err = (*to).Send(room[:n]); err != nil {
 		return 0, err
 	}
 	w.d.bytes.Add(int64(n))

@@ -26,7 +26,7 @@ func rids(m *sdp.MediaDescription, mid string) ([]string, *signal.Error) {
 		if len(f) < 2 || f[1] != "send" || !validToken(f[0], maxMidLength) || slices.Contains(out, f[0]) {
 			return nil, refuse("m-line %s has a rid that cannot be used", mid)
 		}
-		out = append(out, f[0])
+		out = append(out, strings.Clone(f[0]))
 	}
 	if len(out) > maxRids {
 		return nil, refuse("m-line %s has %d simulcast layers, the limit is %d", mid, len(out), maxRids)
@@ -56,7 +56,7 @@ func (ln *line) readSSRCs(m *sdp.MediaDescription) *signal.Error {
 			if len(f) < 2 || len(f) > 1+maxRids {
 				return refuse("m-line %s has an invalid ssrc-group", ln.mid)
 			}
-			g := ingest.Group{Semantics: f[0]}
+			g := ingest.Group{Semantics: strings.Clone(f[0])}
 			for _, id := range f[1:] {
 				n, err := strconv.ParseUint(id, 10, 32)
 				if err != nil {

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,7 +24,7 @@ type negotiated struct {
 // answerCache answers an offer that comes twice, as when the first answer was lost.
 type answerCache struct {
 	generation int
-	offer      string
+	offer      [sha256.Size]byte // of its SDP
 	answer     string
 }
 

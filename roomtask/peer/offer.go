@@ -84,6 +84,7 @@ func checkOffer(o signal.Offer, known *layout) (*checked, *signal.Error) {
 // addMedia checks one m-line and rewrites it.
 func (c *checked) addMedia(m *sdp.MediaDescription, wanted map[string]role) *signal.Error {
 	mid, fault := one(m, "mid")
+	mid = strings.Clone(mid) // the layout stays, the SDP need not stay with it
 	switch {
 	case fault != nil:
 		return fault
@@ -304,9 +305,14 @@ func extmaps(m *sdp.MediaDescription, mid string) (map[string]uint8, *signal.Err
 			continue
 		}
 		f := strings.Fields(a.Value)
-		if len(f) < 2 || !slices.Contains(extensions, f[1]) {
+		if len(f) < 2 {
 			continue
 		}
+		known := slices.Index(extensions, f[1])
+		if known < 0 {
+			continue
+		}
+		uri := extensions[known]
 		number, dir, oneWay := strings.Cut(f[0], "/")
 		if oneWay && dir != "sendrecv" && dir != direction(m) {
 			continue
@@ -315,10 +321,10 @@ func extmaps(m *sdp.MediaDescription, mid string) (map[string]uint8, *signal.Err
 		if err != nil || id < 1 || id > 14 {
 			continue
 		}
-		if _, twice := out[f[1]]; twice {
+		if _, twice := out[uri]; twice {
 			return nil, refuse("m-line %s maps one extension twice", mid)
 		}
-		out[f[1]] = uint8(id)
+		out[uri] = uint8(id)
 	}
 	return out, nil
 }

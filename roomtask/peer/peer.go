@@ -2,6 +2,7 @@ package peer
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -264,7 +265,8 @@ func (p *Peer) loop() {
 
 // begin starts the negotiation of an offer, unless it is refused or a repetition.
 func (p *Peer) begin(o signal.Offer, results chan<- negotiated) bool {
-	if p.last.answer != "" && o.Generation == p.last.generation && o.SDP == p.last.offer {
+	offer := sha256.Sum256([]byte(o.SDP))
+	if p.last.answer != "" && o.Generation == p.last.generation && offer == p.last.offer {
 		p.post(Answered{Generation: o.Generation, SDP: p.last.answer})
 		return false
 	}
@@ -277,7 +279,7 @@ func (p *Peer) begin(o signal.Offer, results chan<- negotiated) bool {
 		p.post(refused(o.Generation, fault))
 		return false
 	}
-	p.last = answerCache{generation: o.Generation, offer: o.SDP}
+	p.last = answerCache{generation: o.Generation, offer: offer}
 	return p.start(func() { results <- p.apply(o.Generation, c) })
 }
 

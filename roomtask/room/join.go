@@ -23,7 +23,7 @@ type participant struct {
 	admitted           string // session id the control plane gave with the join
 	session            string // the same, from the answer on: it is being counted
 	resume             string
-	joined             signal.Joined   // as answered, for a join that is repeated
+	joined             signal.Joined   // as answered, for a join that is repeated; without the others once the client has it
 	conn               string          // WebSocket connection id
 	generation         int             // of the last offer
 	overWS             bool            // the last offer came over the WebSocket
@@ -190,7 +190,11 @@ func (r *Room) repeat(p *participant, c signal.Client) {
 		return // the answer is on its way, and goes to the new connection
 	}
 	p.joined.Resume, p.joined.ICEServers = c.Session.Resume, r.servers(p, r.cfg.Now())
-	r.toClient(p.conn, signal.TypeJoined, p.joined, false)
+	again := p.joined
+	if again.Participants == nil {
+		again.Participants = r.othersThan(p)
+	}
+	r.toClient(p.conn, signal.TypeJoined, again, false)
 }
 
 // takeOffer starts a negotiation. Sources that the participant may not publish are
@@ -259,6 +263,7 @@ func (r *Room) mediaEvent(p *participant, ev Event) {
 		p.dataOpen = true
 		r.tellEverything(p)
 		r.tellMove(p)
+		p.joined.Participants = nil // a hundred lists of a hundred
 	case EventData:
 		r.dataFrame(p, ev.Data)
 	case EventMediaChanged:
@@ -309,14 +314,11 @@ func (r *Room) answered(p *participant, ev Event) {
 	p.toldSeats, p.seatRev = r.seatList(p), 1
 	joined := signal.Joined{
 		Room: r.cfg.ID, Epoch: r.cfg.Epoch, Participant: p.id, Answer: answer, Resume: p.resume,
-		Participants: []signal.Participant{}, Seating: signal.Seating{Rev: p.seatRev, Seats: p.toldSeats},
+		Participants: r.othersThan(p), Seating: signal.Seating{Rev: p.seatRev, Seats: p.toldSeats},
 	}
 	p.toldPeople = map[string]bool{}
-	for _, o := range r.order {
-		if o != p && !o.joining {
-			joined.Participants = append(joined.Participants, r.describe(o))
-			p.toldPeople[o.id] = true
-		}
+	for _, o := range joined.Participants {
+		p.toldPeople[o.ID] = true
 	}
 	joined.ICEServers = r.servers(p, now)
 	p.joined = joined
@@ -325,6 +327,17 @@ func (r *Room) answered(p *participant, ev Event) {
 	r.dirty = true
 	r.heartbeat(now)
 	r.cfg.Log.Info("participant joined", "participant", p.id, "present", r.book.Present())
+}
+
+// othersThan describes everybody else who is here, for Joined.
+func (r *Room) othersThan(p *participant) []signal.Participant {
+	list := make([]signal.Participant, 0, len(r.order))
+	for _, o := range r.order {
+		if o != p && !o.joining {
+			list = append(list, r.describe(o))
+		}
+	}
+	return list
 }
 
 // refuse answers a bad offer; a join that fails so ends there.
@@ -398,7 +411,11 @@ func (r *Room) expirePeople(now time.Time) {
 	}
 }
 
+// publishPulse follows who is here.
 func (r *Room) publishPulse() {
+	if r.calm.busy(r.cfg.Now()) && r.cfg.Rest != nil {
+		r.cfg.Rest(false)
+	}
 	list := make([]Media, 0, len(r.order))
 	for _, p := range r.order {
 		list = append(list, p.media)

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // gcPercent is how much garbage may gather beside what is in use. What a room holds
@@ -14,6 +15,49 @@ import (
 // default, at a cost that cannot be told from noise. With a hundred viewers a task takes
 // 420 KB for each of them instead of 550.
 const gcPercent = 20
+
+// restPercent is that of a room where nobody comes or goes. A join makes a megabyte of
+// garbage, and the collector must not run for each; at rest there is little.
+const restPercent = 5
+
+// restAfter is how long nobody must have come or gone.
+const restAfter = 3 * time.Second
+
+// Rest is for Config.Rest. At rest it also gives back to the system what joins have left.
+func Rest(resting bool) {
+	percent := gcPercent
+	if resting {
+		percent = restPercent
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+	if resting {
+		go debug.FreeOSMemory() // collects, which takes some 20 ms of a processor
+	}
+}
+
+// rest is when a room is at rest. It is pure.
+type rest struct {
+	busyAt  time.Time // when somebody came or went last; zero: nobody did since it rests
+	resting bool
+}
+
+// busy notes that somebody comes or goes, and says whether that ends a rest.
+func (r *rest) busy(now time.Time) (ended bool) {
+	ended = r.resting
+	*r = rest{busyAt: now}
+	return ended
+}
+
+// begins says whether a rest begins at now.
+func (r *rest) begins(now time.Time) bool {
+	if r.resting || r.busyAt.IsZero() || now.Sub(r.busyAt) < restAfter {
+		return false
+	}
+	r.resting = true
+	return true
+}
 
 // KeepSmall sets the garbage collector for a process that is a room, unless the
 // environment does (GOGC), and goes without the samples of a heap profile, which take

@@ -3,6 +3,7 @@ package room
 import (
 	"io/fs"
 	"testing"
+	"time"
 )
 
 func TestContainerMemory(t *testing.T) {
@@ -29,5 +30,31 @@ func TestContainerMemory(t *testing.T) {
 		if got != v.want {
 			t.Errorf("%s: %d, want %d", v.name, got, v.want)
 		}
+	}
+}
+
+func TestRestBeginsOnceAndEndsWithWhoComes(t *testing.T) {
+	at := func(s float64) time.Time { return time.Unix(1000, 0).Add(time.Duration(s * float64(time.Second))) }
+	var r rest
+	if r.begins(at(100)) {
+		t.Error("a room where nobody ever was has nothing to give back")
+	}
+	if r.busy(at(100)) {
+		t.Error("a rest ended that never began")
+	}
+	r.busy(at(102))
+	for _, v := range []struct {
+		at   float64
+		want bool
+	}{{104.9, false}, {105, true}, {105.1, false}, {200, false}} {
+		if got := r.begins(at(v.at)); got != v.want {
+			t.Errorf("at %v s: begins %v, want %v", v.at, got, v.want)
+		}
+	}
+	if !r.busy(at(201)) || r.busy(at(202)) {
+		t.Error("the first who comes ends the rest, and nobody else")
+	}
+	if r.begins(at(204.9)) || !r.begins(at(205)) {
+		t.Error("the next rest does not begin 3 s after the last who came")
 	}
 }

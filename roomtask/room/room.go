@@ -39,7 +39,10 @@ type Config struct {
 	Servers func(participant string) []signal.ICEServer
 	// Messages tells the signalling messages so far, for the bill; nil counts none.
 	Messages func() (in, out int64)
-	Now      func() time.Time // time.Now if nil
+	// Rest is told when nobody has come or gone for a while, and when that ends; nil if
+	// nobody asks. It must not block.
+	Rest func(resting bool)
+	Now  func() time.Time // time.Now if nil
 	// Started is when the process began, for the log line that tells how long the
 	// room took to open. Zero is the start of Run.
 	Started time.Time
@@ -95,13 +98,16 @@ type Room struct {
 	orders  map[string]signal.Order // by participant id: what the product has ordered, whether it is here or not
 	ordered uint64                  // Rev of the orders that were carried out
 	leaving []Media                 // closed, not gone yet
-	speaker *speaker.Detector
-	spoken  signal.Speakers // as last told
-	book    *usage.Book
-	budget  signal.Budget // how near a cap the room is, as last told; no level: far
-	dirty   bool          // somebody's seats may have changed
-	gone    Counts        // of those who left
-	metrics *Metrics
+
+	occupants []occupant // scratch of planFor
+	calm      rest
+	speaker   *speaker.Detector
+	spoken    signal.Speakers // as last told
+	book      *usage.Book
+	budget    signal.Budget // how near a cap the room is, as last told; no level: far
+	dirty     bool          // somebody's seats may have changed
+	gone      Counts        // of those who left
+	metrics   *Metrics
 
 	nextHeartbeat time.Time
 	lastHeartbeat time.Time
@@ -339,6 +345,9 @@ func (r *Room) beat(now time.Time) {
 	}
 	r.expireConns(now)
 	r.expirePeople(now)
+	if r.calm.begins(now) && r.cfg.Rest != nil {
+		r.cfg.Rest(true)
+	}
 	r.renewServers(now)
 	r.listen(now)
 	// A session that nobody has heard of would be lost with the task.

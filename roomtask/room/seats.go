@@ -14,12 +14,13 @@ func (r *Room) planFor(p *participant) map[int]plan {
 	if !p.grants.Subscribe {
 		return map[int]plan{}
 	}
-	others := make([]occupant, 0, len(r.order))
+	others := r.occupants[:0]
 	for _, o := range r.order {
 		if o != p && !o.joining {
 			others = append(others, occupant{o.id, o.forwarded()})
 		}
 	}
+	r.occupants = others
 	seats := p.media.Seats()
 	if p.joining {
 		seats = p.offered

@@ -300,7 +300,7 @@ func (g *generator) measure() (o outcome, err error) {
 	g.window.from.Store(0)
 	o.Seconds, o.CPU, o.Own = seconds, cpuEnd-cpu, ownEnd-own
 	o.Server = serverStats{
-		Objects: after.Objects - before.Objects, Goroutines: after.Goroutines,
+		Objects: after.Objects - before.Objects, Goroutines: after.Goroutines, Collector: after.Collector - before.Collector,
 		Limits: after.Limits, Inside: increase(before.Inside, after.Inside),
 		Runs: after.Runs - before.Runs, Segments: after.Segments - before.Segments, Dropped: after.Dropped - before.Dropped,
 	}

@@ -38,7 +38,7 @@ func newHost() (*host, error) {
 	h.peers = &room.Peers{Metrics: h.metrics, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, TCPPorts: []int{-1}, Log: log}
 	opened := make(chan error, 1)
 	h.room = room.New(room.Config{
-		ID: "bench", Epoch: 1, Log: log, Send: h.send, NewMedia: h.peers.New,
+		ID: "bench", Epoch: 1, Log: log, Send: h.send, NewMedia: h.peers.New, Rest: room.Rest,
 		Opened: func(r signal.Registered) error {
 			err := h.peers.Open(r)
 			opened <- err

@@ -35,6 +35,8 @@ type joinReply struct {
 type serverStats struct {
 	Objects    uint64 `json:"objects"` // heap objects allocated so far
 	Goroutines int    `json:"goroutines"`
+	// Collector is the processor time of the garbage collector so far, in seconds.
+	Collector float64 `json:"collector"`
 	// Runs and Segments are sends of several datagrams as one, and the datagrams in them.
 	Runs     uint64 `json:"runs"`
 	Segments uint64 `json:"segments"`
@@ -78,8 +80,9 @@ func serve(kind string) error {
 	})
 	http.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
 		s := a.stats()
-		sample := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}}
+		sample := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}, {Name: "/cpu/classes/gc/total:cpu-seconds"}}
 		metrics.Read(sample)
+		s.Collector = sample[1].Value.Float64()
 		s.Objects, s.Goroutines = sample[0].Value.Uint64(), runtime.NumGoroutine()
 		_ = json.NewEncoder(w).Encode(s)
 	})

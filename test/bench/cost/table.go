@@ -66,9 +66,9 @@ func show(w io.Writer, s scenario, r row, got sample) {
 	if f.unsettled {
 		note = "  (not all had arrived before the window)"
 	}
-	fmt.Fprintf(w, "%-13s %-13s %6.2f µs  core %.2f (generator %.2f)  loss %.3f %% (%d)  p50 %v  p99 %v (in task %v, %v)  join %v  %4.0f KB (code %.0f)  %.2f objects/packet, %d goroutines, %.1f/run%s\n",
+	fmt.Fprintf(w, "%-13s %-13s %6.2f µs  core %.2f (generator %.2f)  loss %.3f %% (%d)  p50 %v  p99 %v (in task %v, %v)  join %v  %4.0f KB (code %.0f)  %.2f objects/packet, collector %.1f %%, %d goroutines, %.1f/run%s\n",
 		s.name, r.name, f.micros, f.cores, f.own, 100*f.loss, got.Short, f.p50, f.p99, f.in50, f.in99, f.join.Round(time.Millisecond), f.perViewer/1000, f.code/1000, f.objects,
-		got.Server.Goroutines, float64(got.Server.Segments)/float64(max(got.Server.Runs, 1)), note)
+		100*got.Server.Collector/max(got.CPU.Seconds(), 0.01), got.Server.Goroutines, float64(got.Server.Segments)/float64(max(got.Server.Runs, 1)), note)
 }
 
 // report prints the table and what became of the targets.
