@@ -5,34 +5,24 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"mayfly/functions/store"
 	"mayfly/functions/store/storetest"
+	"mayfly/functions/store/storetest/engine"
 )
 
 // TestContractDynamoDBLocal runs against AWS's own engine.
 func TestContractDynamoDBLocal(t *testing.T) {
-	s := engine(t, "MAYFLY_DYNAMODB_LOCAL", "scripts/dynamodb-local.sh run go test ./functions/store/...", http.DefaultTransport)
+	s := open(t, engine.DynamoDBLocal, nil)
 	storetest.Run(t, func(*testing.T) store.Store { return s })
 }
 
 // TestContractMoto runs against an engine written by others from the documentation.
-// moto answers requests on threads without isolating its transactions from each
-// other, so that concurrent ones both take effect. It gets one request at a time; the
-// races that the suite looks for are between requests.
 func TestContractMoto(t *testing.T) {
-	s := engine(t, "MAYFLY_MOTO", "scripts/moto.sh run go test ./functions/store/...", &serial{})
+	s := open(t, engine.Moto, nil)
 	storetest.Run(t, func(*testing.T) store.Store { return s })
 }
 
@@ -41,7 +31,7 @@ func TestContractMoto(t *testing.T) {
 // that make a transaction repeatable.
 func TestLostAnswers(t *testing.T) {
 	lossy := &lossy{}
-	s := engine(t, "MAYFLY_DYNAMODB_LOCAL", "scripts/dynamodb-local.sh run go test ./functions/store/...", lossy)
+	s := open(t, engine.DynamoDBLocal, func(to http.RoundTripper) http.RoundTripper { lossy.to = to; return lossy })
 	ctx := t.Context()
 	key := store.Key{PK: "lost#" + rand.Text(), SK: "1"}
 	one := store.Write{Item: store.Item{Key: key, Data: []byte(`1`)}}
@@ -79,23 +69,15 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-// serial sends one request at a time.
-type serial struct{ mu sync.Mutex }
-
-func (s *serial) RoundTrip(r *http.Request) (*http.Response, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return http.DefaultTransport.RoundTrip(r)
-}
-
 // lossy loses the answer to the first attempt of each write that the engine accepts.
 type lossy struct {
+	to   http.RoundTripper // set once
 	lost atomic.Int64
 	seen sync.Map // invocation ids that lost an answer already
 }
 
 func (l *lossy) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := http.DefaultTransport.RoundTrip(r)
+	resp, err := l.to.RoundTrip(r)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		return resp, err
 	}
@@ -112,57 +94,13 @@ func (l *lossy) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// engine returns a store in a new table of the engine that the variable points to.
-func engine(t *testing.T, variable, how string, transport http.RoundTripper) *store.Dynamo {
+// open returns a store in a new table of the engine.
+func open(t *testing.T, k engine.Kind, wrap func(http.RoundTripper) http.RoundTripper) *store.Dynamo {
 	t.Helper()
-	endpoint := os.Getenv(variable)
-	if endpoint == "" {
+	e := engine.Open(t, k, wrap)
+	if e == nil {
 		// The engines are separate programs; the script fetches one and sets the variable.
-		t.Skipf("%s is not set; run: %s", variable, how)
+		t.Skipf("%s is not set; run: %s", k.Variable, k.How("./functions/store/..."))
 	}
-	client := newClient(endpoint, transport)
-	table := "mayfly-" + rand.Text()
-	createTable(t, client, table)
-	return store.NewDynamo(client, table)
-}
-
-// newClient makes a client that repeats failed calls at once.
-func newClient(endpoint string, transport http.RoundTripper) *dynamodb.Client {
-	return dynamodb.New(dynamodb.Options{
-		Region:       "us-east-1",
-		BaseEndpoint: &endpoint,
-		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
-		HTTPClient:   &http.Client{Transport: transport},
-		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
-			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
-		}),
-	})
-}
-
-// createTable makes the table that infra/table.yaml describes.
-func createTable(t *testing.T, client *dynamodb.Client, name string) {
-	t.Helper()
-	key := func(hash, rng string) []types.KeySchemaElement {
-		return []types.KeySchemaElement{
-			{AttributeName: &hash, KeyType: types.KeyTypeHash},
-			{AttributeName: &rng, KeyType: types.KeyTypeRange},
-		}
-	}
-	var attributes []types.AttributeDefinition
-	for _, a := range []string{"PK", "SK", "IndexPK", "IndexSK"} {
-		attributes = append(attributes, types.AttributeDefinition{
-			AttributeName: aws.String(a), AttributeType: types.ScalarAttributeTypeS,
-		})
-	}
-	_, err := client.CreateTable(t.Context(), &dynamodb.CreateTableInput{
-		TableName: &name, BillingMode: types.BillingModePayPerRequest,
-		AttributeDefinitions: attributes, KeySchema: key("PK", "SK"),
-		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
-			IndexName: aws.String("Index"), KeySchema: key("IndexPK", "IndexSK"),
-			Projection: &types.Projection{ProjectionType: types.ProjectionTypeAll},
-		}},
-	})
-	if err != nil {
-		t.Fatalf("create table: %v", err)
-	}
+	return e.Store
 }

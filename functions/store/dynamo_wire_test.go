@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"mayfly/functions/store"
+	"mayfly/functions/store/storetest/engine"
 )
 
 // request is what reached the wire, as far as the tests look at it.
@@ -45,7 +46,7 @@ func wire(t *testing.T, f func(n int, r request) (status int, answer any)) *stor
 		}
 	}))
 	t.Cleanup(server.Close)
-	return store.NewDynamo(newClient(server.URL, http.DefaultTransport), "table")
+	return store.NewDynamo(engine.Client(server.URL, http.DefaultTransport), "table")
 }
 
 func apiError(code string, more ...any) map[string]any {
