@@ -28,15 +28,12 @@ have() { ! grep -q "^skip: $1" out/skipped.txt; }
 
 setup() { scripts/setup.sh all || [ $? = 3 ]; }
 
-engines() { # the store's contract on engines that nobody here wrote
-	local status=0
-	if have "DynamoDB Local"; then
-		scripts/dynamodb-local.sh run go test -count=1 ./functions/store/... || status=1
-	fi
-	if have "cfn-lint, sam and moto"; then
-		scripts/moto.sh run go test -count=1 ./functions/store/... ./functions/fleet/... || status=1
-	fi
-	return $status
+engines() { # the store's contract, ECS's requests and whole flows on engines that nobody here wrote
+	local run=()
+	have "DynamoDB Local" && run+=(scripts/dynamodb-local.sh run)
+	have "cfn-lint, sam and moto" && run+=(scripts/moto.sh run)
+	[ ${#run[@]} -gt 0 ] || return 0
+	"${run[@]}" go test -count=1 ./functions/store/... ./functions/fleet/... ./test/engines
 }
 templates() { have "cfn-lint, sam and moto" || return 0; scripts/templates.sh; }
 web() { have node || return 0; (cd web && npm run --silent check && npm test --silent); }

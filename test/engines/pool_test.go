@@ -51,9 +51,8 @@ func TestWarmPool(t *testing.T) {
 		equal(w.t, "standing by", len(w.slots("standby")), 3)
 		w.clock.Advance(65 * time.Second)
 		w.stand(links)
-		for slot, c := range links {
+		for _, c := range links {
 			w.sent(c, signal.LinkStanding)
-			_ = slot
 		}
 
 		rooms := make([]created, 5)
