@@ -184,6 +184,15 @@ func (a *Allocator) Allocate(now int64, in *Input) Result {
 	return r
 }
 
+// Anew lets everything rise at once again, whatever failed before: the path is another
+// one, or back after it was gone.
+func (a *Allocator) Anew(now int64) {
+	a.patience, a.audio = patience{}, audioState{}
+	for i := range a.held {
+		a.held[i].freshUntil = now + freshTime
+	}
+}
+
 // match makes held what is known of the present demands, and no more than they want.
 func (a *Allocator) match(now int64, demands []Demand) {
 	old := a.held

@@ -70,6 +70,7 @@ type Snapshot struct {
 	RTT      int64   // smoothed, ns; 0 = not known
 	Queue    int64   // standing delay above the smallest known, ns
 	Idle     bool    // much less is sent than Bps: the estimate rests, only probes raise it
+	Restarts int     // how often the path has come back after nothing got through: Bps is a guess again
 }
 
 // sentInfo is what is known of one packet in flight.
@@ -106,6 +107,7 @@ type Estimator struct {
 	trueRTT  int64 // as sender reports show it; 0 = unknown
 	reportAt int64 // when the last report came
 	floor    int64
+	restarts int
 
 	control
 }
@@ -134,7 +136,7 @@ func (e *Estimator) SetFloor(bps int64) { e.floor = bps }
 
 // OnFeedback takes in one transport-wide report.
 func (e *Estimator) OnFeedback(now int64, acks []Ack) {
-	var got, lost, newest int64
+	var got, lost, lostAfter, newest int64
 	for i := range acks {
 		a := &acks[i]
 		s := e.history.find(a.Seq)
@@ -145,6 +147,9 @@ func (e *Estimator) OnFeedback(now int64, acks []Ack) {
 			if s.state == flying {
 				s.state = missing
 				lost++
+				if got+e.stall.got > 0 {
+					lostAfter++
+				}
 			}
 			continue
 		}
@@ -172,7 +177,7 @@ func (e *Estimator) OnFeedback(now int64, acks []Ack) {
 		e.noteRTT(now - newest)
 	}
 	e.losses.add(now, got, lost)
-	e.onReturn(now, got, lost)
+	e.onReturn(now, got, lost, lostAfter)
 	e.onReport(now)
 	e.onProbe(now, newest)
 }
@@ -224,6 +229,7 @@ func (e *Estimator) Snapshot(now int64) Snapshot {
 		RTT:      e.trueRTT,
 		Queue:    e.delay.queue,
 		Idle:     e.idle,
+		Restarts: e.restarts,
 	}
 	if s.RTT == 0 {
 		s.RTT = e.rtt

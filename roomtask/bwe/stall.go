@@ -6,6 +6,7 @@ const (
 	silenceLong = 4 * second
 	returnTime  = 200 * ms // of reports after it, to judge what was under way
 	returnMin   = 20       // packets, or so many
+	goneLong    = 3 * second
 )
 
 // stall is what is known of a time without reports. Either the path is broken, or the
@@ -14,8 +15,10 @@ const (
 type stall struct {
 	since     int64 // 0 = there is none
 	before    int64 // the estimate then
+	lastAt    int64 // of the last report before it
 	backAt    int64 // of the first report after it
 	got, lost int64 // in the reports since
+	lostAfter int64 // of lost: those that were sent after the first that arrived
 }
 
 // silent notes that reports stopped although packets are sent, and lowers the estimate
@@ -26,7 +29,7 @@ func (e *Estimator) silent(now int64) bool {
 		return e.stall.since != 0
 	}
 	if e.stall.since == 0 {
-		e.stall = stall{since: now, before: e.bps}
+		e.stall = stall{since: now, before: e.bps, lastAt: e.reportAt}
 	}
 	if now-e.cutAt > silenceStep {
 		low := e.bps / 2
@@ -38,9 +41,11 @@ func (e *Estimator) silent(now int64) bool {
 	return true
 }
 
-// onReturn judges what was under way while nothing was told: if it arrived, the receiver
-// was busy, and the estimate is what it was.
-func (e *Estimator) onReturn(now, got, lost int64) {
+// onReturn judges what was under way while nothing was told. If it arrived, the receiver
+// was busy, and the estimate is what it was. If nothing did, up to a packet from which on
+// all arrive, the path was gone, as in a tunnel or at a change of networks: that says
+// nothing of what it carries. A path that is too narrow lets some through all the time.
+func (e *Estimator) onReturn(now, got, lost, lostAfter int64) {
 	s := &e.stall
 	if s.since == 0 {
 		return
@@ -50,13 +55,28 @@ func (e *Estimator) onReturn(now, got, lost int64) {
 	}
 	s.got += got
 	s.lost += lost
+	s.lostAfter += lostAfter
 	if s.got+s.lost < returnMin && now-s.backAt < returnTime {
 		return
 	}
-	if float64(s.lost) <= lossLimit*float64(s.got+s.lost) {
-		e.bps = max(e.bps, min(s.before, maxBps))
-	}
 	e.losses.forget(now, e.response())
+	switch {
+	case float64(s.lost) <= lossLimit*float64(s.got+s.lost):
+		e.bps = max(e.bps, min(s.before, maxBps))
+	case s.backAt-s.lastAt > goneLong && float64(s.lostAfter) <= lossLimit*float64(s.got+s.lostAfter):
+		e.restart(s.before)
+	}
 	e.probe.nextAt = min(e.probe.nextAt, now)
 	*s = stall{}
+}
+
+// restart begins anew on a path that was gone: with half of what the one before carried,
+// or what is begun with anyway, and knowing nothing of its queues, losses and limits.
+func (e *Estimator) restart(before int64) {
+	e.bps = max(e.bps, min(before, max(initialBps, e.floor, before/2), maxBps))
+	e.control = control{bps: e.bps, tickAt: e.tickAt}
+	e.losses = lossRule{own: e.losses.own, learnt: e.losses.learnt}
+	e.delay.rebase()
+	e.probe.pause, e.probe.twice, e.probe.vague = 0, false, 0
+	e.restarts++
 }

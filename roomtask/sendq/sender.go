@@ -243,6 +243,10 @@ func (s *Sender) look(now int64) {
 	if e.Bps != 0 && (s.path.now.Bps == 0 || e.Bps < s.path.now.Bps) && e.Bps < s.alloc.used {
 		s.alloc.at = now
 	}
+	if e.Restarts != s.path.now.Restarts { // the path is back: as at the beginning
+		s.path.opened, s.alloc.at = opening{}, now
+		s.alloc.Anew(now)
+	}
 	s.path.now = e
 	s.path.opened.look(&e, now)
 	s.pace.adjust(&e, s.alloc.used, now)
