@@ -39,6 +39,7 @@ export const JOIN_RETRY_MS = 3000; // a join without an answer is sent again
 export const STEADY_MS = 10_000; // media that held this long starts the schedule anew
 const FIRST_TRIES = 10; // to reach the WebSocket at all, about 50 s
 const LEAVE_MS = 500;
+const STALE_MS = 1000; // an offer to restart ICE is made anew then
 const PREPARED_MS = 300_000; // addresses of an older offer may be gone
 
 export class Call {
@@ -75,6 +76,8 @@ export class Call {
   #preparedAt = 0; // when the offer of #pending was begun
   #media = false;
   /** @type {Offer | null} */ #again = null; // an ICE restart, until it is answered
+  #againAt = 0; // when it was made
+  #askedRoomAt = 0; // since when it is asked whether the room can be reached at all; 0 = nothing speaks against it
   #seats;
   #mirror = new Mirror();
   #told = this.#mirror.told(); // with the latest join
@@ -201,7 +204,8 @@ export class Call {
       this.#discard(); // it was made for a network that is gone
       this.prepare();
     }
-    this.#socket.nudge();
+    if (this.#wanted && this.room) this.#socket.check(); // it may have died with its network
+    else this.#socket.nudge();
   }
 
   /** Leaves the room. The local tracks are the caller's to stop. @param {string} [reason] */
@@ -236,8 +240,15 @@ export class Call {
     /** @type {Peer} */ const peer = (this.#pending = new Peer(this.#env, this.local, this.options.publish ?? KINDS, seats, {
       generation: () => ++this.#generation, frame: (f) => this.#frame(f, peer),
       open: () => peer === this.#peer && this.#opened(), lost: () => this.#peerLost(peer),
+      suspect: () => peer === this.#peer && this.#doubt(),
       silent: () => peer === this.#peer && this.#restart(peer),
-      media: (up) => peer === this.#peer && this.#setMedia(up),
+      back: () => peer === this.#peer && this.#heard(),
+      alone: () => this.#askedRoomAt > 0 && this.#socket.heardAt < this.#askedRoomAt,
+      media: (up) => {
+        if (peer !== this.#peer) return;
+        this.#setMedia(up);
+        if (up) this.#heard();
+      },
     }, this.options.codec));
     this.#offer = null;
     this.#preparedAt = this.#env.now();
@@ -491,24 +502,47 @@ export class Call {
     });
   }
 
+  /** Nothing comes: does the WebSocket still live? */
+  #doubt() {
+    if (this.over) return;
+    this.#askedRoomAt ||= this.#env.now();
+    this.#socket.check();
+  }
+
+  /** Media comes again. */
+  #heard() {
+    this.#askedRoomAt = 0;
+    this.#socket.calm();
+  }
+
   /** Looks for another path for what flows, over whatever still reaches the room. @param {Peer} peer */
   async #restart(peer) {
     if (!this.#healthy || this.over) return;
+    this.#doubt();
     try {
       const offer = await peer.restart(this.local);
       if (peer !== this.#peer) return;
       this.#growing = peer;
       this.#again = offer;
+      this.#againAt = this.#env.now();
       peer.send("offer", offer);
-      this.#repair();
+      this.#send(offer);
     } catch (err) {
       this.#report(err);
     }
   }
 
-  /** Sends the offer that waits for its answer over the WebSocket too: the room takes it once. */
+  /** The WebSocket is up, and an offer waits for its answer. One that was made a while ago knows of the addresses of then alone. */
   #repair() {
-    if (this.#again?.generation === this.#peer?.generation && this.#again && fits(this.#again)) this.#socket.send("offer", this.#again);
+    const peer = this.#peer;
+    if (!peer || this.#again?.generation !== peer.generation) this.#again = null;
+    else if (this.#env.now() - this.#againAt > STALE_MS && this.#askedRoomAt > 0) this.#restart(peer);
+    else this.#send(this.#again);
+  }
+
+  /** Sends an offer over the WebSocket, beside the data channel: the room takes it once. @param {Offer} offer */
+  #send(offer) {
+    if (fits(offer)) this.#socket.send("offer", offer);
     else this.#again = null;
   }
 

@@ -4,7 +4,7 @@
 
 import { VIDEO, encodings, preferred, sendable, trim } from "./codecs.js";
 import { tune } from "./dynacast.js";
-import { LOOK_MS, Pulse } from "./pulse.js";
+import { Pulse } from "./pulse.js";
 import { summarize } from "./stats.js";
 import { reached } from "./ways.js";
 import {
@@ -25,8 +25,11 @@ const ENCODINGS = {
   "screen-audio": [{ maxBitrate: 96_000 }],
 };
 
-/** Disconnected for this long counts as lost: ICE itself would take 15 to 30 s to say so. */
+/** Disconnected for this long, while the room can be asked, counts as lost: ICE itself would take 15 to 30 s to say so. */
 export const DISCONNECTED_MS = 4000;
+/** The same while nothing at all gets through. The room keeps a place for 30 s. */
+export const GONE_MS = 25_000;
+const JUDGE_MS = 500;
 /** From the answer to connected. */
 export const CONNECT_MS = 10_000;
 
@@ -36,7 +39,10 @@ export const CONNECT_MS = 10_000;
  * @property {(frame: Frame) => void} frame a frame from the data channel, whole
  * @property {() => void} open the data channel is open
  * @property {(connected: boolean) => void} media
+ * @property {() => void} suspect nothing has come for a moment
  * @property {() => void} silent nothing comes any more: another path may be needed
+ * @property {() => void} back it comes again, after any of the two
+ * @property {() => boolean} alone whether nothing else gets through to the room either
  * @property {() => void} lost this connection will not come (back)
  */
 
@@ -57,6 +63,8 @@ export class Peer {
   #chunkId = 0;
   /** @type {Marks | null} */ #marks = null;
   /** @type {any} */ #timer = null;
+  #lostAt = 0; // when the wait for a path began, that #timer judges
+  #until = 0; // and when it ends
   /** @type {any} */ #watch = null; // since it was connected
   #pulse = new Pulse();
 
@@ -153,8 +161,9 @@ export class Peer {
     if (!report || this.closed) return;
     let bytes = 0;
     for (const s of report.values()) if (s.type === "transport" || s.type === "candidate-pair") bytes += s.bytesReceived ?? 0;
-    if (this.#pulse.look(this.env.now(), bytes)) this.on.silent();
-    this.#watch = this.env.setTimeout(() => this.#listen(), LOOK_MS);
+    const news = this.#pulse.look(this.env.now(), bytes);
+    if (news) this.on[news]();
+    this.#watch = this.env.setTimeout(() => this.#listen(), this.#pulse.wait(this.env.now()));
   }
 
   /** Takes the room's answer. @param {Answer} answer */
@@ -277,7 +286,7 @@ export class Peer {
   #changed() {
     const state = this.pc.connectionState;
     if (state === "connected") {
-      this.env.clearTimeout(this.#timer);
+      this.#disarm();
       if (!this.#watch) {
         this.#watch = true;
         this.#listen();
@@ -292,15 +301,31 @@ export class Peer {
     }
   }
 
-  /** @param {number} ms */
+  /** Waits for a path, for ms from now on. @param {number} ms */
   #arm(ms) {
+    this.#lostAt ||= this.env.now();
+    this.#until = this.env.now() + ms;
+    this.#judge();
+  }
+
+  #disarm() {
     this.env.clearTimeout(this.#timer);
-    this.#timer = this.env.setTimeout(() => this.connected || this.#lose(), ms);
+    this.#lostAt = 0;
+  }
+
+  /** Gives up when the time is over. It stands still while the room cannot be reached at all: then a new connection would not come up either. */
+  #judge() {
+    this.env.clearTimeout(this.#timer);
+    const now = this.env.now();
+    if (this.closed || this.connected) return;
+    if (this.#watch && this.on.alone()) this.#until = Math.max(this.#until, Math.min(now + DISCONNECTED_MS, this.#lostAt + GONE_MS));
+    if (now >= this.#until) return this.#lose();
+    this.#timer = this.env.setTimeout(() => this.#judge(), Math.min(JUDGE_MS, this.#until - now));
   }
 
   #lose() {
     if (this.closed) return;
-    this.env.clearTimeout(this.#timer);
+    this.#disarm();
     this.on.media(false);
     this.on.lost();
   }

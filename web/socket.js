@@ -10,6 +10,12 @@ export const PONG_MS = 10_000;
 export const ROTATE_MS = 110 * 60_000; // the gateway closes after 2 hours
 export const OPEN_MS = 10_000;
 export const STEADY_MS = 10_000; // a connection that lived this long starts the schedule anew
+/** An answer to a ping takes less; if it takes more, another connection is worth its cost. */
+export const PROBE_MS = 400;
+/** To open while a call is cut off: a lost SYN is sent again after 1, 3 and 7 s, so a new try is quicker. */
+export const HURRY_OPEN_MS = 2000;
+export const HURRY_RETRY_MS = 500; // between two such tries, at most
+export const HURRY_MS = 30_000; // then the schedule is the usual one
 
 /** Frames that need no order: each carries its own, or stands alone. */
 const UNORDERED = new Set(["room", "pong", "error"]);
@@ -25,18 +31,20 @@ class Link {
    * @param {Env} env
    * @param {string} url
    * @param {{open: (l: Link) => void, frame: (l: Link, f: Frame) => void, closed: (l: Link) => void}} on
+   * @param {number} openMs until it has to be greeted
    */
-  constructor(env, url, on) {
+  constructor(env, url, on, openMs) {
     this.env = env;
     this.on = on;
     this.greeted = false; // the server has said something
+    this.heardAt = 0; // when it last did
     this.done = false;
     this.ws = new env.WebSocket(url, PROTOCOL);
     this.ws.onopen = () => this.done || on.open(this);
     this.ws.onmessage = (e) => this.#receive(e.data);
     this.ws.onclose = () => this.close();
     this.ws.onerror = () => {}; // a close follows
-    this.timers = new Set([env.setTimeout(() => this.greeted || this.close(), OPEN_MS)]);
+    this.timers = new Set([env.setTimeout(() => this.greeted || this.close(), openMs)]);
   }
 
   /** @param {string} type @param {unknown} [body] @param {boolean} [ordered] */
@@ -70,6 +78,7 @@ class Link {
       return; // not ours; nothing can be answered
     }
     this.greeted = true;
+    this.heardAt = this.env.now();
     if (UNORDERED.has(frame.type)) return this.#deliver([frame]);
     if (frame.type === "joined") {
       // The task numbers its frames anew with each join it answers, and after a lost
@@ -103,6 +112,7 @@ export class Socket {
   #retry = null;
   #stopped = false;
   #awaitsPong = false;
+  #hurry = 0; // since when the call is cut off; 0 = it is not
 
   /**
    * @param {{
@@ -111,8 +121,8 @@ export class Socket {
    *   frame: (f: Frame) => void,
    *   up: (up: boolean) => void,
    *   lost: (tries: number) => boolean,
-   * }} o hello is the first frame of each connection; up tells of every change;
-   *   lost says, after each failed try, whether to try on
+   * }} o hello is the first frame of each connection; up tells of every change, and of each
+   *   connection that takes over from another; lost says, after each failed try, whether to try on
    */
   constructor(o) {
     this.o = o;
@@ -126,6 +136,42 @@ export class Socket {
     this.#link = this.#make();
   }
 
+  /** When the service last said something on the connection in use, 0 = never. */
+  get heardAt() {
+    return this.#link?.heardAt ?? 0;
+  }
+
+  /**
+   * The call is cut off: asks whether the connection still lives. A dead one says nothing
+   * for minutes, and one that lives again may take seconds to notice, so without an answer
+   * another one is opened beside it, again and again until calm is called.
+   */
+  check() {
+    if (this.#stopped) return;
+    const now = this.o.env.now();
+    if (!this.#hurries) this.#hurry = now;
+    const link = this.#link;
+    if (!link) return this.nudge();
+    link.send("ping", undefined, false);
+    link.after(() => this.#doubt(link, now), PROBE_MS);
+  }
+
+  /** The call is whole again. */
+  calm() {
+    this.#hurry = 0;
+  }
+
+  get #hurries() {
+    return this.#hurry > 0 && this.o.env.now() - this.#hurry < HURRY_MS;
+  }
+
+  /** Opens another connection, if this one has said nothing since. @param {Link} link @param {number} since */
+  #doubt(link, since) {
+    if (link !== this.#link || link.heardAt >= since || !this.#hurries) return;
+    if (!link.greeted) link.close(); // it was opened before the network came back, perhaps
+    else this.#next ??= this.#make();
+  }
+
   /**
    * Sends on the connection, if there is one.
    * @param {string} type @param {unknown} [body]
@@ -136,7 +182,7 @@ export class Socket {
 
   /** Reconnects now, as when the network has come back, instead of on schedule. */
   nudge() {
-    if (this.#link || this.#stopped) return;
+    if (this.#link || this.#next || this.#stopped) return;
     this.o.env.clearTimeout(this.#retry);
     this.#link = this.#make();
   }
@@ -153,7 +199,7 @@ export class Socket {
       open: (link) => this.#opened(link),
       frame: (link, frame) => this.#frame(link, frame),
       closed: (link) => this.#closed(link),
-    });
+    }, this.#hurries ? HURRY_OPEN_MS : OPEN_MS);
   }
 
   /** @param {Link} link */
@@ -186,6 +232,7 @@ export class Socket {
       this.#link = link;
       this.#next = null;
       old?.close();
+      if (this.#told) this.o.up(true);
     }
     if (link !== this.#link) return;
     this.#awaitsPong = false;
@@ -197,19 +244,33 @@ export class Socket {
   #closed(link) {
     if (link === this.#next) {
       this.#next = null;
-      if (this.#link) this.#rotateIn(this.#link, 60_000);
+      if (this.#link) return this.#again(this.#link);
+    } else if (link !== this.#link) {
+      return;
+    } else {
+      this.#link = null;
+      this.#awaitsPong = false;
+      this.#tell(false);
+      if (this.#next) return; // it takes over
     }
-    if (link !== this.#link) return;
-    this.#link = null;
-    this.#awaitsPong = false;
-    this.#tell(false);
     if (this.#stopped) return;
     if (!this.o.lost(this.#tries)) {
       this.#stopped = true;
       return;
     }
+    this.#retry = this.o.env.setTimeout(() => this.nudge(), this.#delay());
+  }
+
+  /** The successor of a connection could not be opened. @param {Link} link */
+  #again(link) {
+    if (this.#hurries) link.after(() => this.#doubt(link, this.#hurry), this.#delay());
+    else this.#rotateIn(link, 60_000);
+  }
+
+  /** How long to wait before the next try. */
+  #delay() {
     const delay = retryDelay(this.#tries++, this.o.env.random());
-    this.#retry = this.o.env.setTimeout(() => this.nudge(), delay);
+    return this.#hurries ? Math.min(delay, HURRY_RETRY_MS) : delay;
   }
 
   /** @param {boolean} up */

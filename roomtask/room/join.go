@@ -222,8 +222,14 @@ func (r *Room) offer(p *participant, f signal.Frame) {
 		r.refuse(p, 0, asFault(err))
 		return
 	}
-	if o.Generation <= p.generation {
-		return // doubled, or older than one that is under way
+	switch {
+	case o.Generation < p.generation:
+		return // older than one that is under way
+	case o.Generation == p.generation:
+		// A client that is cut off says it over all that may reach the room. The peer
+		// answers it again, and the answer goes the way that the repetition came.
+		p.media.Offer(o)
+		return
 	}
 	r.takeOffer(p, o)
 }

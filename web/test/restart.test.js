@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { DISCONNECTED_MS } from "../peer.js";
-import { LOOK_MS, Pulse, STEADY_LOOKS } from "../pulse.js";
+import { DISCONNECTED_MS, GONE_MS } from "../peer.js";
+import { LOOK_MS, Pulse, SOON_MS, STEADY_LOOKS } from "../pulse.js";
+import { PROBE_MS } from "../socket.js";
 import { golden, inRoom, room } from "./client.js";
 import { settle } from "./fakes.js";
 
@@ -53,14 +54,92 @@ test("a restart that nobody answers: the connection is replaced", async () => {
   assert.deepEqual([call.state, pcs.length], ["rejoining", 2]);
 });
 
-test("silence is noticed after a second, once, and only after a steady flow", () => {
+test("silence is suspect at once, is noticed after a second, once, and only after a steady flow", () => {
   const p = new Pulse();
   let now = 0;
   let bytes = 0;
   const look = (/** @type {number} */ more) => p.look((now += LOOK_MS), (bytes += more));
-  for (let i = 0; i < STEADY_LOOKS - 1; i++) assert.equal(look(100), false);
-  assert.deepEqual([look(0), look(0), look(0)], [false, false, false], "it came now and then");
-  for (let i = 0; i < STEADY_LOOKS; i++) assert.equal(look(100), false);
-  assert.deepEqual([look(0), look(0), look(0), look(0)], [false, true, false, false]);
-  assert.equal(look(1), false);
+  for (let i = 0; i < STEADY_LOOKS - 1; i++) assert.equal(look(100), "");
+  assert.deepEqual([look(0), look(0), look(0), look(0)], ["", "", "", ""], "it came now and then");
+  for (let i = 0; i < STEADY_LOOKS; i++) assert.equal(look(100), "");
+  assert.equal(p.wait(now), LOOK_MS);
+  assert.deepEqual([look(0), look(0), look(0), look(0), look(0)], ["", "suspect", "", "silent", ""]);
+  assert.equal(look(-50), "", "an old path's count is gone: nothing came");
+  assert.equal(look(1), "back");
+  assert.deepEqual([look(0), look(0), look(0), look(0)], ["", "", "", ""], "and has to be steady again");
+  for (let i = 0; i < STEADY_LOOKS; i++) look(100);
+  look(0);
+  assert.equal(p.wait(now), SOON_MS, "the next look is soon");
+  assert.deepEqual([look(0), look(1), look(0)], ["suspect", "back", ""]);
+});
+
+test("nothing gets through: the connection is kept, and another WebSocket is tried for all the time", async () => {
+  const { call, ws, pc, pcs, sockets, clock } = await inRoom();
+  pc.iceConnectionState = "connected";
+  await clock.advance(1000);
+  pc.becomes("disconnected");
+  await settle();
+  assert.equal(ws.sent.at(-2).type, "ping");
+  await clock.advance(PROBE_MS);
+  assert.equal(sockets.length, 2, "no answer: another connection");
+  assert.equal(ws.readyState, 1, "beside it");
+  await clock.advance(10_000 - PROBE_MS);
+  assert.deepEqual([call.state, pcs.length, pc.closed], ["joined", 1, false]);
+  const tries = sockets.length - 1;
+  assert.ok(tries >= 4 && tries <= 6, `${tries} tries in 10 s`);
+  const next = /** @type {any} */ (sockets.at(-1));
+  next.open();
+  assert.equal(next.sent[0].type, "watch");
+  next.says("room", room(1, "live"));
+  await settle();
+  assert.equal(ws.readyState, 3);
+  assert.equal(pc.restarts, 2, "the first restart knew the network of then");
+  const offer = next.last("offer");
+  assert.ok(offer.body.generation > ws.last("offer").body.generation);
+  await clock.advance(DISCONNECTED_MS - 501);
+  assert.equal(call.state, "joined", "there is time for the answer");
+  next.says("answer", { generation: offer.body.generation, sdp: "elsewhere" }, 1);
+  pc.becomes("connected");
+  await clock.advance(60_000);
+  assert.deepEqual([call.state, pcs.length, sockets.length], ["joined", 1, tries + 1]);
+});
+
+test("nothing gets through for too long: the connection is replaced", async () => {
+  const { call, pc, clock } = await inRoom();
+  await clock.advance(1000);
+  pc.becomes("disconnected");
+  await clock.advance(GONE_MS - 1);
+  assert.equal(call.state, "joined");
+  await clock.advance(1000);
+  assert.equal(call.state, "rejoining");
+});
+
+test("the WebSocket answers: no other is opened, and the connection is replaced if the restart does not help", async () => {
+  const { call, ws, pc, sockets, clock } = await inRoom();
+  await clock.advance(1000);
+  pc.becomes("disconnected");
+  await clock.advance(100);
+  ws.says("pong", {});
+  await clock.advance(DISCONNECTED_MS + 500);
+  assert.deepEqual([call.state, sockets.length], ["rejoining", 1]);
+});
+
+test("the network came back: a WebSocket that died with it is replaced", async () => {
+  const { call, ws, sockets, clock } = await inRoom();
+  await clock.advance(1000);
+  call.nudge();
+  assert.equal(ws.sent.at(-1).type, "ping");
+  ws.says("pong", {});
+  await clock.advance(PROBE_MS);
+  assert.equal(sockets.length, 1, "it lives");
+  await clock.advance(60_000);
+  call.nudge();
+  await clock.advance(PROBE_MS);
+  assert.equal(sockets.length, 2);
+  ws.drop();
+  const next = /** @type {any} */ (sockets[1]);
+  next.open();
+  next.says("room", room(1, "live"));
+  await clock.advance(20_000);
+  assert.equal(sockets.length, 2, "it has taken over");
 });
