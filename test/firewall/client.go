@@ -22,6 +22,7 @@ const envRole = "MAYFLY_FIREWALL_ROLE"
 // order is what a client is to do; it is told as JSON in the role's argument.
 type order struct {
 	WS, Ticket, Way string
+	Keep            bool // come back whenever the call is cut off
 }
 
 // status is a line that a client prints: what it has, since it began to join.
@@ -67,6 +68,11 @@ func client(arg string) {
 		return
 	}
 	r.Speak(true)
+	keep, stop := context.WithCancel(context.Background())
+	defer stop()
+	if o.Keep {
+		go r.Keep(keep, o.WS)
+	}
 	select {
 	case <-r.Connected():
 	case <-ctx.Done():

@@ -90,7 +90,25 @@ type network struct {
 	key    string
 	url    string
 	server *exec.Cmd
-	output bytes.Buffer
+	output output
+}
+
+// output is what a program has said so far.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer // guarded by mu
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
 }
 
 func open(t *testing.T) *network {

@@ -22,9 +22,11 @@ const (
 	relayName  = "relay.test.invalid"
 	middlebox  = "9443" // port of the router's own proxy
 	routerSeen = "203.0.113.1"
+	routerAlso = "203.0.113.9" // its next one
 )
 
-// wires are three namespaces: client – router – server.
+// wires are three namespaces: client – router – server. The client has a second interface
+// to the router, c1, which is down.
 type wires struct {
 	client, router, server string // names
 	made                   []string
@@ -45,10 +47,11 @@ func lay() (*wires, error) {
 		}
 	}
 	err := errors.Join(
-		w.wire(w.client, "c0", w.router, "rc"), w.wire(w.server, "s0", w.router, "rs"),
+		w.wire(w.client, "c0", w.router, "rc"), w.wire(w.client, "c1", w.router, "rd"), w.wire(w.server, "s0", w.router, "rs"),
 		w.address(w.client, "c0", clientIP+"/24", clientIP6+"/64", "198.51.100.1", "2001:db8:1::1"),
 		w.address(w.server, "s0", serverIP+"/24", serverIP6+"/64", "203.0.113.1", "2001:db8:2::1"),
 		w.address(w.router, "rc", "198.51.100.1/24", "2001:db8:1::1/64", "", ""),
+		w.address(w.router, "rd", "192.0.2.1/24", "2001:db8:3::1/64", "", ""),
 		w.address(w.router, "rs", routerSeen+"/24", "2001:db8:2::1/64", "", ""),
 		w.in(w.router, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"),
 	)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/interceptor/pkg/twcc"
@@ -88,7 +89,12 @@ type receiver struct {
 	feedback bool // set once
 
 	firstPacket, firstFrame int64 // when they came; 0 = none has
+
+	last atomic.Int64 // when anything came; 0 = nothing has
 }
+
+// heardAt is when anything came last; 0 = nothing has.
+func (r *receiver) heardAt() int64 { return r.last.Load() }
 
 // place is what an m-line is for.
 type place struct {
@@ -132,6 +138,7 @@ func (r *receiver) rtp(ssrc uint32, b []byte) {
 		return
 	}
 	now := r.now()
+	r.last.Store(now)
 	payload := b[n:]
 	if h.Padding && len(payload) > 0 {
 		payload = payload[:max(0, len(payload)-int(payload[len(payload)-1]))]
@@ -232,6 +239,7 @@ func (in *incoming) recover(ext uint64, payload []byte) {
 }
 
 func (r *receiver) rtcp(b []byte) {
+	r.last.Store(r.now())
 	packets, err := rtcp.Unmarshal(b)
 	if err != nil {
 		return

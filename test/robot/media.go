@@ -9,6 +9,7 @@ import (
 
 	"github.com/pion/dtls/v3"
 	"github.com/pion/sdp/v3"
+	"github.com/pion/transport/v4/stdnet"
 	"github.com/pion/webrtc/v4"
 
 	"mayfly/shared/signal"
@@ -24,7 +25,7 @@ const (
 
 // engine makes the API of one robot: VP8 with rtx, Opus and, where it is wanted, its
 // redundancy. Without interceptors: incoming.go and outgoing.go do their work.
-func engine(cfg Config, in *receiver) (*webrtc.API, error) {
+func engine(cfg Config, in *receiver, net *stdnet.Net) (*webrtc.API, error) {
 	m := &webrtc.MediaEngine{}
 	cc := webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}
 	video := []webrtc.RTCPFeedback{cc, {Type: "nack"}, {Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}}
@@ -56,6 +57,7 @@ func engine(cfg Config, in *receiver) (*webrtc.API, error) {
 		}
 	}
 	se := webrtc.SettingEngine{BufferFactory: in.buffer}
+	se.SetNet(net)
 	se.SetIncludeLoopbackCandidate(true)
 	se.DisableActiveTCP(cfg.Way == WayRelay) // Pion's agent dials whatever the policy
 	se.SetRelayAcceptanceMinWait(0)          // browsers take the relay as soon as it answers
@@ -68,7 +70,11 @@ func engine(cfg Config, in *receiver) (*webrtc.API, error) {
 // offer makes the PeerConnection: a data channel, the own sources, the seats.
 func (r *Robot) offer(cfg Config) (signal.Offer, error) {
 	o := signal.Offer{Generation: 1}
-	api, err := engine(cfg, r.in)
+	var err error
+	if r.net, err = stdnet.NewNet(); err != nil {
+		return o, fmt.Errorf("robot: %w", err)
+	}
+	api, err := engine(cfg, r.in, r.net)
 	if err != nil {
 		return o, err
 	}

@@ -6,7 +6,8 @@
 //
 // Read Join first. script.go has robots that act by a script. media.go negotiates,
 // publish.go and outgoing.go send, incoming.go receives and gives feedback (NACK,
-// transport-wide, receiver reports), judge.go says what arrived. A robot repeats what is
+// transport-wide, receiver reports), judge.go says what arrived; keep.go, restart.go and
+// reconnect.go bring a call back that was cut off. A robot repeats what is
 // not answered, as web/client.js does, and passes over answers that come twice.
 package robot
 
@@ -23,6 +24,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/pion/rtcp"
+	"github.com/pion/transport/v4/stdnet"
 	"github.com/pion/webrtc/v4"
 
 	"mayfly/shared/signal"
@@ -59,7 +61,7 @@ type Robot struct {
 	Joined signal.Joined
 	PC     *webrtc.PeerConnection
 
-	ws     *websocket.Conn
+	ws     *websocket.Conn // guarded by mu while Keep runs
 	inbox  chan signal.Frame // from the WebSocket, until joined; closed when it ends
 	dc     *webrtc.DataChannel
 	open   chan struct{} // closed when the data channel is open
@@ -68,7 +70,9 @@ type Robot struct {
 
 	connected chan struct{} // closed when the connection has come up
 	lost      sync.Once     // closes gone
-	seq       uint64        // owned by the joining goroutine
+	seq       uint64        // owned by the joining goroutine, and then by Keep's
+	kept      atomic.Bool   // by Keep: a WebSocket that ends is no loss
+	net       *stdnet.Net   // set once: the interfaces that Restart gathers on
 
 	began   int64 // ns
 	mark    uint16
@@ -153,10 +157,13 @@ func (r *Robot) dial(ctx context.Context, url string) error {
 // if they say that it should join again.
 func (r *Robot) read(ctx context.Context, joined <-chan struct{}) {
 	defer close(r.inbox)
+	ws := r.ws
 	for {
-		_, data, err := r.ws.Read(ctx)
+		_, data, err := ws.Read(ctx)
 		if err != nil {
-			r.leaveBehind()
+			if !r.kept.Load() {
+				r.leaveBehind()
+			}
 			return
 		}
 		f, err := signal.ParseFrame(data, signal.MaxMessageBytes)
@@ -451,7 +458,10 @@ func (r *Robot) Vanish() error {
 	if r.PC != nil {
 		err = r.PC.Close()
 	}
-	_ = r.ws.CloseNow() // read has closed it if it was quicker
+	r.mu.Lock()
+	ws := r.ws
+	r.mu.Unlock()
+	_ = ws.CloseNow() // read has closed it if it was quicker
 	r.wg.Wait()
 	return err
 }
