@@ -108,7 +108,7 @@ func (s *Sender) audioCost() (a alloc.Audio) {
 		lines++
 		bps := st.a.Audio.LayerInfo(0).Bps
 		a.Bps += bps
-		a.RED += bps * int64(st.audio.red.Distance())
+		a.RED += bps * int64(st.audio.redundancy())
 		for i := range top {
 			if bps > top[i] {
 				top[i], bps = bps, top[i]

@@ -72,7 +72,7 @@ func (s *Sender) onReports(l *line, ssrc uint32, reports []rtcp.ReceptionReport,
 			continue
 		}
 		l.f.MidLearnt()
-		l.loss = float64(r.FractionLost) / 256
+		l.loss = pathLoss(float64(r.FractionLost)/256, l.repeat)
 		sent := l.f.Stats().Packets
 		weight := float64(sent - l.lossBase)
 		l.lossBase = sent

@@ -12,6 +12,10 @@ const protectEvery = second
 // redQueue is the standing queue above which redundancy gives way.
 const redQueue = 50 * ms
 
+// copiesHold is for how long after a standing queue no packet of audio is sent twice: what
+// a full queue lost, more packets would not bring.
+const copiesHold = 3 * second
+
 // lossMeter is what transport-wide feedback says about loss: it comes ten times as
 // often as receiver reports about audio, and covers all that was sent.
 type lossMeter struct {
@@ -40,17 +44,22 @@ func (m *lossMeter) roll() float64 {
 	return m.loss
 }
 
-// protect chooses for each audio line how much of the past each packet repeats. When
-// the path has no room for that, none does; but only a standing queue proves that the
+// protect chooses for each audio line how much of the past goes out again with each
+// packet: within it to a receiver that has RED, beside it to one that has not. When
+// the path has no room for that, nothing does; but only a standing queue proves that the
 // room is missing: a path that loses at random is what redundancy is for, though it makes
-// the estimate small. For a receiver without RED the publisher's
-// encoder must help, so it is told of the loss.
+// the estimate small. What a receiver without RED misses in spite of it only the
+// publisher's encoder can help, so it is told.
 func (s *Sender) protect(now int64) {
 	if now-s.protectAt < protectEvery {
 		return
 	}
 	s.protectAt = now
 	path := s.path.acked.roll()
+	queued := s.path.now.Queue > redQueue
+	if queued {
+		s.queuedAt = now
+	}
 	for _, st := range s.seats {
 		l := st.audio
 		if l == nil || st.a.Audio == nil || l.f.State() == forward.Off {
@@ -58,11 +67,12 @@ func (s *Sender) protect(now int64) {
 		}
 		loss := max(l.loss, path)
 		if l.out.REDPT == 0 {
-			st.a.Audio.SubscriberLoss(loss)
+			l.setCopies(l.copiesFor(loss, now-s.queuedAt < copiesHold, now))
+			st.a.Audio.SubscriberLoss(missedOf(loss, l.repeat))
 			continue
 		}
 		distance := l.red.Next(loss, now)
-		if s.alloc.audio != alloc.AudioFull && s.path.now.Queue > redQueue {
+		if queued && s.alloc.audio != alloc.AudioFull {
 			distance = 0
 		}
 		l.f.SetRED(distance)

@@ -247,8 +247,10 @@ type rig struct {
 	s    *Sender
 	pubs []*publisher
 
-	count int                   // packets answered by lossy
-	first map[uint32]rtp.Header // of each SSRC, for sight
+	count    int    // packets answered by lossy
+	answered uint16 // the newest number, if known
+	known    bool
+	first    map[uint32]rtp.Header // of each SSRC, for sight
 }
 
 func inBubble(t *testing.T, f func(t *testing.T, r *rig)) {

@@ -78,6 +78,9 @@ func (s *Sender) send(e *entry, k kind, now int64) (n int) {
 			s.count.screen += int64(n)
 		} else if n > 0 && k == kindAudio {
 			s.count.fec += int64(max(0, len(payload)-len(e.p.Payload())))
+			if e.line.repeat > 0 {
+				n += s.sendCopies(e.line, h, payload, now)
+			}
 		}
 		s.timed(e.p)
 		if n == 0 && k == kindVideo {

@@ -102,6 +102,7 @@ type Sender struct {
 	probe     probing
 	tickAt    int64
 	protectAt int64
+	queuedAt  int64 // when a standing queue was last seen, ns
 	occupants int64 // that sat in any seat
 	alloc     allocation
 }
@@ -285,17 +286,20 @@ type line struct {
 	f   *forward.Forwarder // set once
 
 	// owned by the goroutine
-	loss     float64 // the receiver's last report, 0…1
-	lossBase uint32  // packets sent at that report
-	blocked  [maxLayers]int64
-	cost     [maxLayers]cost   // of what sits there
-	red      forward.REDPolicy // of an audio line
-	seat     *seat
-	screen   bool       // what sits there is a screen
-	class    queueClass // of its video; kept while some of it waits
-	queued   int        // packets in the pacer
-	tid      int8       // temporal layers that are granted
-	thin     bool       // only the base of them is sent, because the pacer is behind
+	loss       float64 // the receiver's last report, 0…1
+	lossBase   uint32  // packets sent at that report
+	blocked    [maxLayers]int64
+	cost       [maxLayers]cost   // of what sits there
+	red        forward.REDPolicy // of an audio line
+	lossBefore float64           // what the redundancy was last decided by
+	repeat     int               // how often each packet of audio is sent again, to a receiver without RED
+	copies     *copies           // nil while repeat is 0
+	seat       *seat
+	screen     bool       // what sits there is a screen
+	class      queueClass // of its video; kept while some of it waits
+	queued     int        // packets in the pacer
+	tid        int8       // temporal layers that are granted
+	thin       bool       // only the base of them is sent, because the pacer is behind
 }
 
 type lineOut struct {

@@ -87,7 +87,7 @@ type SeatState struct {
 	Loss    float64
 	Audio   forward.State
 	Unheard bool // its audio is left out: the path has room for the loudest only
-	RED     int  // former packets that each packet of its audio repeats
+	RED     int  // former packets that go out again with each packet of its audio, in it or beside it
 	Resends uint64
 
 	AudioLoss                  float64 // as the receiver last reported, 0…1; Loss is the video's
@@ -190,7 +190,7 @@ func (st *seat) show() SeatState {
 		v.Resends, v.VideoPackets = st.video.f.Stats().Resent, int64(st.video.f.Stats().Packets)
 	}
 	if st.audio != nil {
-		v.Audio, v.RED = st.audio.f.State(), st.audio.f.RED()
+		v.Audio, v.RED = st.audio.f.State(), max(st.audio.f.RED(), st.audio.repeat)
 		v.AudioLoss, v.AudioPackets = st.audio.loss, int64(st.audio.f.Stats().Packets)
 	}
 	return v

@@ -65,7 +65,7 @@ type Bytes struct {
 	Video  int64 `json:"video"`            // of cameras
 	Screen int64 `json:"screen,omitempty"` // pictures of screens
 	RTX    int64 `json:"rtx"`              // sent again because somebody asked
-	FEC    int64 `json:"fec,omitempty"`    // former audio that packets repeat (RFC 2198), as sent
+	FEC    int64 `json:"fec,omitempty"`    // former audio that packets repeat (RFC 2198), and packets of it sent again, as sent
 	Data   int64 `json:"data,omitempty"`   // frames over the data channel, without SCTP
 }
 
