@@ -6,27 +6,35 @@ import (
 )
 
 const (
-	openingTime = 3 * second
-	openingMost = 3_000_000 // bits per second
+	openingTime  = 3 * second
+	openingMost  = 3_000_000 // bits per second
+	openingAgain = 5 * second
 )
 
-// opening is the time before anything is known of a path, in which the estimate is a
-// guess. Then the smallest layer of each video is sent even if the guess is less: a
-// source of one layer would not be seen at all until probes have proved its rate.
+// opening is the time until something is known of what video the path takes. Sound
+// proves little more than its own rate, and probes need a line that video was sent on. So
+// the smallest layer of each video is sent even if the estimate is less: a source of one
+// layer, such as a screen that is shared after an hour of talk, would never be seen.
 type opening struct {
-	begun int64 // when the estimator first told a rate; 0 = it has not
-	guess int64
-	over  bool
+	begun   int64 // when video first left; 0 = none has
+	guess   int64 // the estimate then
+	over    bool
+	againAt int64 // when it opens again, if it was over before any video left
 }
 
-// look ends the opening when the estimator has learnt something, or time is up.
-func (o *opening) look(e *bwe.Snapshot, now int64) {
+// look ends the opening when the estimator has learnt something of video, or time is up.
+// A path that sound alone fills is tried again later. sent says whether video has left.
+func (o *opening) look(e *bwe.Snapshot, sent bool, now int64) {
 	switch {
-	case e.Bps == 0 || o.over:
-	case o.begun == 0:
-		o.begun, o.guess = now, e.Bps
-	default:
+	case e.Bps == 0 || o.over && o.begun != 0:
+	case o.over:
+		o.over = e.State != bwe.Clear || now < o.againAt
+	case o.begun != 0:
 		o.over = e.State != bwe.Clear || e.Bps != o.guess || now-o.begun > openingTime
+	case sent:
+		o.begun, o.guess = now, e.Bps
+	case e.State != bwe.Clear:
+		o.over, o.againAt = true, now+openingAgain
 	}
 }
 

@@ -3,6 +3,7 @@ package sendq
 import (
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 
 	"github.com/pion/rtcp"
@@ -249,8 +250,13 @@ func (s *Sender) look(now int64) {
 		s.alloc.Anew(now)
 	}
 	s.path.now = e
-	s.path.opened.look(&e, now)
+	s.path.opened.look(&e, s.path.opened.begun != 0 || s.videoLeft(), now)
 	s.pace.adjust(&e, s.alloc.used, now)
+}
+
+// videoLeft says whether any video was ever sent.
+func (s *Sender) videoLeft() bool {
+	return slices.ContainsFunc(s.all, func(l *line) bool { return l.out.video && l.f.Stats().Packets > 0 })
 }
 
 // shutdown gives everything back. Packets that were pushed before the inbox closed
