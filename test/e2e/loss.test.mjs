@@ -108,17 +108,19 @@ test('one voice and one camera over lossy links: concealment, freezes, and who i
       }
       t.diagnostic(`longest without a frame, longest freeze: clean ${still.still.toFixed(0)} and ${still.frozen.toFixed(0)} ms, 5 % ${stillFive.still.toFixed(0)} and ${stillFive.frozen.toFixed(0)} ms`)
     }
-    if (starved()) {
+    // What a starved machine does to the viewer without a bad link it does to all.
+    const own = ratio['clean voice']
+    if (own > 0.05 || still.frozen > 1500) {
       // No verdict is no success: scripts/test.sh lists it, and fails on it when CI=true.
       await appendFile('out/skipped.txt', 'bad links in browsers: this machine starves even the viewer without one\n')
       return t.skip('this machine starves even the viewer on a good link')
     }
-    const atMost = (name, bound) => assert.ok(ratio[name] <= bound, `${name}: ${percent(ratio[name])} concealed, at most ${percent(bound)}`)
+    const atMost = (name, bound) => assert.ok(ratio[name] - own <= bound, `${name}: ${percent(ratio[name])} concealed, ${percent(own)} of it without loss, at most ${percent(bound)}`)
     atMost('voice, 5 % lost down', 0.01)
     atMost('voice, 30 % lost down', 0.05)
     atMost('Firefox, voice, 15 % lost down', 0.05)
     atMost('voice, 30 % lost up', 0.10)
-    assert.ok(stillFive.frozen <= 1000, `no freeze over 1 s at 5 % loss, not ${stillFive.frozen.toFixed(0)} ms`)
+    assert.ok(stillFive.frozen - still.frozen <= 1000, `no freeze over 1 s at 5 % loss, not ${stillFive.frozen.toFixed(0)} ms`)
     const [before, after] = [begin['clean camera'], end['clean camera']]
     assert.equal(after.packetsLost - before.packetsLost, 0, 'the good link lost nothing')
     assert.deepEqual([after.frameWidth, after.frameHeight], [alone.frameWidth, alone.frameHeight], 'the good viewer keeps its layer')

@@ -256,7 +256,7 @@ const received = (page) => page.evaluate(async () => {
   ]))
 })
 
-test('a crowd: the loudest are heard, seats grow', { timeout: 120_000 }, async (t) => {
+test('a crowd: the loudest are heard, seats grow', { timeout: 180_000 }, async (t) => {
   const quiet = Array.from({ length: 10 }, (_, i) => `voice${i}`)
   const filmed = Array.from({ length: 10 }, (_, i) => `face${i}`)
   const room = await system.createRoom(['ann', ...quiet, ...filmed])
@@ -281,7 +281,7 @@ test('a crowd: the loudest are heard, seats grow', { timeout: 120_000 }, async (
     await until('and marked as the speaker', 10_000, () => page.evaluate((id) => document.querySelector(`[data-source^="${id}"]`).classList.contains('speaking'), mic.split('/')[0]))
 
     await robots.do({ do: 'join', ws: system.info.ws_url, tickets: tickets(filmed) })
-    await until('a seat for every face', 20_000, async () => (await seats(page)).filter((s) => s.source).length === 10)
+    await until('a seat for every face', 45_000, async () => (await seats(page)).filter((s) => s.source).length === 10)
     const cameras = filmed.map((n) => `${idOf(room, n)}/camera`)
     await until('packets of every face and its voice', 45_000, async () => {
       const got = await received(page)
