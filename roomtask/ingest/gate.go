@@ -28,6 +28,10 @@ func (g *keyGate) keyframe() {
 	g.wanted, g.waiting, g.tries, g.gap = false, false, 0, gateGap
 }
 
+// restart notes that the encoder begins anew, after a rest: that it did not answer
+// before means nothing.
+func (g *keyGate) restart() { g.waiting, g.tries, g.gap = false, 0, gateGap }
+
 // pending says whether there is a request to make at now, or to give up.
 func (g *keyGate) pending(now int64) bool {
 	return (g.wanted || g.waiting) && (g.sent == 0 || now-g.sent >= g.gap)

@@ -130,6 +130,7 @@ func (l *layer) receive(p *Publisher, in *incoming) (pkt *rtpx.Packet, news bool
 	if !l.active {
 		l.active, news = true, true
 		l.rates.begin(in.now)
+		l.gate.restart()
 	}
 	if l.name != in.codec.name {
 		l.name, news = in.codec.name, true

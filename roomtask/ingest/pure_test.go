@@ -164,6 +164,8 @@ func TestKeyGate(t *testing.T) {
 			{18600, "", false}, {60000, "", false}, {60001, "request", true}, {60500, "", false}, {60501, "", true},
 		}},
 		{"an answer restores the gap", []step{{100, "request", true}, {600, "", true}, {1000, "keyframe", false}, {1001, "request", false}, {1100, "", true}, {1600, "", true}}},
+		{"who did not answer and begins anew is asked soon", []step{{100, "request", true}, {600, "", true}, {1600, "", true}, {2000, "request", false}, {2050, "restart", false}, {2060, "request", false}, {2100, "", true}}},
+		{"a new beginning asks for nothing", []step{{100, "request", true}, {600, "restart", false}, {5000, "", false}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			g := keyGate{gap: gateGap}
@@ -173,6 +175,8 @@ func TestKeyGate(t *testing.T) {
 					g.request()
 				case "keyframe":
 					g.keyframe()
+				case "restart":
+					g.restart()
 				}
 				if got := g.due(s.at * ms); got != s.sent {
 					t.Errorf("at %d ms: %v, want %v", s.at, got, s.sent)

@@ -8,10 +8,11 @@ import (
 )
 
 // Limits of a seed. A few packets are worth it however old they are, as those of a
-// still screen; of a moving picture no more than what comes in half a second.
+// still screen; of a moving picture no more than what comes in half a second, in which no
+// other keyframe can be asked for (gate.go): a camera of 2 Mbit/s sends so many in it.
 const (
 	seedFew   = 40
-	seedMost  = 96
+	seedMost  = 128
 	seedYoung = int64(500 * time.Millisecond)
 	seedOld   = int64(10 * time.Second)
 	// seedStale is how long ago the last packet may have come: what was shown before a
