@@ -19,8 +19,8 @@ var (
 // say in its commit why it is needed.
 var reviewed = map[string][]string{
 	"RoomsRole":     slices.Concat(logging, table, posting, starting),
-	"SocketRole":    slices.Concat(logging, table, posting, []string{"ecs:DescribeTasks"}),
-	"LifecycleRole": slices.Concat(logging, table, posting, starting, []string{"ecs:ListTasks", "sqs:SendMessage"}),
+	"SocketRole":    slices.Concat(logging, table, posting, []string{"ecs:DescribeTasks", "route53:ChangeResourceRecordSets", "route53:GetChange", "secretsmanager:GetSecretValue"}),
+	"LifecycleRole": slices.Concat(logging, table, posting, starting, []string{"ecs:ListTasks", "sqs:SendMessage", "route53:ChangeResourceRecordSets"}),
 	"DeliverRole": slices.Concat(logging, []string{
 		"dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "sqs:SendMessage",
 		"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams",
@@ -44,8 +44,10 @@ var actionsOf = map[string][]string{
 	"GetItem": {"dynamodb:GetItem"}, "Query": {"dynamodb:Query"}, "PutItem": {"dynamodb:PutItem"},
 	"TransactWriteItems": {"dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:PutItem"},
 	"RunTask":            {"ecs:RunTask"}, "StopTask": {"ecs:StopTask"}, "DescribeTasks": {"ecs:DescribeTasks"},
-	"NewListTasksPaginator": {"ecs:ListTasks"},
-	"PostToConnection":      {"execute-api:ManageConnections"}, "DeleteConnection": {"execute-api:ManageConnections"},
+	"NewListTasksPaginator":    {"ecs:ListTasks"},
+	"ChangeResourceRecordSets": {"route53:ChangeResourceRecordSets"}, "GetChange": {"route53:GetChange"},
+	"GetSecretValue":   {"secretsmanager:GetSecretValue"},
+	"PostToConnection": {"execute-api:ManageConnections"}, "DeleteConnection": {"execute-api:ManageConnections"},
 }
 
 func roles(t *testing.T) map[string]object {
@@ -69,6 +71,13 @@ func statements(t *testing.T, role object) []any {
 	var all []any
 	policies, _ := at(role, "Properties.Policies").([]any)
 	for _, p := range policies {
+		if branches, ok := at(p, "Fn::If").([]any); ok { // [condition, policy, nothing]
+			if len(branches) != 3 || text(branches[2], "Ref") != "AWS::NoValue" {
+				t.Errorf("a policy that is there or not is wanted: %v", p)
+				continue
+			}
+			p = branches[1]
+		}
 		list, _ := at(p, "PolicyDocument.Statement").([]any)
 		all = append(all, list...)
 	}
@@ -170,5 +179,53 @@ func TestPassRole(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestNamesRights holds the rights on the relays' names to one zone, one domain, one kind
+// of change and one secret, and all of them to the condition that there is a domain.
+func TestNamesRights(t *testing.T) {
+	may := map[string]string{"SocketRole": "UPSERT", "LifecycleRole": "DELETE"}
+	found := 0
+	for id, role := range roles(t) {
+		policies, _ := at(role, "Properties.Policies").([]any)
+		for _, p := range policies {
+			branches, optional := at(p, "Fn::If").([]any)
+			if optional {
+				if branches[0] != "HasTurnDomain" {
+					t.Errorf("%s: a policy under condition %v", id, branches[0])
+				}
+				p = branches[1]
+			}
+			list, _ := at(p, "PolicyDocument.Statement").([]any)
+			for _, s := range list {
+				for _, action := range asStrings(at(s, "Action")) {
+					service, _, _ := strings.Cut(action, ":")
+					if named := service == "route53" || service == "secretsmanager"; named != optional {
+						t.Errorf("%s: %s, optional: %v", id, action, optional)
+					}
+					switch action {
+					case "route53:ChangeResourceRecordSets":
+						found++
+						const names, each = "ForAllValues:StringLike", "ForAllValues:StringEquals"
+						got := []any{text(s, "Resource.Fn::Sub"),
+							text(s, "Condition."+names+".route53:ChangeResourceRecordSetsNormalizedRecordNames.Fn::Sub"),
+							at(s, "Condition."+each+".route53:ChangeResourceRecordSetsRecordTypes"),
+							text(s, "Condition."+each+".route53:ChangeResourceRecordSetsActions")}
+						want := []any{"arn:${AWS::Partition}:route53:::hostedzone/${TurnHostedZoneId}", "*.${TurnDomain}", []any{"A", "AAAA"}, may[id]}
+						if diff := cmp.Diff(want, got); diff != "" {
+							t.Errorf("%s (-want +got):\n%s", id, diff)
+						}
+					case "secretsmanager:GetSecretValue":
+						if text(s, "Resource.Ref") != "TurnCertificateArn" {
+							t.Errorf("%s reads %v", id, at(s, "Resource"))
+						}
+					}
+				}
+			}
+		}
+	}
+	if found != len(may) {
+		t.Errorf("%d roles change records, want %d", found, len(may))
 	}
 }

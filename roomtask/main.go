@@ -71,7 +71,7 @@ func run(cfg config, started time.Time, log *slog.Logger) room.Exit {
 	self := room.Self{TaskARN: arn, Version: version, Started: started}
 	r := room.New(room.Config{
 		ID: cfg.Room, Epoch: cfg.Epoch, Slot: cfg.Slot, Self: self, Log: log, Started: started, Metrics: figures,
-		NewMedia: media.New, Opened: media.Open, Renewed: media.Renewed, Servers: media.Servers, Rest: room.Rest,
+		NewMedia: media.New, Opened: media.Open, Renewed: media.Renewed, Named: media.Named, Servers: media.Servers, Rest: room.Rest,
 		Send:     func(typ string, body any) { l.Send(typ, body) },
 		Messages: func() (in, out int64) { return l.Messages() },
 	})

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"mayfly/functions/control/shape"
@@ -101,12 +102,26 @@ type Post interface {
 	Close(ctx context.Context, c Conn) error
 }
 
-// Naming makes a task's relay reachable by TLS.
+// Naming has a name lead to each task's relay, so that it is reached by TLS, and gives
+// the certificate of those names. functions/names implements it on Route 53 and Secrets
+// Manager.
 type Naming interface {
-	// Name has a name lead to the task of a room's epoch, whose public address this is,
-	// and gives the certificate of that name. Calling it again renews both.
-	Name(ctx context.Context, room string, epoch int, public string) (*signal.RelayTLS, error)
+	// Name is the name of a task's relay, by the task's id. stands says that it leads
+	// there whatever is done.
+	Name(task string) (name string, stands bool)
+	// Certificate gives the newest certificate for a name, and its key.
+	Certificate(ctx context.Context, name string) (*signal.RelayTLS, error)
+	// Point begins to have a name lead to an address, and returns what to ask Spread for.
+	// The same again is harmless.
+	Point(ctx context.Context, name, address string) (change string, err error)
+	// Spread says whether everybody who asks for the name is told.
+	Spread(ctx context.Context, change string) (bool, error)
+	// Remove undoes Point. A name that is not there is no error.
+	Remove(ctx context.Context, name, address string) error
 }
+
+// ErrNamingBusy says that the zone takes no more changes at the moment.
+var ErrNamingBusy = errors.New("naming: too many calls")
 
 // Conn names a WebSocket connection. Task says which of the two APIs it belongs to.
 type Conn struct {
@@ -120,6 +135,9 @@ var (
 	ErrThrottled = errors.New("post: throttled")
 	ErrTooLarge  = errors.New("post: message too large")
 )
+
+// TaskID is the last part of a task's ARN: what its role session is called.
+func TaskID(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }
 
 // Clock tells the time; tests inject their own.
 type Clock func() time.Time

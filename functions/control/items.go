@@ -49,6 +49,7 @@ import (
 //	poolhead   POOL             HEAD                    -      life            part of every commit that makes a slot
 //	slot       POOL             SLOT#<slot>             -      life            a place in the warm pool, from before its RunTask until its task has stopped
 //	goneslot   SLOT#<slot>      SLOT                    8 d    life            created when the slot goes: which room had its task
+//	relayname  NAMES            NAME#<task>             -      life            the DNS record of a task's relay, from before it is made until it is removed
 //	linkid     CONN#<conn>      WHO                     3 h    join            created once, at $connect: whose identity the gateway saw
 //	ticketkey  KEYS             TICKET#<kid>            -      api             public half of the key that signs tickets; created once
 

@@ -41,6 +41,12 @@ type Config struct {
 	// TaskAPIID tells the task WebSocket API's events from the client API's. TASK_API_ID.
 	TaskAPIID string
 
+	// RelayDomain is what the names of the tasks' relays are under; "" for none, and all
+	// relays without TLS. RelayZone is the id of its Route 53 zone, RelayCertificate the
+	// ARN of the secret with its certificate, for the socket function. RELAY_DOMAIN,
+	// RELAY_ZONE, RELAY_CERTIFICATE.
+	RelayDomain, RelayZone, RelayCertificate string
+
 	// SignallingURL is what browsers dial, wss:// (ws:// on one machine). CLIENT_WS_URL.
 	SignallingURL string
 	// PublicURL is the HTTP API as products and browsers reach it, without a slash at
@@ -127,6 +133,7 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		PublicURL: strings.TrimSuffix(getenv("PUBLIC_URL"), "/"), AllowedOrigins: list(getenv("ALLOWED_ORIGINS")),
 		APIKeys: getenv("API_KEYS"), AWSCallers: getenv("AWS_CALLERS"), TicketSecret: Secret(getenv("TICKET_SECRET")),
 		WebhookSecret: Secret(getenv("WEBHOOK_SECRET")),
+		RelayDomain:   getenv("RELAY_DOMAIN"), RelayZone: getenv("RELAY_ZONE"), RelayCertificate: getenv("RELAY_CERTIFICATE"),
 	}
 	if c.Region == "" {
 		c.Region = getenv("AWS_REGION")
@@ -175,6 +182,12 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	return c, nil
 }
 
+// relayNeeds is what functions need besides where relays have names.
+var relayNeeds = map[Function][]string{
+	SocketFunction:    {"RELAY_ZONE", "RELAY_CERTIFICATE"},
+	LifecycleFunction: {"RELAY_ZONE"},
+}
+
 // Validate says what a function misses.
 func (c Config) Validate(f Function) error {
 	fleet := []string{"CLUSTER", "TASK_DEFINITION", "SUBNETS"}
@@ -188,6 +201,9 @@ func (c Config) Validate(f Function) error {
 	names, ok := needed[f]
 	if !ok {
 		return fmt.Errorf("configuration: no function %q", f)
+	}
+	if c.RelayDomain != "" {
+		names = slices.Concat(names, relayNeeds[f])
 	}
 	missing := []string{}
 	for _, name := range append([]string{"TABLE"}, names...) {
@@ -209,7 +225,7 @@ func (c Config) has(name string) bool {
 		"CLIENT_WS_ENDPOINT": c.ClientEndpoint != "", "TASK_WS_ENDPOINT": c.TaskEndpoint != "",
 		"TASK_API_ID": c.TaskAPIID != "", "CLIENT_WS_URL": c.SignallingURL != "", "PUBLIC_URL": c.PublicURL != "",
 		"API_KEYS": c.APIKeys != "", "TICKET_SECRET": c.TicketSecret != "",
-		"WEBHOOK_SECRET": c.WebhookSecret != "",
+		"WEBHOOK_SECRET": c.WebhookSecret != "", "RELAY_ZONE": c.RelayZone != "", "RELAY_CERTIFICATE": c.RelayCertificate != "",
 	}
 	return set[name]
 }

@@ -26,7 +26,7 @@ type Deps struct {
 	Store control.Store
 	Fleet control.Fleet
 	Post  control.Post
-	// Naming is for the socket function alone; nil without a domain for relays.
+	// Naming is for socket and lifecycle; nil without a domain for relays.
 	Naming control.Naming
 	Now    control.Clock
 	// Wait waits, or returns the error of a context that ended. nil waits on the

@@ -3,7 +3,7 @@
 //
 // The four mains call it once, at the start of the process. It must not decide
 // anything: what a function needs is entry.Config.Validate's, what a client does is
-// store's, fleet's and push's. Read Deps.
+// store's, fleet's, push's and names'. Read Deps.
 package wire
 
 import (
@@ -17,6 +17,7 @@ import (
 
 	"mayfly/functions/entry"
 	"mayfly/functions/fleet"
+	"mayfly/functions/names"
 	"mayfly/functions/push"
 	"mayfly/functions/store"
 )
@@ -45,6 +46,9 @@ func Deps(ctx context.Context, f entry.Function, getenv func(string) string) (en
 			Subnets: c.Subnets, SecurityGroups: c.SecurityGroups, Region: c.Region,
 		})
 		d.Post = push.New(cfg, c.ClientEndpoint, c.TaskEndpoint)
+	}
+	if c.RelayDomain != "" && (f == entry.SocketFunction || f == entry.LifecycleFunction) {
+		d.Naming = names.New(cfg, names.Config{Domain: c.RelayDomain, Zone: c.RelayZone, Secret: c.RelayCertificate, Now: time.Now}, "")
 	}
 	return d, nil
 }

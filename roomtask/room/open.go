@@ -40,9 +40,8 @@ func (f *Peers) Open(m signal.Registered) error {
 	cfg.UDPPort, cfg.MoreUDP = first(f.UDPPorts)
 	cfg.TCPPort, cfg.MoreTCP = first(f.TCPPorts)
 	cfg.Log = f.Log
-	if f.Renewed(m); f.relayName() != "" {
-		cfg.Certificate = f.relayCertificate
-	}
+	f.Renewed(m)
+	cfg.Certificate = f.relayCertificate // the name may come later
 	f.pool, f.wheel = rtpx.NewPool(maxPoolBytes), sendq.NewWheel()
 	if f.net, err = transport.Open(cfg); err != nil {
 		return err
@@ -50,7 +49,7 @@ func (f *Peers) Open(m signal.Registered) error {
 	f.wheel.Flush = f.net.Flush
 	f.opened.Store(f.net)
 	f.Log.Info("media open", "udp_port", f.net.UDPAddr().Port(), "tcp_port", f.net.TCPAddr().Port(),
-		"inet4", cfg.IP.Is4() || cfg.IP6.Is4(), "inet6", cfg.IP.Is6() || cfg.IP6.Is6(), "tls", cfg.Certificate != nil)
+		"inet4", cfg.IP.Is4() || cfg.IP6.Is4(), "inet6", cfg.IP.Is6() || cfg.IP6.Is6(), "tls", f.relayName() != "")
 	return nil
 }
 
@@ -113,9 +112,18 @@ func (f *Peers) Renewed(m signal.Registered) {
 	f.relay.Store(&relayTLS{m.RelayTLS.Name, &cert})
 }
 
+// errNameless ends a TLS handshake for which there is no certificate.
+var errNameless = errors.New("the relay has no name")
+
 func (f *Peers) relayCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return f.relay.Load().cert, nil
+	if r := f.relay.Load(); r != nil {
+		return r.cert, nil
+	}
+	return nil, errNameless
 }
+
+// Named says whether the relay is reached by TLS. It is a Room's Named.
+func (f *Peers) Named() bool { return f.relayName() != "" }
 
 func (f *Peers) relayName() string {
 	if r := f.relay.Load(); r != nil {

@@ -35,6 +35,9 @@ type Config struct {
 	Opened func(signal.Registered) error
 	// Renewed is called with each later registration; nil if nobody asks.
 	Renewed func(signal.Registered)
+	// Named says whether the relay has a name, or needs none; nil needs none. A room that
+	// has not asks for it, and hears of it in Renewed.
+	Named func() bool
 	// Servers makes a participant's credentials of the relay; nil without one.
 	Servers func(participant string) []signal.ICEServer
 	// Messages tells the signalling messages so far, for the bill; nil counts none.
@@ -283,6 +286,7 @@ func (r *Room) linkFrame(f signal.Frame) {
 			r.book.Acked(m.Seq)
 			r.acked()
 			r.nearCap(m.Budget)
+			r.named(m.RelayTLS)
 		}
 	case signal.LinkEndingOK:
 		var m signal.EndingOK
@@ -387,7 +391,9 @@ func (r *Room) settle() {
 func (r *Room) heartbeat(now time.Time) {
 	r.count(now)
 	report, more := r.book.Report(now.UnixMilli(), false)
-	r.cfg.Send(signal.LinkHeartbeat, signal.Heartbeat{JoinSeq: r.joinSeq, Orders: r.ordered, Usage: report})
+	r.cfg.Send(signal.LinkHeartbeat, signal.Heartbeat{
+		JoinSeq: r.joinSeq, Orders: r.ordered, Nameless: r.cfg.Named != nil && !r.cfg.Named(), Usage: report,
+	})
 	r.lastHeartbeat = now
 	r.nextHeartbeat = now.Add(signal.HeartbeatS * time.Second)
 	if more {

@@ -20,6 +20,17 @@ func (r *Room) servers(p *participant, now time.Time) []signal.ICEServer {
 	return r.cfg.Servers(p.id)
 }
 
+// named takes the relay's name, which has come to lead here, and has everyone told.
+func (r *Room) named(tls *signal.RelayTLS) {
+	if tls == nil || r.cfg.Renewed == nil {
+		return
+	}
+	r.cfg.Renewed(signal.Registered{RelayTLS: tls})
+	for _, p := range r.order {
+		p.servedAt = time.Time{}
+	}
+}
+
 // renewServers tells everyone of the relay whose credential has become old.
 func (r *Room) renewServers(now time.Time) {
 	if r.cfg.Servers == nil {

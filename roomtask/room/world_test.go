@@ -149,9 +149,9 @@ type world struct {
 
 var testLimits = signal.RoomLimits{MaxParticipants: 3, UnusedTimeoutS: 60, EmptyTimeoutS: 20, MaxDurationS: 3600}
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, change ...func(*Config)) *world {
 	w := &world{t: t, media: map[string]*fakeMedia{}, exit: make(chan Exit, 1)}
-	w.room = New(Config{
+	cfg := Config{
 		ID: "room_1", Epoch: 1, Log: slogDiscard,
 		Send: func(typ string, body any) {
 			raw, err := json.Marshal(body)
@@ -172,7 +172,11 @@ func newWorld(t *testing.T) *world {
 			w.media[id] = m
 			return m, nil
 		},
-	})
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	w.room = New(cfg)
 	go func() { w.exit <- w.room.Run(context.Background()) }()
 	return w
 }

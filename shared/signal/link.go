@@ -76,7 +76,7 @@ type Registered struct {
 	NowMS    int64      `json:"now_ms"`
 	JoinSeq  uint64     `json:"join_seq"` // joins so far
 	Limits   RoomLimits `json:"limits"`
-	RelayTLS *RelayTLS  `json:"relay_tls,omitempty"` // nil: the relay is not reached by TLS
+	RelayTLS *RelayTLS  `json:"relay_tls,omitempty"` // nil: the relay is not reached by TLS, or not yet: see Heartbeat.Nameless
 }
 
 // RelayTLS is the name under which clients reach the task's relay by TLS, and the
@@ -146,9 +146,11 @@ type ToClient struct {
 
 // Heartbeat keeps the task's lease and carries usage. Usage counters are cumulative.
 type Heartbeat struct {
-	JoinSeq uint64       `json:"join_seq"`         // highest admitted
-	Orders  uint64       `json:"orders,omitempty"` // highest Orders.Rev that was carried out
-	Usage   usage.Report `json:"usage"`
+	JoinSeq uint64 `json:"join_seq"`         // highest admitted
+	Orders  uint64 `json:"orders,omitempty"` // highest Orders.Rev that was carried out
+	// Nameless asks for the name of the relay, which the registration did not bring.
+	Nameless bool         `json:"nameless,omitempty"`
+	Usage    usage.Report `json:"usage"`
 }
 
 // Orders is what the product has ordered since the last Rev that a heartbeat told:
@@ -175,6 +177,8 @@ type Order struct {
 type Ack struct {
 	Seq    uint64  `json:"seq"`
 	Budget *Budget `json:"budget,omitempty"` // the room comes near a cap; told with every ack from then on
+	// RelayTLS is told to a task that asked, once the name leads to it.
+	RelayTLS *RelayTLS `json:"relay_tls,omitempty"`
 }
 
 // Ending asks to end the room. The control plane agrees only if no join was

@@ -76,6 +76,8 @@ var rules = []rule{
 	{who: "", except: []string{"functions/store"}, banned: "github.com/aws/aws-sdk-go-v2/service/dynamodb", why: "only store knows DynamoDB"},
 	{who: "", except: []string{"functions/fleet"}, banned: "github.com/aws/aws-sdk-go-v2/service/ecs", why: "only fleet knows ECS"},
 	{who: "", except: []string{"functions/push"}, banned: "github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi", why: "only push posts"},
+	{who: "", except: []string{"functions/names"}, banned: "github.com/aws/aws-sdk-go-v2/service/route53", why: "only names knows Route 53"},
+	{who: "", except: []string{"functions/names"}, banned: "github.com/aws/aws-sdk-go-v2/service/secretsmanager", why: "only names reads secrets"},
 	{who: "functions/control", banned: "github.com/aws", why: "the control plane sees no AWS type"},
 	{who: "", except: []string{"cmd/mayfly", "infra/local", "test", "functions"}, banned: module + "/infra/local", why: "product code never asks where it runs"},
 	{who: "roomtask/bwe", banned: module + "/roomtask/ingest", why: "decisions are pure"},

@@ -58,6 +58,9 @@ func (j *Join) TaskFrame(ctx context.Context, conn string, data []byte) error {
 	if err == nil && reply != nil {
 		err = j.answerTask(ctx, conn, reply)
 	}
+	if reply != nil && reply.After != nil {
+		reply.After(ctx)
+	}
 	if err != nil {
 		j.Log.WarnContext(ctx, "link frame not done", "conn", conn, "type", f.Type, "err", err)
 	}

@@ -11,7 +11,7 @@
 //
 // Files: life.go (types), step.go (load, step, commit, act), create.go, start.go
 // (attempts), task.go (ECS's word),
-// standby.go (a warm task's frames and its claim), pool.go (the pool in the sweep), link.go (the task's frames), budget.go (caps, quotas), sweep.go, push.go (what
+// standby.go (a warm task's frames and its claim), pool.go (the pool in the sweep), link.go (the task's frames), naming.go (the name of its relay), budget.go (caps, quotas), sweep.go, push.go (what
 // watchers are told).
 package life
 
@@ -82,7 +82,7 @@ type Life struct {
 	Now    control.Clock
 	Log    *slog.Logger
 	Config Config
-	Naming control.Naming // nil: relays are not reached by TLS
+	Naming control.Naming // of the socket and lifecycle functions; nil: relays are not reached by TLS
 	Books  *ledger.Books  // price books; nil knows those that are part of the program
 }
 
@@ -131,6 +131,8 @@ type TaskIdentity struct {
 type Reply struct {
 	Type string // signal.LinkRegistered, LinkRefused, LinkAck, LinkEndingOK, LinkKeep
 	Body any
+	// After is done when the answer has been sent, so that the task need not wait for it; nil is nothing.
+	After func(context.Context)
 }
 
 // Get loads a room. Errors: ErrNotFound.

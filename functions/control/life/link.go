@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/ledger"
@@ -60,29 +59,11 @@ func (l *Life) Register(ctx context.Context, conn control.Conn, who TaskIdentity
 	if err := l.act(ctx, next, todo, l.speak); err != nil {
 		l.Log.WarnContext(ctx, "telling left to the next heartbeat", "room", m.Room, "err", err)
 	}
-	return &Reply{Type: signal.LinkRegistered, Body: signal.Registered{
+	named, after := l.named(ctx, m.TaskARN, who.SourceIP)
+	return &Reply{After: after, Type: signal.LinkRegistered, Body: signal.Registered{
 		Room: m.Room, Epoch: m.Epoch, PublicIP: who.SourceIP, NowMS: l.nowMS(),
-		JoinSeq: next.JoinSeq, Limits: next.Limits, RelayTLS: l.relayTLS(ctx, m, who),
+		JoinSeq: next.JoinSeq, Limits: next.Limits, RelayTLS: named,
 	}}, nil
-}
-
-// namingLimit is how long a registration waits for the relay's name.
-const namingLimit = 3 * time.Second
-
-// relayTLS names the task's relay. Without a name the room does without TLS: most
-// people need none.
-func (l *Life) relayTLS(ctx context.Context, m signal.Register, who TaskIdentity) *signal.RelayTLS {
-	if l.Naming == nil || who.SourceIP == "" {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, namingLimit)
-	defer cancel()
-	named, err := l.Naming.Name(ctx, m.Room, m.Epoch, who.SourceIP)
-	if err != nil {
-		l.Log.WarnContext(ctx, "relay without a name", "room", m.Room, "epoch", m.Epoch, "err", err)
-		return nil
-	}
-	return named
 }
 
 // vouch asks ECS whose task it is, when it registers before RunTask's answer was
@@ -169,7 +150,11 @@ func (l *Life) Heartbeat(ctx context.Context, conn control.Conn, m signal.Heartb
 	if err := l.ordered(ctx, r, m.Orders); err != nil { // the next heartbeat tells again
 		l.Log.WarnContext(ctx, "orders not told", "room", r.ID, "err", err)
 	}
-	return &Reply{Type: signal.LinkAck, Body: signal.Ack{Seq: m.Usage.Seq, Budget: near}}, nil
+	var named *signal.RelayTLS
+	if m.Nameless && r.Link == conn.ID {
+		named = l.name(ctx, r.Task, r.SourceIP)
+	}
+	return &Reply{Type: signal.LinkAck, Body: signal.Ack{Seq: m.Usage.Seq, Budget: near, RelayTLS: named}}, nil
 }
 
 // Ending answers a task that wants to end: ending_ok, Keep, Refused, or none.

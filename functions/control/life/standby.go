@@ -92,6 +92,7 @@ func (l *Life) standing(ctx context.Context, s *control.Slot, conn control.Conn,
 	if s.StoodMS == 0 {
 		s.StoodMS = now
 	}
+	reply.After = func(ctx context.Context) { l.name(ctx, m.TaskARN, who.SourceIP) }
 	s.State, s.Link, s.SourceIP, s.SeenMS = pool.Standby, conn.ID, who.SourceIP, now
 	w, err := control.Put(s)
 	if err != nil {

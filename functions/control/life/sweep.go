@@ -164,7 +164,7 @@ func (l *Life) sweepTasks(ctx context.Context) error {
 			}
 		}
 	}
-	errs = append(errs, l.sweepPool(ctx, running))
+	errs = append(errs, l.sweepPool(ctx, running), l.sweepNames(ctx, running))
 	return errors.Join(errs...)
 }
 

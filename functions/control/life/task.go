@@ -52,6 +52,9 @@ func (l *Life) stop(ctx context.Context, room, task, reason string) error {
 // TaskChanged takes ECS's word on a task, in any order and any number of times.
 // Tasks that are not a room's are passed over.
 func (l *Life) TaskChanged(ctx context.Context, t control.Task) error {
+	if t.LastStatus == ledger.Stopped {
+		defer l.unname(ctx, t.ARN)
+	}
 	if slot, ok := parseSlot(t.StartedBy); ok {
 		return l.slotWord(ctx, slot, t, control.FromEvent, l.search)
 	}
