@@ -33,7 +33,7 @@ engines() { # the store's contract, ECS's requests and whole flows on engines th
 	have "DynamoDB Local" && run+=(scripts/dynamodb-local.sh run)
 	have "cfn-lint, sam and moto" && run+=(scripts/moto.sh run)
 	[ ${#run[@]} -gt 0 ] || return 0
-	"${run[@]}" go test -count=1 ./functions/store/... ./functions/fleet/... ./test/engines
+	"${run[@]}" go test -count=1 ./functions/store/... ./functions/fleet/... ./functions/names ./test/engines
 }
 templates() { have "cfn-lint, sam and moto" || return 0; scripts/templates.sh; }
 web() { have node || return 0; (cd web && npm run --silent check && npm test --silent); }
@@ -41,7 +41,7 @@ image() { have buildah || return 0; scripts/image.sh && MAYFLY_IMAGE=1 go test -
 e2e() { have chromium && have firefox-esr && have node || return 0; scripts/e2e.sh; }
 unit() { go test $(go list ./... | grep -v /test/system); }
 system() { go test -count=1 ./test/system; } # alone: it has times to keep
-firewalls() { have nft || return 0; MAYFLY_FIREWALL=1 go test -v -count=1 ./test/firewall && MAYFLY_FIREWALL=1 go test -count=1 -run Coturn ./roomtask/transport; }
+firewalls() { have nft || return 0; MAYFLY_FIREWALL=1 go test -v -count=1 ./test/firewall && MAYFLY_FIREWALL=1 go test -count=1 -run Coturn ./roomtask/transport ./test/system; }
 race() { # pure packages start no goroutine, and are slow under it
 	CGO_ENABLED=1 go test -race -short $(go list ./shared/... ./functions/... ./infra/... ./roomtask/... | grep -vE '/roomtask/(bwe|alloc|rtpx|speaker)$')
 }

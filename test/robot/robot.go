@@ -52,6 +52,8 @@ type Config struct {
 	Trace     bool          // keep when each packet came: Arrivals
 	// Way is which of the task's ways in to take: WayAny, WayRelay or WayDirect.
 	Way string
+	// Servers are relays to take instead of the room's.
+	Servers []signal.ICEServer
 	// Answer, if set, changes the room's SDP answer, as nettest.Through does.
 	Answer func(sdp string) (string, error)
 }

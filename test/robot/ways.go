@@ -34,6 +34,9 @@ func relayIn(way string, servers int, asked time.Duration) (time.Duration, bool)
 // bringIn watches the connection come up, and restarts ICE with the relay's servers if
 // it does not in time.
 func (r *Robot) bringIn(ctx context.Context, cfg Config, asked time.Duration) error {
+	if cfg.Servers != nil {
+		r.Joined.ICEServers = cfg.Servers
+	}
 	wait, ever := relayIn(cfg.Way, len(r.Joined.ICEServers), asked)
 	if !ever {
 		return nil
