@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { launchChromium, openAll, openChromium, openFirefox, openTab } from './lib/browsers.mjs'
 import { enter, idOf, leave, report, sees } from './lib/call.mjs'
-import { Helper, concealment, diary, enterBehind, hears, inbound, received, takeFrames, throughRelay, watchFrames } from './lib/links.mjs'
+import { Helper, concealment, diary, encoded, enterBehind, hears, inbound, received, takeFrames, throughRelay, watchFrames } from './lib/links.mjs'
 import { System, until } from './lib/system.mjs'
 import { rawMicrophone, writeVoice } from './lib/voice.mjs'
 
@@ -85,14 +85,17 @@ test('one voice and one camera over lossy links: concealment, freezes, and who i
       'clean camera': [good, camera], 'camera, 5 % lost down': [five, camera],
     }
     const look = async () => Object.fromEntries(await Promise.all(Object.entries(streams).map(async ([name, of]) => [name, await inbound(...of)])))
-    let begin, end, still, stillFive, ratio
+    let begin, end, made, still, stillFive, ratio
     // A window in which the machine starves even the clean viewer tells nothing of links.
     const starved = () => ratio['clean voice'] > 0.01 || still.frozen > 500
     for (let tries = 1; tries === 1 || (tries <= 3 && starved()); tries++) {
       await Promise.all([good, five].map(takeFrames))
       begin = await look()
+      const first = await encoded(ann)
       await sleep(WINDOW_MS)
       end = await look()
+      const last = await encoded(ann)
+      made = (height) => (last[height] ?? 0) - (first[height] ?? 0)
       ;[still, stillFive] = (await Promise.all([good, five].map(takeFrames))).map((f) => f[camera])
       ratio = {}
       for (const name of Object.keys(streams)) {
@@ -124,7 +127,9 @@ test('one voice and one camera over lossy links: concealment, freezes, and who i
     const [before, after] = [begin['clean camera'], end['clean camera']]
     assert.equal(after.packetsLost - before.packetsLost, 0, 'the good link lost nothing')
     assert.deepEqual([after.frameWidth, after.frameHeight], [alone.frameWidth, alone.frameHeight], 'the good viewer keeps its layer')
-    assert.ok(after.framesDecoded - before.framesDecoded >= (0.9 * alone.framesPerSecond * WINDOW_MS) / 1000, 'and its frame rate')
+    // A busy machine encodes fewer pictures than it has time to show.
+    const [all, shown] = [made(after.frameHeight), after.framesDecoded - before.framesDecoded]
+    assert.ok(all > 100 && shown >= 0.9 * all, `and its frame rate: ${shown} of ${all} pictures`)
     await Promise.all(pages.map(leave))
   } catch (err) {
     for (const p of [good, five]) t.diagnostic(`what ${p.name} saw:\n${await diary(p).catch(() => '')}`)

@@ -111,6 +111,15 @@ export const received = (page) => page.evaluate(async () => {
 
 export const inbound = async (page, source) => (await received(page)).find((s) => s.source === source)
 
+/** encoded is how many pictures of each height a page has encoded and sent. */
+export const encoded = (page) => page.evaluate(async () => {
+  const sent = {}
+  for (const s of (await window.mayfly.call.peerConnection.getStats()).values()) {
+    if (s.type === 'outbound-rtp' && s.kind === 'video' && s.frameHeight) sent[s.frameHeight] = (sent[s.frameHeight] ?? 0) + s.framesSent
+  }
+  return sent
+})
+
 /** hears waits until a page plays a source's sound. */
 export const hears = (page, source, ms = 20_000) => until(`${page.name} hears ${source}`, ms, async () => {
   const s = await inbound(page, source)
