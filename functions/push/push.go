@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"time"
 
@@ -31,6 +32,13 @@ const (
 	maxDelay  = 400 * time.Millisecond
 )
 
+// Times that one attempt may take: an API that cannot be reached must not hold up what a
+// sweep has to do besides.
+const (
+	dialTimeout    = time.Second
+	attemptTimeout = 2 * time.Second
+)
+
 // Post sends to both APIs. All fields are set once.
 type Post struct {
 	clients, tasks *apigatewaymanagementapi.Client
@@ -46,6 +54,9 @@ func New(cfg aws.Config, clientEndpoint, taskEndpoint string, options ...func(*a
 		return apigatewaymanagementapi.NewFromConfig(cfg, append([]func(*apigatewaymanagementapi.Options){
 			func(o *apigatewaymanagementapi.Options) {
 				o.BaseEndpoint = &endpoint
+				if c, ok := o.HTTPClient.(*awshttp.BuildableClient); ok { // the SDK's own
+					o.HTTPClient = c.WithTimeout(attemptTimeout).WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout })
+				}
 				o.Retryer = retry.NewStandard(func(r *retry.StandardOptions) {
 					r.MaxAttempts, r.Backoff = attempts, retry.BackoffDelayerFunc(backoff)
 					r.Retryables = append(r.Retryables, retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{

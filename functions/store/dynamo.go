@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // Conditions on an item. An expired item is absent, whether TTL has deleted it yet
@@ -263,7 +265,18 @@ func wrap(operation string, err error) error {
 			return fmt.Errorf("store: dynamodb %s: %w (%s)", operation, ErrThrottled, api.ErrorCode())
 		}
 	}
+	if unreachable(err) {
+		return fmt.Errorf("store: dynamodb %s: %w: %w", operation, ErrUnavailable, err)
+	}
 	return fmt.Errorf("store: dynamodb %s: %w", operation, err)
+}
+
+// unreachable says that the request found nobody, no answer, or a fault of DynamoDB's own.
+func unreachable(err error) bool {
+	var send *smithyhttp.RequestSendError
+	var answer *smithyhttp.ResponseError
+	return errors.As(err, &send) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.As(err, &answer) && answer.HTTPStatusCode() >= http.StatusInternalServerError
 }
 
 func str(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }

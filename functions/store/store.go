@@ -56,6 +56,10 @@ var ErrNotFound = errors.New("store: not found")
 // ErrThrottled says that the engine refused for load, after the client's own retries.
 var ErrThrottled = errors.New("store: throttled")
 
+// ErrUnavailable says that the engine could not be reached or had a fault of its own,
+// after the client's own retries. A commit may have taken effect.
+var ErrUnavailable = errors.New("store: unavailable")
+
 // ConflictError says which write of a Commit did not find what it believed.
 // Nothing was written. Losing a race is normal: reload and decide again.
 type ConflictError struct {

@@ -242,7 +242,7 @@ func asProblem(err error) *Problem {
 		return rateProblem("Rooms are created too fast.", err)
 	case errors.Is(err, life.ErrSpend):
 		return problem(codeSpend, "The tenant's rooms have spent today's limit.")
-	case errors.Is(err, store.ErrThrottled), control.LostRace(err):
+	case errors.Is(err, store.ErrThrottled), errors.Is(err, store.ErrUnavailable), control.LostRace(err):
 		return problem(codeUnavailable, "Repeat the request.")
 	default:
 		return problem(codeInternal, "")

@@ -83,7 +83,7 @@ var Problems = []ProblemType{
 	{codeInternal, http.StatusInternalServerError, "Something went wrong here", 0,
 		"A fault of the service, logged under `request_id`. A request with an Idempotency-Key can be repeated safely."},
 	{codeUnavailable, http.StatusServiceUnavailable, "The service is busy", 1,
-		"The store is throttled. Repeat the request after `retry_after_s` seconds; with an Idempotency-Key that is always safe."},
+		"The table is throttled, or cannot be reached. Repeat the request after `retry_after_s` seconds; with an Idempotency-Key that is always safe."},
 }
 
 // TypeURI names a problem type.

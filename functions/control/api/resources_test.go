@@ -320,7 +320,7 @@ func TestStoreFailures(t *testing.T) {
 	for _, tc := range []struct {
 		err  error
 		code string
-	}{{store.ErrThrottled, codeUnavailable}, {errors.New("secret table name"), codeInternal}} {
+	}{{store.ErrThrottled, codeUnavailable}, {store.ErrUnavailable, codeUnavailable}, {errors.New("secret table name"), codeInternal}} {
 		w := newWorld(t, func(c *Config) { c.Store = failing{c.Store, tc.err} })
 		rec := w.do("GET", "/v1/rooms", "", as(w.acme))
 		w.refused(rec, tc.code)
