@@ -19,7 +19,9 @@ import (
 )
 
 // emit gives a task event to the lifecycle function.
-func (l *Local) emit(event json.RawMessage) { l.life.Send(l.ctx, event) }
+func (l *Local) emit(event json.RawMessage) {
+	l.outages.events.pass(func() { l.life.Send(l.ctx, event) })
+}
 
 // schedule is the rule of the sweeps.
 func (l *Local) schedule() {
@@ -28,7 +30,9 @@ func (l *Local) schedule() {
 	for {
 		select {
 		case <-t.C:
-			l.tick()
+			if l.outages.events.open() { // what the schedule misses does not come later
+				l.tick()
+			}
 		case <-l.quit:
 			return
 		}
@@ -58,7 +62,7 @@ func (l *Local) observe(changed []store.Item) {
 		if it.Version != 1 {
 			continue
 		}
-		l.streams.put(it)
+		l.outages.events.pass(func() { l.streams.put(it) })
 		if it.Kind == "event" {
 			l.narrator.tell(it)
 		}

@@ -137,6 +137,7 @@ type Local struct {
 	life     *invoke.Async // the lifecycle function
 	deliver  *invoke.Async // the deliver function, on schedule
 	streams  *streams
+	outages  outages
 	narrator *narrator
 	servers  []*http.Server
 	ctx      context.Context // of background invocations; ends in Close
@@ -187,6 +188,7 @@ func Start(ctx context.Context, cfg Config) (*Local, error) {
 		return nil, err
 	}
 	l := &Local{cfg: cfg, log: cfg.Log, narrator: newNarrator(cfg.Event), quit: make(chan struct{})}
+	l.outages.events = &valve{}
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := l.start(); err != nil {
 		return nil, errors.Join(err, l.Close(ctx))
@@ -278,6 +280,7 @@ func (l *Local) build(dir string, addr *net.TCPAddr, metadata string) error {
 	if err != nil {
 		return err
 	}
+	l.outages.table = &flakyStore{table: l.store}
 	l.issuer = identity.NewIssuer(Region, time.Now)
 	l.fleet, err = ecs.New(ecs.Config{
 		Region: Region, Cluster: cluster, Binary: l.cfg.RoomTask, Args: l.cfg.RoomTaskArgs, Dir: dir,
@@ -296,7 +299,7 @@ func (l *Local) build(dir string, addr *net.TCPAddr, metadata string) error {
 func (l *Local) functions(config entry.Config) error {
 	deps := func(f entry.Function) entry.Deps {
 		return entry.Deps{
-			Store: l.store, Naming: l.naming(), Fleet: l.fleet, Post: posts{l}, Now: time.Now,
+			Store: l.outages.table, Naming: l.naming(), Fleet: l.fleet, Post: posts{l}, Now: time.Now,
 			Log: l.log.With("function", string(f)), Config: config, Sender: outbound.New(outbound.Config{Loopback: true}),
 		}
 	}
@@ -350,10 +353,16 @@ func (l *Local) functions(config entry.Config) error {
 type posts struct{ l *Local }
 
 func (p posts) Send(ctx context.Context, c control.Conn, data []byte) error {
+	if p.l.outages.gateway.Load() {
+		return errNoGateway
+	}
 	return gateway.Posts{Client: p.l.client, Task: p.l.task}.Send(ctx, c, data)
 }
 
 func (p posts) Close(ctx context.Context, c control.Conn) error {
+	if p.l.outages.gateway.Load() {
+		return errNoGateway
+	}
 	return gateway.Posts{Client: p.l.client, Task: p.l.task}.Close(ctx, c)
 }
 
@@ -414,6 +423,11 @@ func (l *Local) close(ctx context.Context) error {
 	var errs []error
 	close(l.quit)
 	l.ticking.Wait()
+	if l.client != nil {
+		for _, service := range services { // the tasks' last words are to be heard
+			errs = append(errs, l.SetOutage(service, false))
+		}
+	}
 	if l.fleet != nil {
 		// The gateway still serves: tasks report their last figures over it.
 		errs = append(errs, l.fleet.Close(ctx))

@@ -142,6 +142,7 @@ func (l *Local) serve(listener net.Listener, h http.Handler) {
 
 // route sends a request to the API that it is for.
 func (l *Local) route(w http.ResponseWriter, r *http.Request) {
+	l.reachable(r)
 	switch r.URL.Path {
 	case "/ws":
 		l.client.ServeHTTP(w, r)
@@ -153,6 +154,8 @@ func (l *Local) route(w http.ResponseWriter, r *http.Request) {
 		l.newCall(w, r)
 	case "/local/interrupt":
 		l.interrupt(w, r)
+	case outagePath:
+		l.outage(w, r)
 	case "/local/cut":
 		l.cut(w, r)
 	default:

@@ -90,6 +90,7 @@ type WebSocket struct {
 	pending int              // guarded by mu: upgrades whose $connect has not answered
 	count   uint64           // guarded by mu: connections so far
 	closed  bool             // guarded by mu
+	out     bool             // guarded by mu: an outage
 }
 
 // NewWebSocket makes the API. Close ends it.
@@ -148,7 +149,7 @@ func (g *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *WebSocket) admit() (number uint64, status int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed {
+	if g.closed || g.out {
 		return 0, http.StatusServiceUnavailable
 	}
 	if len(g.conns)+g.pending >= g.cfg.MaxConnections {
@@ -195,10 +196,13 @@ func (g *WebSocket) register(c *conn) {
 	g.mu.Lock()
 	g.pending--
 	g.conns[c.id] = c
-	closed := g.closed
+	closed, out := g.closed, g.out
 	g.mu.Unlock()
-	if closed {
+	switch {
+	case closed:
 		c.end(ending{code: ws.StatusGoingAway, reason: "Going away", send: true})
+	case out:
+		c.fail()
 	}
 }
 
@@ -213,7 +217,7 @@ func (g *WebSocket) drop(c *conn) {
 func (g *WebSocket) disconnect(c *conn) {
 	c.in.Wait()
 	c.out.Wait()
-	if c.loseDisconnect {
+	if c.loseDisconnect || g.isOut() {
 		return
 	}
 	if _, err := g.call(g.detached(), c.event(nil, eventDisconnect)); err != nil {
@@ -311,6 +315,29 @@ func (g *WebSocket) Cut(id string) error {
 	}
 	c.end(ending{code: ws.StatusAbnormalClosure})
 	return nil
+}
+
+// SetOutage takes the API away, or brings it back: all connections end as a network
+// failure ends them and nobody is told, new ones are refused with 503.
+func (g *WebSocket) SetOutage(out bool) {
+	g.mu.Lock()
+	g.out = out
+	var open []*conn
+	if out {
+		for _, c := range g.conns {
+			open = append(open, c)
+		}
+	}
+	g.mu.Unlock()
+	for _, c := range open {
+		c.fail()
+	}
+}
+
+func (g *WebSocket) isOut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.out
 }
 
 // Close ends all connections with 1001 and waits for them and for every
