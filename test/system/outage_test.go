@@ -8,18 +8,26 @@ import (
 	"mayfly/test/system"
 )
 
+// outageLength is MAYFLY_OUTAGE, or a moment.
+func outageLength(t *testing.T, moment time.Duration) time.Duration {
+	t.Helper()
+	text := os.Getenv("MAYFLY_OUTAGE")
+	if text == "" {
+		return moment
+	}
+	long, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return long
+}
+
 // TestCallsOutliveAnOutage stops the process of everything but the room tasks, for
 // MAYFLY_OUTAGE (five minutes) or a moment: no table, no gateway, no events, nobody who
 // answers. Whoever talks goes on talking, and not a second of it is missing from the bill.
 func TestCallsOutliveAnOutage(t *testing.T) {
 	needWhole(t)
-	long := 3 * time.Second
-	if text := os.Getenv("MAYFLY_OUTAGE"); text != "" {
-		var err error
-		if long, err = time.ParseDuration(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	long := outageLength(t, 3*time.Second)
 	s := system.Start(t)
 	room := s.Create([]string{"ann", "bob"}, nil)
 	began := time.Now()

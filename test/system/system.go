@@ -19,6 +19,12 @@ import (
 	"time"
 )
 
+// Limits of what takes a fraction of a second on a machine that has time for it.
+const (
+	startLimit = time.Minute
+	stopLimit  = 45 * time.Second
+)
+
 // System is a running `mayfly local`.
 type System struct {
 	URL    string `json:"url"`
@@ -126,7 +132,7 @@ func (s *System) run(addr string) {
 		s.t.Fatal(err)
 	}
 	go func() { _ = s.cmd.Wait(); close(s.done) }()
-	Until(s.t, 10*time.Second, "mayfly local is up", func() bool {
+	Until(s.t, startLimit, "mayfly local is up", func() bool {
 		data, err := os.ReadFile(ready)
 		return err == nil && json.Unmarshal(data, s) == nil
 	})
@@ -147,7 +153,7 @@ func (s *System) Restart(with syscall.Signal) {
 	}
 	select {
 	case <-s.done:
-	case <-time.After(15 * time.Second):
+	case <-time.After(stopLimit):
 		s.t.Fatalf("mayfly local does not stop on %v", with)
 	}
 	s.run(strings.TrimPrefix(s.URL, "http://"))
@@ -166,11 +172,21 @@ func (s *System) Freeze(on bool) {
 	}
 }
 
+// Outage takes one service of the stand-in for AWS away, or brings it back: table, events
+// or gateway.
+func (s *System) Outage(service string, out bool) {
+	s.t.Helper()
+	path := fmt.Sprintf("/local/outage?service=%s&out=%t", service, out)
+	if status, err := s.Call(http.MethodPost, path, nil, nil); err != nil || status != http.StatusNoContent {
+		s.t.Fatalf("outage of %s: %d %v", service, status, err)
+	}
+}
+
 func (s *System) stop() {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
 	case <-s.done:
-	case <-time.After(15 * time.Second):
+	case <-time.After(stopLimit):
 		_ = s.cmd.Process.Kill() // it may have ended just now
 		s.t.Error("mayfly local does not stop on SIGTERM")
 	}

@@ -3,6 +3,7 @@ package system
 // Bytes and Usage are what the tests read of GET /v1/rooms/{id}/usage.
 type Bytes struct {
 	Total int64 `json:"total"`
+	Audio int64 `json:"audio"`
 }
 
 // Usage is a room's record.
@@ -35,6 +36,7 @@ type Session struct {
 	LeaveReason string `json:"leave_reason"`
 	Transport   string `json:"transport"`
 	Bounded     bool   `json:"bounded"`
+	BytesOut    Bytes  `json:"bytes_out"`
 }
 
 // Usage reads a room's record.
