@@ -11,6 +11,7 @@ type Room struct {
 	TaskVersion int64  `json:"task_ver,omitempty"`
 	Link        string `json:"link,omitempty"`         // connection of that task's link, "" until registered
 	StopAsked   bool   `json:"stop_asked,omitempty"`   // StopTask was asked for this epoch's task
+	Said        bool   `json:"said,omitempty"`         // the task of a room that drains has told its last figures
 	JoinSeq     uint64 `json:"join_seq"`               // joins admitted, over all epochs
 	Rev         int64  `json:"rev"`                    // grows with every change that watchers are told
 	StartFails  int    `json:"start_fails,omitempty"`  // tasks in a row that stopped without registering
@@ -108,9 +109,11 @@ type Rules struct {
 	LeaseMS int64
 	// SilentLimitMS is how long the sweep watches a silent task, which ECS says is
 	// running, before it stops it. It counts from the first sweep that saw the
-	// silence, so an outage of the control plane does not count. Default 10 min.
+	// silence, so an outage of the control plane does not count. Default 10 min, as long
+	// as a task waits for somebody to take its last figures.
 	SilentLimitMS int64
-	// DrainLimitMS is how long a task may take to end by itself. Default 60 s.
+	// DrainLimitMS is how long a task may take to end by itself, if it is heard or has
+	// said its last word. Default 60 s.
 	DrainLimitMS int64
 	// RecheckMS is the time between two looks at a room that waits for ECS.
 	// Default 20 s.

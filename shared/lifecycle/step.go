@@ -240,6 +240,7 @@ func (s *step) register() error {
 			return s.refuse(Over)
 		}
 		s.Link = s.e.Link
+		s.heard()
 		s.do(Action{Kind: End, Link: s.Link, Reason: s.Reason})
 	}
 	return nil
@@ -248,15 +249,12 @@ func (s *step) register() error {
 func (s *step) heartbeat() error {
 	switch s.State {
 	case Live:
-		// A third of the lease apart is often enough, and spares the room's item two
-		// writes of three.
-		if s.SilentMS == 0 && s.e.AtMS-s.HeartbeatMS < s.rules.LeaseMS/3 {
-			return nil
+		if s.heard() {
+			s.liveDue()
 		}
-		s.HeartbeatMS, s.SilentMS = max(s.HeartbeatMS, s.e.AtMS), 0
-		s.liveDue()
 		return nil
 	case Draining:
+		s.heard()
 		if s.Link != "" {
 			s.do(Action{Kind: End, Link: s.Link, Reason: s.Reason})
 		}
@@ -265,9 +263,20 @@ func (s *step) heartbeat() error {
 	return s.refuse(NotRegistered)
 }
 
+// heard notes that the task is there, if that is news: a third of the lease apart is often
+// enough, and spares the room's item two writes of three.
+func (s *step) heard() bool {
+	if s.SilentMS == 0 && s.e.AtMS-s.HeartbeatMS < s.rules.LeaseMS/3 {
+		return false
+	}
+	s.HeartbeatMS, s.SilentMS = max(s.HeartbeatMS, s.e.AtMS), 0
+	return true
+}
+
 func (s *step) ending() error {
 	switch s.State {
 	case Draining:
+		s.Said = true
 		return nil
 	case Live:
 	default:
@@ -277,6 +286,7 @@ func (s *step) ending() error {
 	case s.e.Final && s.e.Reason == ReasonTerminated:
 		s.handOver()
 	case s.e.Final, s.e.JoinSeq >= s.JoinSeq && s.HandingTask == "":
+		s.Said = true
 		s.drain(s.e.Reason)
 	default:
 		s.do(Action{Kind: Keep})

@@ -180,8 +180,15 @@ func TestCrashLoopFails(t *testing.T) {
 func TestDrainingIsPursued(t *testing.T) {
 	room, got := walk(t, rooms()["draining"], Event{Kind: Due, AtMS: tNow + 58_999})
 	expect(t, got, "draining 1: end link-a, look arn:task/a")
-	room, got = walk(t, room, Event{Kind: Due, AtMS: tNow + 59_000})
-	expect(t, got, "draining 1: stop arn:task/a, look arn:task/a")
+	for _, heard := range []Event{
+		{Kind: Heartbeat, Epoch: 1, Task: taskA, AtMS: tNow + 58_999},
+		{Kind: Register, Epoch: 1, Task: taskA, Link: linkA, AtMS: tNow + 58_999},
+		{Kind: Ending, Epoch: 1, Task: taskA, Final: true, AtMS: tNow + 2_000}, // with its last figures
+	} {
+		there, _ := walk(t, room, heard)
+		_, got = walk(t, there, Event{Kind: Due, AtMS: tNow + 59_000})
+		expect(t, got, "draining 1: stop arn:task/a, look arn:task/a")
+	}
 	_, got = walk(t, room, Event{Kind: TaskStopped, Epoch: 1, Task: taskA, Version: 9, Clean: true, AtMS: tNow + 60_000})
 	expect(t, got, "ended 1: emit room.ended, tell")
 
@@ -194,6 +201,26 @@ func TestDrainingIsPursued(t *testing.T) {
 	}
 	_, got = walk(t, room, Event{Kind: Due, AtMS: room.DueAtMS})
 	expect(t, got, "draining 1: find 1")
+}
+
+// TestDrainBehindACutLink: the order to end does not reach the task, nor its figures the
+// ledger. It is not stopped for that as long as it would wait itself, from when the sweep
+// first sees the silence: an outage in which nobody sweeps does not count.
+func TestDrainBehindACutLink(t *testing.T) {
+	room, got := walk(t, rooms()["live"], Event{Kind: Delete, AtMS: tNow})
+	expect(t, got, "draining 1 because deleted: tell, end link-a")
+	const seen, pursued = tNow + 300_000, "draining 1: end link-a, look arn:task/a"
+	for _, at := range []int64{seen, seen + 300_000, seen + 599_999} {
+		room, got = walk(t, room, Event{Kind: Due, AtMS: at})
+		expect(t, got, pursued)
+	}
+	_, got = walk(t, room, Event{Kind: Due, AtMS: seen + 600_000})
+	expect(t, got, "draining 1: stop arn:task/a, look arn:task/a")
+	back, got := walk(t, room, Event{Kind: Heartbeat, Epoch: 1, Task: taskA, AtMS: seen + 599_999})
+	expect(t, got, "draining 1: end link-a")
+	if back.SilentMS != 0 {
+		t.Errorf("silent since %d ms, though it was heard", back.SilentMS-tNow)
+	}
 }
 
 func TestPhasesOnlyAdvance(t *testing.T) {

@@ -158,7 +158,7 @@ func (s *step) dueDraining() {
 	case s.Task == "":
 		s.dueIn(s.rules.RecheckMS)
 		s.do(Action{Kind: Find, Epoch: s.Epoch})
-	case s.StopAsked || s.e.AtMS >= s.DrainingMS+s.rules.DrainLimitMS:
+	case s.stuck() || s.StopAsked:
 		s.stopOwn(s.Reason)
 		s.dueIn(s.rules.RecheckMS)
 		s.look()
@@ -167,4 +167,18 @@ func (s *step) dueDraining() {
 		s.do(Action{Kind: End, Link: s.Link, Reason: s.Reason})
 		s.look()
 	}
+}
+
+// stuck says that a draining task has had its time to end by itself. One that has people's
+// figures, and is not heard, has longer: the way to it may be cut, and its figures would
+// be lost with it. It goes by itself when it has waited as long.
+func (s *step) stuck() bool {
+	late := s.e.AtMS >= s.DrainingMS+s.rules.DrainLimitMS
+	if s.LiveMS == 0 || s.Said || s.e.AtMS < s.HeartbeatMS+s.rules.LeaseMS {
+		return late
+	}
+	if s.SilentMS == 0 {
+		s.SilentMS = s.e.AtMS
+	}
+	return late && s.e.AtMS-s.SilentMS >= s.rules.SilentLimitMS
 }

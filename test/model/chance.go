@@ -147,6 +147,17 @@ func Storm(seed uint64) *Chance {
 	return c
 }
 
+// Scene is a chance with which nothing goes wrong.
+func Scene(seed uint64) *Chance {
+	c := &Chance{seed: seed}
+	for m := range moves {
+		if m.scene() {
+			c.odds[m] = standard[m]
+		}
+	}
+	return c
+}
+
 // Repeat is the chance of a run that strikes where another did, and nowhere else.
 func Repeat(seed uint64, fired []Fired) *Chance {
 	c := &Chance{seed: seed, only: make(map[Choice]uint32, len(fired))}

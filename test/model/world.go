@@ -153,14 +153,18 @@ func (w *World) Run() error {
 func (w *World) plan() {
 	for s := range services {
 		if v, yes := w.chance.Draw(Outage, name("outage", int(s)), 0); yes {
-			from := w.now + 20_000 + int64(v%180)*1000
-			w.outages[s] = span{from, from + 300_000}
-			w.in(from-w.now, func() { w.say("%v is out for five minutes", s); w.gate.outage() })
-			w.in(from+300_000-w.now, func() { w.say("%v is back", s) })
+			w.takeAway(s, w.now+20_000+int64(v%180)*1000)
 		}
 	}
 	w.product.plan()
 	w.in(restMS, w.look)
+}
+
+// takeAway has a service be out for five minutes.
+func (w *World) takeAway(s service, from int64) {
+	w.outages[s] = span{from, from + 300_000}
+	w.in(from-w.now, func() { w.say("%v is out for five minutes", s); w.gate.outage() })
+	w.in(from+300_000-w.now, func() { w.say("%v is back", s) })
 }
 
 // look ends the run when nothing is left to do.

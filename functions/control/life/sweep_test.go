@@ -270,7 +270,11 @@ var stuck = []struct {
 		if err := w.life.Delete(w.ctx, id); err != nil {
 			w.t.Fatal(err)
 		}
-		w.minutes(2)
+		w.minutes(8)
+		if w.fleet.StopAsked(w.task(id, 1).ARN) {
+			w.t.Error("stopped, though its figures may be on their way")
+		}
+		w.minutes(4)
 		if !w.fleet.StopAsked(w.task(id, 1).ARN) {
 			w.t.Error("not stopped")
 		}
