@@ -108,46 +108,72 @@ func (f *flakyStore) set(out bool) error {
 		}
 		f.gone = hole
 	case !out && f.gone != nil:
-		f.gone.close()
-		f.gone = nil
+		hole := f.gone
+		f.gone = nil // before the calls under way look for it
+		hole.close()
 	}
 	return nil
 }
 
-// now is the store that a call reaches.
-func (f *flakyStore) now() control.Store {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.gone != nil {
-		return f.gone.store
+// do makes a call. One that is under way when the table comes back finds it then, as the
+// SDK's next attempt would.
+func (f *flakyStore) do(ctx context.Context, call func(context.Context, control.Store) error) error {
+	for {
+		f.mu.Lock()
+		hole := f.gone
+		f.mu.Unlock()
+		if hole == nil {
+			return call(ctx, f.table)
+		}
+		while, cancel := context.WithCancel(ctx)
+		stop := context.AfterFunc(hole.ctx, cancel)
+		err := call(while, hole.store)
+		stop()
+		cancel()
+		if hole.ctx.Err() == nil || ctx.Err() != nil {
+			return err
+		}
 	}
-	return f.table
 }
 
 // Get implements control.Store.
-func (f *flakyStore) Get(ctx context.Context, k store.Key) (store.Item, error) {
-	return f.now().Get(ctx, k)
+func (f *flakyStore) Get(ctx context.Context, k store.Key) (it store.Item, err error) {
+	err = f.do(ctx, func(ctx context.Context, s control.Store) error {
+		it, err = s.Get(ctx, k)
+		return err
+	})
+	return it, err
 }
 
 // Query implements control.Store.
-func (f *flakyStore) Query(ctx context.Context, pk, prefix string, q store.QueryOptions) (store.Page, error) {
-	return f.now().Query(ctx, pk, prefix, q)
+func (f *flakyStore) Query(ctx context.Context, pk, prefix string, q store.QueryOptions) (p store.Page, err error) {
+	err = f.do(ctx, func(ctx context.Context, s control.Store) error {
+		p, err = s.Query(ctx, pk, prefix, q)
+		return err
+	})
+	return p, err
 }
 
 // Index implements control.Store.
-func (f *flakyStore) Index(ctx context.Context, indexPK, upTo string, q store.QueryOptions) (store.Page, error) {
-	return f.now().Index(ctx, indexPK, upTo, q)
+func (f *flakyStore) Index(ctx context.Context, indexPK, upTo string, q store.QueryOptions) (p store.Page, err error) {
+	err = f.do(ctx, func(ctx context.Context, s control.Store) error {
+		p, err = s.Index(ctx, indexPK, upTo, q)
+		return err
+	})
+	return p, err
 }
 
 // Commit implements control.Store.
 func (f *flakyStore) Commit(ctx context.Context, writes ...store.Write) error {
-	return f.now().Commit(ctx, writes...)
+	return f.do(ctx, func(ctx context.Context, s control.Store) error { return s.Commit(ctx, writes...) })
 }
 
 // blackHole is a DynamoDB that is not there.
 type blackHole struct {
-	store    *store.Dynamo // set once
-	listener net.Listener  // set once
+	store    *store.Dynamo   // set once
+	listener net.Listener    // set once
+	ctx      context.Context // ends when the table is back
+	cancel   context.CancelFunc
 	done     chan struct{} // closed when swallow has ended
 	conns    []net.Conn    // owned by swallow, then by close: those that are never answered
 	wg       sync.WaitGroup
@@ -163,6 +189,7 @@ func openBlackHole() (*blackHole, error) {
 		Region: Region, BaseEndpoint: &endpoint,
 		Credentials: credentials.NewStaticCredentialsProvider("local", identity.Account, ""),
 	}, "local")}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
 	go h.swallow()
 	return h, nil
 }
@@ -185,6 +212,7 @@ func (h *blackHole) swallow() {
 }
 
 func (h *blackHole) close() {
+	h.cancel()
 	_ = h.listener.Close() // nothing can be done about it
 	<-h.done
 	for _, c := range h.conns {

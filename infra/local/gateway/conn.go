@@ -27,6 +27,7 @@ type ending struct {
 	reason string
 	send   bool
 	heard  bool  // the client's close frame was read
+	untold bool  // no $disconnect follows
 	skip   int64 // payload bytes of a refused frame that are still to come
 }
 

@@ -202,7 +202,7 @@ func (g *WebSocket) register(c *conn) {
 	case closed:
 		c.end(ending{code: ws.StatusGoingAway, reason: "Going away", send: true})
 	case out:
-		c.fail()
+		c.end(lost)
 	}
 }
 
@@ -217,7 +217,7 @@ func (g *WebSocket) drop(c *conn) {
 func (g *WebSocket) disconnect(c *conn) {
 	c.in.Wait()
 	c.out.Wait()
-	if c.loseDisconnect || g.isOut() {
+	if c.loseDisconnect || c.ended().untold {
 		return
 	}
 	if _, err := g.call(g.detached(), c.event(nil, eventDisconnect)); err != nil {
@@ -330,15 +330,12 @@ func (g *WebSocket) SetOutage(out bool) {
 	}
 	g.mu.Unlock()
 	for _, c := range open {
-		c.fail()
+		c.end(lost)
 	}
 }
 
-func (g *WebSocket) isOut() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.out
-}
+// lost is the end of a connection in an outage.
+var lost = ending{code: ws.StatusAbnormalClosure, untold: true}
 
 // Close ends all connections with 1001 and waits for them and for every
 // invocation. New upgrades are refused with 503.
