@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"math/big"
 	"strings"
 
@@ -36,10 +37,11 @@ func (w *World) audit() {
 	}
 	w.table.mu.Unlock()
 	for _, t := range w.ecs.order {
-		if w.rooms[t.room] == nil {
+		if t.slot == nil && w.rooms[t.room] == nil {
 			w.fail("task %s has no room", t.label)
 		}
 	}
+	w.auditPool()
 	for _, r := range w.order {
 		b := w.books(r)
 		if w.err == nil {
@@ -119,7 +121,7 @@ func (w *World) auditRoom(r *roomFacts, b *books) {
 		w.auditCounts(r, b, e)
 	}
 	w.auditTotals(r, b)
-	w.auditMoney(r, l.Bill)
+	w.auditMoney(fmt.Sprint("room ", r.n), l.Bill)
 	w.corrections += len(b.corrections)
 	for _, s := range b.sessions {
 		w.sessions += b2i(!s.NotTaken)
@@ -163,27 +165,25 @@ func (w *World) auditEvents(r *roomFacts, b *books) {
 func (w *World) auditTime(r *roomFacts, b *books) {
 	var sum, seconds int64
 	for _, e := range b.epochs {
-		ms := int64(0)
+		ms, s := int64(0), int64(0)
 		for _, t := range w.ecs.of(r.id, e.Epoch) {
 			switch {
 			case t.task.PullStartedMS == 0:
 			case t.task.ARN == e.Task.ARN:
-				ms += t.task.StoppedMS - t.task.PullStartedMS
+				ms, s = t.share(e)
 			case !w.twins(r.id, e.Epoch):
 				w.fail("room %d epoch %d: task %s ran as well", r.n, e.Epoch, t.label)
 			}
 		}
 		billed := int64(0)
 		if e.Task.PullStartedMS != 0 && e.Task.StoppedMS != 0 {
-			billed = e.Task.StoppedMS - e.Task.PullStartedMS
+			billed = e.Task.StoppedMS - max(e.Task.PullStartedMS, min(e.ClaimedMS, e.Task.StoppedMS))
 		}
 		if !e.Stopped || billed != ms {
 			w.fail("room %d epoch %d: %d ms billed, ECS ran it for %d (%s)", r.n, e.Epoch, billed, ms, e.StoppedFrom)
 		}
 		sum += ms
-		if ms > 0 {
-			seconds += max(60, (ms+999)/1000)
-		}
+		seconds += s
 	}
 	if t := b.total(); t.TaskMSRaw != sum || t.TaskSBillable != seconds {
 		w.fail("room %d: %d task ms and %d s billed, ECS has %d and %d", r.n, t.TaskMSRaw, t.TaskSBillable, sum, seconds)
@@ -371,7 +371,7 @@ func (w *World) auditSession(r *roomFacts, e *control.Epoch, t *ecsTask, s *cont
 }
 
 // auditMoney: every line follows from its quantity, and the sums from the lines.
-func (w *World) auditMoney(r *roomFacts, bill *price.Bill) {
+func (w *World) auditMoney(whose string, bill *price.Bill) {
 	for _, view := range []struct {
 		lines []price.Line
 		sum   int64
@@ -379,12 +379,12 @@ func (w *World) auditMoney(r *roomFacts, bill *price.Bill) {
 		var sum int64
 		for _, l := range view.lines {
 			if l.NanoUSD != rounded(l.Quantity, l.RateNanoUSD, l.RatePer) {
-				w.fail("room %d: line %+v does not follow from its quantity", r.n, l)
+				w.fail("%s: line %+v does not follow from its quantity", whose, l)
 			}
 			sum += l.NanoUSD
 		}
 		if sum != view.sum {
-			w.fail("room %d: lines of %d nano-USD sum to %d", r.n, sum, view.sum)
+			w.fail("%s: lines of %d nano-USD sum to %d", whose, sum, view.sum)
 		}
 	}
 }

@@ -38,8 +38,9 @@ type cluster struct {
 // ecsTask is one task.
 type ecsTask struct {
 	task    control.Task
-	room    string
+	room    string // "" while it stands by
 	epoch   int
+	slot    *slotFacts // of the warm pool; nil for a room's own
 	label   string
 	twin    bool // nobody was told of it
 	ending  bool // told to stop, or stopping
@@ -53,6 +54,9 @@ func newCluster(w *World) *cluster {
 }
 
 func (t *ecsTask) actor(w *World, what string) uint64 {
+	if t.slot != nil {
+		return name("slot "+what+t.suffix(), t.slot.n)
+	}
 	return w.actor(t.room, what+t.suffix(), t.epoch)
 }
 
@@ -72,17 +76,17 @@ func (c *cluster) start(inv *invocation, r control.StartRequest) (control.Task, 
 		if t != nil {
 			err = control.ErrBusy // a repeat finds its task, or is throttled
 		}
-		w.say("%s: RunTask of %s refuses: %v", inv.label, r.Token[len(r.Room):], err)
+		w.say("%s: RunTask of %s refuses: %v", inv.label, r.StartedBy(), err)
 		return control.Task{}, err
 	}
 	if t == nil {
-		if had := c.of(r.Room, r.Epoch); len(had) > 0 {
-			w.fail("room %s epoch %d has task %s, and RunTask starts another", w.label(r.Room), r.Epoch, had[0].label)
+		if had := c.had(r); len(had) > 0 {
+			w.fail("%s has task %s, and RunTask starts another", r.StartedBy(), had[0].label)
 		}
 		t = c.launch(r, false)
 		c.tokens[r.Token] = t
 		if _, yes := w.chance.Draw(Twin, t.actor(w, "twin"), 0); yes {
-			w.say("a second task for %s epoch %d", w.label(r.Room), r.Epoch)
+			w.say("a second task for %s", t.label)
 			c.launch(r, true)
 		}
 	}
@@ -98,10 +102,15 @@ func (c *cluster) launch(r control.StartRequest, twin bool) *ecsTask {
 	w := c.w
 	arn := fmt.Sprintf("arn:aws:ecs:eu-central-1:000000000000:task/mayfly/%032x", len(c.order)+1)
 	t := &ecsTask{room: r.Room, epoch: r.Epoch, twin: twin, task: control.Task{
-		ARN: arn, StartedBy: fmt.Sprintf("room/%s/%d", r.Room, r.Epoch), LastStatus: "PROVISIONING", CreatedMS: w.now,
+		ARN: arn, StartedBy: r.StartedBy(), LastStatus: "PROVISIONING", CreatedMS: w.now,
 		CPU: strconv.Itoa(cmp.Or(r.CPU, 1024)), Memory: strconv.Itoa(cmp.Or(r.Memory, 2048)), Capacity: capacity(r.Spot), Arch: "arm64", AZ: "eu-central-1a",
 	}}
 	t.label = fmt.Sprintf("%s.%d%s", w.label(r.Room), r.Epoch, t.suffix())
+	if r.Slot != "" {
+		t.slot = w.slot(r.Slot)
+		t.room, t.epoch = t.slot.room, t.slot.epoch
+		t.label = fmt.Sprintf("standby %d%s", t.slot.n, t.suffix())
+	}
 	c.tasks[arn] = t
 	c.order = append(c.order, t)
 	c.change(t, func() {})

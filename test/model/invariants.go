@@ -66,6 +66,8 @@ func (v *truth) changed(old, is store.Item) {
 		v.logged(old, is)
 	case "delivery":
 		v.delivery(old, is)
+	case "slot":
+		v.slot(old, is)
 	case "quota":
 		v.quota(old, is)
 	case "part":

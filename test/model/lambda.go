@@ -47,6 +47,7 @@ type function struct {
 type sandbox struct {
 	f   *function
 	inv *invocation // nil while idle
+	of  int         // the generation of its configuration
 
 	rooms     entry.HTTPHandler
 	socket    entry.SocketHandler
@@ -111,7 +112,7 @@ func (i *invocation) step() {
 	}
 	f.w.inflight--
 	i.box.inv = nil
-	if !i.dead {
+	if !i.dead && i.box.of == f.w.generation {
 		f.idle = append(f.idle, i.box)
 	}
 	i.done(i.dead)
@@ -124,7 +125,7 @@ func (f *function) sandbox() (*sandbox, error) {
 		f.idle = f.idle[:n-1]
 		return box, nil
 	}
-	box := &sandbox{f: f}
+	box := &sandbox{f: f, of: f.w.generation}
 	if err := box.init(); err != nil {
 		return nil, err
 	}
@@ -149,7 +150,7 @@ func (b *sandbox) init() error {
 		return err
 	}
 	cfg.Life.Retry = control.Retry{Sleep: b.sleep, Random: b.random}
-	cfg.Life.Rules, cfg.Life.MaxRooms = b.f.w.breaks.rules(), b.f.w.quota
+	cfg.Life.Rules, cfg.Life.MaxRooms, cfg.Life.Pool = b.f.w.breaks.rules(), b.f.w.quota, b.f.w.pool
 	cfg.Life.Beside = func(_, n int, do func(int)) {
 		for i := range n {
 			do(i)

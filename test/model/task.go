@@ -60,13 +60,17 @@ func (c *cluster) boot(t *ecsTask) {
 	p := &roomTask{w: w, t: t, people: map[string]*media{}, arriving: map[string]bool{}, reports: map[uint64]usage.Totals{}}
 	t.process = p
 	w.tasks++
-	p.room = room.New(room.Config{
-		ID: t.room, Epoch: t.epoch, Log: slog.New(slog.DiscardHandler), Now: w.time,
+	cfg := room.Config{
+		ID: t.room, Epoch: t.epoch, Log: slog.New(slog.DiscardHandler), Now: w.time, Self: p.self(),
 		Send:     p.send,
 		Opened:   func(signal.Registered) error { return nil },
 		NewMedia: p.newMedia,
 		Messages: func() (in, out int64) { return p.sentIn, p.sentOut },
-	})
+	}
+	if t.slot != nil {
+		cfg.ID, cfg.Epoch, cfg.Slot = "", 0, t.slot.id
+	}
+	p.room = room.New(cfg)
 	if v, yes := w.chance.Draw(BootFails, t.actor(w, "boot"), 0); yes {
 		w.in(int64(v%5_000), func() { c.exited(t, signal.ExitFault) })
 		return
@@ -132,7 +136,13 @@ func (p *roomTask) lost(c *conn) {
 
 func (p *roomTask) register(c *conn) {
 	p.sentIn++
-	p.write(c, signal.LinkRegister, p.room.Hello(p.t.task.ARN, "model", p.w.time()))
+	typ, body := p.room.Opening(p.self())
+	p.write(c, typ, body)
+}
+
+// self is what the task says of itself.
+func (p *roomTask) self() room.Self {
+	return room.Self{TaskARN: p.t.task.ARN, Version: "model", Started: p.w.time()}
 }
 
 // hello registers again while the answer is overdue.
@@ -204,6 +214,10 @@ func (p *roomTask) take(c *conn, data []byte) {
 	}
 	p.sentOut++
 	switch f.Type {
+	case signal.LinkStanding, signal.LinkAssign:
+		if p.link == c {
+			p.current = c
+		}
 	case signal.LinkRegistered:
 		if p.link == c {
 			p.current = c

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"mayfly/functions/control/pool"
 )
 
 // Times of the world, in milliseconds.
@@ -42,6 +44,10 @@ type World struct {
 	busy     [2]span // of a burst
 	inflight int     // invocations that have not ended
 	quota    int     // rooms that the tenant may have at once
+	pool     []pool.Target
+	slots    map[string]*slotFacts // by id
+	// generation grows with the functions' configuration; sandboxes of an older one end.
+	generation int
 
 	err     error  // the first invariant that does not hold
 	Class   string // what kind of error it is; read after Run
@@ -50,7 +56,7 @@ type World struct {
 	log     *slog.Logger
 
 	// Statistics.
-	lives, kills, tasks, sessions, bounded, corrections, invocations int
+	lives, kills, tasks, sessions, bounded, corrections, invocations, claims int
 }
 
 // span is a time in which a service is out.
@@ -108,6 +114,7 @@ func New(chance *Chance, breaks *Break) (*World, error) {
 	if v, yes := chance.Draw(Tight, name("quota", 0), 0); yes {
 		w.quota = 1 + int(v%4)
 	}
+	w.openPool()
 	w.table = NewTable(w.time)
 	lates := uint32(0)
 	w.table.Late = func(string) bool {
@@ -157,6 +164,7 @@ func (w *World) plan() {
 		}
 	}
 	w.product.plan()
+	w.planPool()
 	w.in(restMS, w.look)
 }
 
@@ -169,7 +177,7 @@ func (w *World) takeAway(s service, from int64) {
 
 // look ends the run when nothing is left to do.
 func (w *World) look() {
-	if w.now > startMS+60_000 && w.product.done() && w.inflight == 0 && w.ecs.idle() && w.truth.settled() {
+	if w.now > startMS+60_000 && len(w.pool) == 0 && w.product.done() && w.inflight == 0 && w.ecs.idle() && w.truth.settled() {
 		w.queue = nil
 		return
 	}
