@@ -33,7 +33,7 @@ engines() { # the store's contract, ECS's requests and whole flows on engines th
 	have "DynamoDB Local" && run+=(scripts/dynamodb-local.sh run)
 	have "cfn-lint, sam and moto" && run+=(scripts/moto.sh run)
 	[ ${#run[@]} -gt 0 ] || return 0
-	"${run[@]}" go test -count=1 ./functions/store/... ./functions/fleet/... ./functions/names ./test/engines
+	"${run[@]}" go test -p 1 -count=1 ./functions/store/... ./functions/fleet/... ./functions/names ./test/engines
 }
 templates() { have "cfn-lint, sam and moto" || return 0; scripts/templates.sh; }
 web() { have node || return 0; (cd web && npm run --silent check && npm test --silent); }

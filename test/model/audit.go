@@ -42,11 +42,16 @@ func (w *World) audit() {
 		}
 	}
 	w.auditPool()
+	sums := newSums()
 	for _, r := range w.order {
 		b := w.books(r)
 		if w.err == nil {
 			w.auditRoom(r, b)
+			sums.add(r, b)
 		}
+	}
+	if w.err == nil {
+		w.auditUsage(sums)
 	}
 }
 
@@ -122,6 +127,7 @@ func (w *World) auditRoom(r *roomFacts, b *books) {
 	}
 	w.auditTotals(r, b)
 	w.auditMoney(fmt.Sprint("room ", r.n), l.Bill)
+	w.auditQuantities(r, b)
 	w.corrections += len(b.corrections)
 	for _, s := range b.sessions {
 		w.sessions += b2i(!s.NotTaken)
@@ -223,6 +229,7 @@ func (w *World) twins(room string, epoch int) bool {
 func (b *books) total() control.LedgerTotals {
 	t := b.ledger.Totals
 	for _, c := range b.corrections {
+		t.ConnectionMS += c.Totals.ConnectionMS
 		t.TaskMSRaw += c.Totals.TaskMSRaw
 		t.TaskSBillable += c.Totals.TaskSBillable
 		t.ParticipantMS += c.Totals.ParticipantMS

@@ -3,6 +3,8 @@ package model
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -94,6 +96,69 @@ func closing(writes []store.Write) int64 {
 	return 0
 }
 
+// pools are the odds of a storm in which tasks stand by, and rooms come at one moment.
+var pools = map[Move]uint32{Pooled: 65535, Burst: 65535, Tight: 0, NeverCalls: 0, NeverStarts: 0, BootFails: 0, StartFails: 0}
+
+// standby says whether a write is the bill of a task's standing by.
+func standby(wr store.Write) bool {
+	var b control.Bill
+	return wr.Item.Kind == "bill" && json.Unmarshal(wr.Item.Data, &b) == nil && b.Tenant == poolTenant
+}
+
+// changing changes every bill on its way into the table.
+func changing(change func(*control.Bill)) func(context.Context, *Table, []store.Write) error {
+	return func(ctx context.Context, t *Table, writes []store.Write) error {
+		for i, wr := range writes {
+			var b control.Bill
+			if wr.Item.Kind != "bill" || json.Unmarshal(wr.Item.Data, &b) != nil {
+				continue
+			}
+			change(&b)
+			raw, err := json.Marshal(b)
+			if err != nil {
+				return err
+			}
+			writes[i].Item.Data = raw
+		}
+		return t.Commit(ctx, writes...)
+	}
+}
+
+// padded adds a GB for a second to each record that is closed, and makes all else agree
+// with it: the line's amount, the sum, the hash, the tenant's copy.
+func padded(ctx context.Context, t *Table, writes []store.Write) error {
+	var l control.Ledger
+	for i, wr := range writes {
+		if wr.Item.Kind != "ledger" || json.Unmarshal(wr.Item.Data, &l) != nil || l.ClosedMS == 0 {
+			continue
+		}
+		for n := range l.Bill.Cost {
+			if line := &l.Bill.Cost[n]; strings.HasSuffix(line.SKU, ".memory") {
+				line.Quantity += 1024
+				l.Bill.CostNanoUSD -= line.NanoUSD
+				line.NanoUSD = rounded(line.Quantity, line.RateNanoUSD, line.RatePer)
+				l.Bill.CostNanoUSD += line.NanoUSD
+				break
+			}
+		}
+		l.Hash = ""
+		raw, err := json.Marshal(l)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(raw)
+		l.Hash = hex.EncodeToString(sum[:])
+		if writes[i].Item.Data, err = json.Marshal(l); err != nil {
+			return err
+		}
+	}
+	return changing(func(b *control.Bill) {
+		if l.ClosedMS != 0 && b.Room == l.Room && b.N == 0 {
+			b.Bill, b.Hash = *l.Bill, l.Hash
+		}
+	})(ctx, t, writes)
+}
+
 func isOpening(wr store.Write) bool {
 	var s control.Session
 	return wr.Item.Kind == "session" && json.Unmarshal(wr.Item.Data, &s) == nil && s.Seq == 0
@@ -148,6 +213,41 @@ var broken = []struct {
 	{"nobody sweeps", 0, []string{"no rest"}, func() *Break { return &Break{NoSweep: true} }},
 	{"an event is marked and not delivered", 0, []string{"counts as delivered, and nobody got it"}, func() *Break {
 		return &Break{DropDelivery: func(id string) bool { return id[len(id)-1] == '3' }}
+	}},
+	{"a standby task is claimed without looking at its version", 20, []string{"standby task %d was claimed by"},
+		func() *Break { return &Break{Odds: pools, Commit: blind("slot")} }},
+	{"the pool is not filled up again", 0, []string{"tasks stand by, and the pool is to have"}, func() *Break {
+		made := 0
+		return &Break{Odds: pools, Commit: without(func(wr store.Write) bool {
+			if wr.Item.Kind == "slot" && wr.Expect == 0 {
+				made++
+			}
+			return wr.Item.Kind == "slot" && wr.Expect == 0 && made > 3
+		})}
+	}},
+	{"standing by is not billed", 0, []string{"and has %d bills of it"}, func() *Break {
+		return &Break{Odds: pools, Commit: without(func(wr store.Write) bool { return standby(wr) })}
+	}},
+	{"the pool pays until a second after the claim", 0, []string{"and is billed"}, func() *Break {
+		return &Break{Odds: pools, Commit: changing(func(b *control.Bill) {
+			if b.Tenant == poolTenant {
+				b.Totals.TaskMSRaw += 1000
+				b.Totals.TaskSBillable++
+			}
+		})}
+	}},
+	{"the tenant's copy of a bill is a nano-dollar dearer", 0, []string{"usage by %s: %q has"}, func() *Break {
+		return &Break{Commit: changing(func(b *control.Bill) {
+			if b.Tenant == tenant && b.N == 0 {
+				b.Bill.CostNanoUSD++
+			}
+		})}
+	}},
+	{"a bill charges memory that no task had", 0, []string{"the counters say"}, func() *Break { return &Break{Commit: padded} }},
+	{"an endpoint that is gone stays enabled", 0, []string{"has answered 410, and is not disabled"}, func() *Break {
+		return &Break{Odds: map[Move]uint32{Gone: 65535}, Commit: without(func(wr store.Write) bool {
+			return wr.Item.Kind == "hook" && bytes.Contains(wr.Item.Data, []byte(`"disabled":"gone"`))
+		})}
 	}},
 }
 

@@ -56,6 +56,7 @@ const (
 	Burst                    // the product makes rooms at one moment, and ends them at another
 	Tight                    // the tenant may have few rooms at once
 	Pooled                   // tasks stand by
+	Gone                     // the product has another webhook endpoint, which is given up later
 	moves
 )
 
@@ -72,7 +73,7 @@ var moveNames = [...]string{
 	"RunTask fails", "RunTask answer lost", "StopTask fails", "Describe or List fails", "task missing", "slow start", "never starts",
 	"never calls home", "boot fails", "two tasks", "SIGKILL", "SIGTERM", "SIGSTOP", "SIGTERM not heard", "event lost", "event twice",
 	"event late", "tick lost", "stream lost", "link cut", "client cut", "$disconnect lost", "frame lost", "frame twice", "frame late",
-	"post throttled", "delivery fails", "another room", "guest", "stay", "vanishes", "delete", "request repeated", "caps", "short room", "size", "outage", "usage read", "burst", "tight quota", "warm pool",
+	"post throttled", "delivery fails", "another room", "guest", "stay", "vanishes", "delete", "request repeated", "caps", "short room", "size", "outage", "usage read", "burst", "tight quota", "warm pool", "endpoint gone",
 }
 
 // standard odds of each move, of 65536, at each place where it may strike.
@@ -82,13 +83,13 @@ var standard = [moves]uint32{
 	NeverCalls: 1500, BootFails: 2500, Twin: 4000, Kill: 20000, Terminate: 4000, Freeze: 5000, Deaf: 9000,
 	EventLost: 8000, EventTwice: 8000, EventLate: 8000, TickLost: 6000, StreamLost: 8000,
 	CutLink: 14000, CutClient: 9000, ByeLost: 20000, FrameLost: 1200, FrameTwice: 1500, FrameLate: 2500, PostFails: 900, DeliverFails: 6000,
-	MoreRooms: 20000, Guest: 42000, Stays: 40000, Vanishes: 8000, Deletes: 9000, Repeats: 9000, Caps: 9000, Short: 6000, Sized: 20000, Outage: 2500, Reads: 12000, Burst: 8000, Tight: 8000, Pooled: 16000,
+	MoreRooms: 20000, Guest: 42000, Stays: 40000, Vanishes: 8000, Deletes: 9000, Repeats: 9000, Caps: 9000, Short: 6000, Sized: 20000, Outage: 2500, Reads: 12000, Burst: 8000, Tight: 8000, Pooled: 16000, Gone: 16000,
 }
 
 // scene says which moves make the scene rather than spoil it: they stay when the storm is over.
 func (m Move) scene() bool {
 	switch m {
-	case Sized, MoreRooms, Guest, Stays, Vanishes, Deletes, Repeats, Caps, Short, Reads, Burst, Tight, Pooled:
+	case Sized, MoreRooms, Guest, Stays, Vanishes, Deletes, Repeats, Caps, Short, Reads, Burst, Tight, Pooled, Gone:
 		return true
 	}
 	return false

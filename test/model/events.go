@@ -65,9 +65,13 @@ func (w *World) async(k kind, label string, actor uint64, typ string, raw json.R
 
 // tick is the schedule: each minute lifecycle sweeps the rooms, and deliver the outbox.
 func (w *World) tick() {
-	n := uint32((w.now - startMS) / tickMS) //nolint:gosec // an hour or two
 	w.in(tickMS, w.tick)
 	w.breaks.silence(w)
+	w.sweep()
+}
+
+func (w *World) sweep() {
+	n := uint32((w.now - startMS) / tickMS) //nolint:gosec // an hour or two
 	if w.out(bridge) || w.breaks.noSweep() {
 		return
 	}

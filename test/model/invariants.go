@@ -66,6 +66,10 @@ func (v *truth) changed(old, is store.Item) {
 		v.logged(old, is)
 	case "delivery":
 		v.delivery(old, is)
+	case "wire":
+		v.wire(is)
+	case "hook":
+		v.hook(is)
 	case "slot":
 		v.slot(old, is)
 	case "quota":
@@ -237,6 +241,13 @@ func (v *truth) logged(old, is store.Item) {
 // delivery: owed once, and done when it arrived.
 func (v *truth) delivery(old, is store.Item) {
 	d := decode[control.Delivery](v.w, is)
+	if d.Endpoint == v.w.other.id {
+		v.w.other.owed(v.w, d, old.Version == 0)
+		if old.Version == 0 {
+			v.fresh = append(v.fresh, is.Key)
+		}
+		return
+	}
 	if old.Version == 0 {
 		v.fresh = append(v.fresh, is.Key)
 		v.owed[d.Event] = d.State

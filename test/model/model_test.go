@@ -77,7 +77,7 @@ func TestLives(t *testing.T) {
 		w, err := run(t, seed, NewChance(seed), nil, false)
 		sum.lives, sum.tasks, sum.kills = sum.lives+w.lives, sum.tasks+w.tasks, sum.kills+w.kills
 		sum.sessions, sum.bounded, sum.corrections = sum.sessions+w.sessions, sum.bounded+w.bounded, sum.corrections+w.corrections
-		sum.invocations += w.invocations
+		sum.invocations, sum.claims = sum.invocations+w.invocations, sum.claims+w.claims
 		for _, f := range w.chance.fired {
 			struck[f.Move]++
 		}
@@ -88,6 +88,6 @@ func TestLives(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d lives, %d tasks of which %d were killed, %d sessions of which %d are bounded, %d corrections, %d invocations; moves %v",
-		sum.lives, sum.tasks, sum.kills, sum.sessions, sum.bounded, sum.corrections, sum.invocations, struck)
+	t.Logf("%d lives, %d tasks of which %d were killed, %d sessions of which %d are bounded, %d corrections, %d standby tasks claimed, %d invocations; moves %v",
+		sum.lives, sum.tasks, sum.kills, sum.sessions, sum.bounded, sum.corrections, sum.claims, sum.invocations, struck)
 }

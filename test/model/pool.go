@@ -39,9 +39,11 @@ func (w *World) openPool() {
 	}
 }
 
-// planPool has the pool looked at when all is calm, and taken away.
+// planPool has the pool filled at once, by a schedule that fires early, looked at when
+// all is calm, and taken away.
 func (w *World) planPool() {
 	if len(w.pool) > 0 {
+		w.in(restMS/2, w.sweep)
 		w.in(stormMS+fullMS, w.drainPool)
 	}
 }

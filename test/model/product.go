@@ -48,6 +48,7 @@ func (p *product) plan() {
 			if status == http.StatusCreated && !made {
 				made = true
 				p.planned--
+				p.otherHook()
 				p.planRooms()
 				p.bursts()
 			}
@@ -55,6 +56,9 @@ func (p *product) plan() {
 		})
 	})
 }
+
+// team is the tag of the nth room.
+func team(n int) string { return []string{"red", "blue"}[n%2] }
 
 func (p *product) planRooms() {
 	w := p.w
@@ -88,7 +92,7 @@ const mostGuests = 4
 func (p *product) create(n int) {
 	w := p.w
 	actor := name("create", n)
-	body := map[string]any{"external_id": fmt.Sprint("lesson ", n), "max_duration_s": 900, "unused_timeout_s": 60}
+	body := map[string]any{"external_id": fmt.Sprint("lesson ", n), "max_duration_s": 900, "unused_timeout_s": 60, "tags": map[string]string{"team": team(n)}}
 	if v, yes := w.chance.Draw(Short, actor, 0); yes {
 		body["max_duration_s"] = 30 + v%120
 	}

@@ -15,8 +15,11 @@ func (r *receiver) Check(string) error { return nil }
 
 // Post implements hooks.Sender. The endpoint may be away, answer that it is, or take
 // the event without its answer coming back.
-func (r *receiver) Post(_ context.Context, _ string, header http.Header, _ []byte) (answer hooks.Answer, err error) {
+func (r *receiver) Post(_ context.Context, url string, header http.Header, _ []byte) (answer hooks.Answer, err error) {
 	w, id := r.b.f.w, header.Get("webhook-id")
+	if url == goneURL {
+		return answer, r.b.effect("webhook", func() error { answer.Status = w.other.take(w); return nil })
+	}
 	err = r.b.effect("webhook", func() error {
 		v, strikes := w.chance.Draw(DeliverFails, r.b.inv.actor, r.b.inv.calls)
 		switch {

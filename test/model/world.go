@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"mayfly/functions/control"
 	"mayfly/functions/control/pool"
 )
 
@@ -46,6 +47,7 @@ type World struct {
 	quota    int     // rooms that the tenant may have at once
 	pool     []pool.Target
 	slots    map[string]*slotFacts // by id
+	other    otherHook
 	// generation grows with the functions' configuration; sandboxes of an older one end.
 	generation int
 
@@ -152,6 +154,7 @@ func (w *World) Run() error {
 	w.stop()
 	if w.err == nil {
 		w.audit()
+		w.auditOther()
 	}
 	return w.err
 }
@@ -177,7 +180,7 @@ func (w *World) takeAway(s service, from int64) {
 
 // look ends the run when nothing is left to do.
 func (w *World) look() {
-	if w.now > startMS+60_000 && len(w.pool) == 0 && w.product.done() && w.inflight == 0 && w.ecs.idle() && w.truth.settled() {
+	if w.now > startMS+60_000 && len(w.pool) == 0 && w.product.done() && w.inflight == 0 && w.ecs.idle() && w.truth.settled() && !w.other.waiting(w) {
 		w.queue = nil
 		return
 	}
@@ -206,6 +209,9 @@ func (w *World) unrest() {
 		if why := w.truth.unsettled(r); why != "" {
 			left = append(left, fmt.Sprintf("room %d: %s", r.n, why))
 		}
+	}
+	if w.other.waiting(w) {
+		left = append(left, "something is owed to the other endpoint, or about it")
 	}
 	w.fail("no rest after %d min: %s; %d invocations run", limitMS/60_000, strings.Join(left, "; "), w.inflight)
 }
@@ -243,7 +249,8 @@ type roomFacts struct {
 	id      string
 	n       int // in the order of their creation, from 1
 	tenant  string
-	serving *roomTask // that was accepted and has not ended
+	serving *roomTask                 // that was accepted and has not ended
+	wires   []map[string]control.Wire // after each change of one, by connection
 }
 
 // room finds a room's facts by its id; nil for none.

@@ -81,6 +81,11 @@ func Open(t testing.TB, k Kind, wrap func(http.RoundTripper) http.RoundTripper) 
 	if err := e.create(t.Context()); err != nil {
 		t.Fatalf("%s: %v", k.Name, err)
 	}
+	t.Cleanup(func() { // moto copies all its tables for each transaction
+		if err := e.call(context.WithoutCancel(t.Context()), tables+"DeleteTable", map[string]any{"TableName": e.Table}, nil); err != nil {
+			t.Error(err)
+		}
+	})
 	e.Store = store.NewDynamo(Client(endpoint, send), e.Table)
 	return e
 }
