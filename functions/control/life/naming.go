@@ -185,7 +185,7 @@ func (l *Life) sweepNames(ctx context.Context, running map[string]bool) error {
 	}
 	var errs []error
 	for _, n := range names {
-		if running[n.Task] || n.State != control.NameGone && !l.nameless(ctx, n) {
+		if running[n.Task] || !l.nameless(ctx, n) {
 			continue
 		}
 		err := l.removeName(ctx, n.Task)
