@@ -47,6 +47,8 @@ const (
 	maxBps     = 200_000_000
 
 	defaultRTT = 200 * ms
+	// A copy leaves with one of the next packets of its stream, among some of others.
+	overtakeDepth = 32
 	// A receiver that was sent numbered packets for so long and says nothing of them
 	// does not do transport-wide feedback.
 	plainTime = 3 * second
@@ -86,6 +88,8 @@ const (
 	unknown uint8 = iota // never sent, or told of as received
 	flying
 	missing // told of as lost, which a later report may take back
+
+	copied uint8 = 1 << 7 // beside the state: it was sent again as it is
 )
 
 // Estimator is one path's estimate. The zero value is ready.
@@ -130,6 +134,27 @@ func (e *Estimator) OnSent(seq uint16, size int, now int64, probe int32) {
 // OnSentPlain notes a packet that carries no transport-wide number.
 func (e *Estimator) OnSentPlain(size int, now int64) { e.sent.add(now, int64(size)) }
 
+// OnCopied notes that packet seq was sent once more, to the bit: the receiver reports
+// whichever comes first. It is of size bytes as well.
+func (e *Estimator) OnCopied(seq uint16, size int, now int64) {
+	e.sent.add(now, int64(size))
+	if s := e.history.find(seq); s != nil {
+		s.state |= copied
+		s.size = uint16(min(int(s.size)+size, 1<<16-1))
+	}
+}
+
+// Overtaken says that a packet with a later number arrived before the i-th: what arrived
+// was its copy, and itself was lost.
+func Overtaken(acks []Ack, i int) bool {
+	for j := i + 1; j < len(acks) && j <= i+overtakeDepth; j++ {
+		if acks[j].Received && acks[j].Arrival < acks[i].Arrival {
+			return true
+		}
+	}
+	return false
+}
+
 // SetFloor tells what the audio and the smallest picture of all that is wanted cost
 // together. Late packets alone do not press the estimate below it at once.
 func (e *Estimator) SetFloor(bps int64) { e.floor = bps }
@@ -143,9 +168,10 @@ func (e *Estimator) OnFeedback(now int64, acks []Ack) {
 		if s == nil {
 			continue
 		}
+		twice := s.state&copied != 0
 		if !a.Received {
-			if s.state == flying {
-				s.state = missing
+			if s.state&^copied == flying {
+				s.state += missing - flying
 				lost++
 				if got+e.stall.got > 0 {
 					lostAfter++
@@ -153,20 +179,30 @@ func (e *Estimator) OnFeedback(now int64, acks []Ack) {
 			}
 			continue
 		}
-		if s.state == missing {
+		replaced := twice && (s.state&^copied == missing || Overtaken(acks, i))
+		switch {
+		case s.state == missing:
 			lost-- // it was only late
+			got++
+		case s.state == missing|copied:
+		case replaced:
+			lost++
+		default:
+			got++
 		}
-		got++
 		at := now - int64(uint32(now/1000)-s.at)*1000
 		e.acked.add(now, int64(s.size))
 		e.arrived.add(a.Arrival, int64(s.size))
-		switch s.probe {
-		case 0:
+		switch {
+		case replaced: // its way began later than at
+		case s.probe == 0:
 			e.delay.add(at, a.Arrival)
-		case uint8(e.probe.id): // one of an older probe tells nothing more
+		case s.probe == uint8(e.probe.id): // one of an older probe tells nothing more
 			e.probe.onArrival(int64(s.size), a.Arrival)
 		}
-		newest = max(newest, at)
+		if !replaced {
+			newest = max(newest, at)
+		}
 		s.state = unknown
 	}
 	if got == 0 && lost == 0 {

@@ -32,12 +32,15 @@ type kept struct {
 	header  rtp.Header // its extensions point into bytes
 	payload []byte     // in bytes; empty: nothing is kept
 	at      int64      // when it was sent, ns
+	number  uint16     // transport-wide
 	bytes   [maxCopied]byte
 }
 
 // keep takes a copy of what was sent.
-func (c *copies) keep(h *rtp.Header, payload []byte, now int64) {
-	c.kept[c.next].of(h, payload, now)
+func (c *copies) keep(h *rtp.Header, payload []byte, number uint16, now int64) {
+	k := &c.kept[c.next]
+	k.of(h, payload)
+	k.number, k.at = number, now
 	c.next = (c.next + 1) % len(c.kept)
 }
 
@@ -46,8 +49,8 @@ func (c *copies) before(n int) *kept {
 	return &c.kept[(c.next+len(c.kept)-n)%len(c.kept)]
 }
 
-func (k *kept) of(h *rtp.Header, payload []byte, at int64) {
-	k.payload, k.at = nil, at
+func (k *kept) of(h *rtp.Header, payload []byte) {
+	k.payload = nil
 	if len(payload) == 0 || h.MarshalSize()+len(payload) > len(k.bytes) {
 		return
 	}
@@ -103,19 +106,24 @@ func (s *Sender) sendCopies(l *line, h *rtp.Header, payload []byte, now int64) (
 			}
 			continue
 		}
-		s.path.est.OnSentPlain(n, now) // the receiver reports one of the two
+		if l.out.TWCCExt != 0 {
+			s.path.est.OnCopied(k.number, n, now)
+		} else {
+			s.path.est.OnSentPlain(n, now)
+		}
 		s.count.bytes[kindAudio] += int64(n)
 		s.count.packets[kindAudio]++
 		s.count.fec += int64(n)
 		sent += n
 	}
-	l.copies.keep(h, payload, now)
+	l.copies.keep(h, payload, s.twcc, now)
 	return sent
 }
 
-// pathLoss is how much of what was sent is lost, 0…1, when the receiver misses the
-// fraction missed although each packet was sent 1+repeat times: losses that do not
-// depend on each other are taken for granted, since a burst needs as much protection.
+// pathLoss is how much of what was sent is lost, 0…1, by a receiver report that says
+// that the fraction missed is missing although each packet was sent 1+repeat times.
+// Losses that do not depend on each other are taken for granted, since a burst needs as
+// much protection.
 func pathLoss(missed float64, repeat int) float64 {
 	return math.Pow(missed, 1/float64(1+repeat))
 }

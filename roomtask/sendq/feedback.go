@@ -155,7 +155,7 @@ func (s *Sender) onTWCC(b []byte, now int64) {
 			s.probe.again.told(seq)
 		}
 	}
-	s.path.acked.add(acks)
+	s.path.acked.add(acks, s.copying)
 	s.path.est.OnFeedback(now, acks)
 	s.path.acks = acks
 }

@@ -26,10 +26,12 @@ type lossMeter struct {
 // lossSample is how many packets make a ratio worth something.
 const lossSample = 20
 
-func (m *lossMeter) add(acks []bwe.Ack) {
+// add takes in a report. Where copies are sent, one that came in place of its packet comes
+// after a packet with a later number (repeats).
+func (m *lossMeter) add(acks []bwe.Ack, repeats bool) {
 	for i := range acks {
 		m.known++
-		if !acks[i].Received {
+		if !acks[i].Received || repeats && bwe.Overtaken(acks, i) {
 			m.lost++
 		}
 	}
@@ -60,6 +62,7 @@ func (s *Sender) protect(now int64) {
 	if queued {
 		s.queuedAt = now
 	}
+	s.copying = false
 	for _, st := range s.seats {
 		l := st.audio
 		if l == nil || st.a.Audio == nil || l.f.State() == forward.Off {
@@ -68,6 +71,7 @@ func (s *Sender) protect(now int64) {
 		loss := max(l.loss, path)
 		if l.out.REDPT == 0 {
 			l.setCopies(l.copiesFor(loss, now-s.queuedAt < copiesHold, now))
+			s.copying = s.copying || l.repeat > 0
 			st.a.Audio.SubscriberLoss(missedOf(loss, l.repeat))
 			continue
 		}

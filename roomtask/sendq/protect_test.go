@@ -224,12 +224,12 @@ func TestCopiesDoNotAllocate(t *testing.T) {
 	}
 	payload := make([]byte, 160)
 	for range 4 {
-		c.keep(h, payload, 1)
+		c.keep(h, payload, 1, 1)
 	}
-	if n := testing.AllocsPerRun(1000, func() { c.keep(h, payload, 2) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { c.keep(h, payload, 2, 2) }); n != 0 {
 		t.Errorf("%v allocations a packet", n)
 	}
-	if c.keep(h, make([]byte, maxCopied), 3); c.before(1).payload != nil {
+	if c.keep(h, make([]byte, maxCopied), 3, 3); c.before(1).payload != nil {
 		t.Error("a packet larger than the room was kept")
 	}
 }

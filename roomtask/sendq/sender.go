@@ -103,6 +103,7 @@ type Sender struct {
 	probe     probing
 	tickAt    int64
 	protectAt int64
+	copying   bool  // some line's audio goes out more than once
 	queuedAt  int64 // when a standing queue was last seen, ns
 	occupants int64 // that sat in any seat
 	alloc     allocation
