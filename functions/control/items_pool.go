@@ -47,10 +47,13 @@ type Slot struct {
 	SourceIP  string      `json:"source_ip,omitempty"`
 	StoodMS   int64       `json:"stood_ms,omitempty"` // when it first stood by
 	SeenMS    int64       `json:"seen_ms,omitempty"`  // its task's last word, to the minute
-	Room      string      `json:"room,omitempty"`     // that claimed it
-	Epoch     int         `json:"epoch,omitempty"`
-	ClaimedMS int64       `json:"claimed_ms,omitempty"`
-	Run       Epoch       `json:"run"` // what ECS tells of the task; after the claim the room's own epoch has it
+	// Signalling messages of the task while it stood by, as of its last word.
+	MessagesIn  int64  `json:"messages_in,omitempty"`
+	MessagesOut int64  `json:"messages_out,omitempty"`
+	Room        string `json:"room,omitempty"` // that claimed it
+	Epoch       int    `json:"epoch,omitempty"`
+	ClaimedMS   int64  `json:"claimed_ms,omitempty"`
+	Run         Epoch  `json:"run"` // what ECS tells of the task; after the claim the room's own epoch has it
 }
 
 // Place implements Doc.

@@ -105,7 +105,9 @@ type Epoch struct {
 	AcceptedMS  int64        `json:"accepted_ms,omitempty"` // when RunTask answered
 	Asked       shape.Shape  `json:"asked,omitzero"`        // of the last attempt; what ECS tells of the task goes before it
 	ClaimedMS   int64        `json:"claimed_ms,omitempty"`  // when a standby task became this epoch's: until then the pool pays
-	Task        Task         `json:"task"`                  // as ECS last told it; ARN "" until known
+	StoodIn     int64        `json:"stood_in,omitempty"`    // its signalling messages before that, which are the pool's too
+	StoodOut    int64        `json:"stood_out,omitempty"`
+	Task        Task         `json:"task"` // as ECS last told it; ARN "" until known
 	Stopped     bool         `json:"stopped,omitempty"`
 	StoppedFrom string       `json:"stopped_from,omitempty"` // provenance of the stop: From…
 	ReportSeq   uint64       `json:"report_seq,omitempty"`

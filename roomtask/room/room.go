@@ -149,7 +149,7 @@ func New(cfg Config) *Room {
 		people: map[string]*participant{}, conns: map[string]*clientConn{}, taken: map[string]uint64{}, orders: map[string]signal.Order{},
 		speaker: newDetector(), book: book,
 	}
-	r.who.Store(&who{cfg.ID, cfg.Epoch})
+	r.who.Store(&who{room: cfg.ID, epoch: cfg.Epoch})
 	if cfg.ID == "" {
 		r.phase = idle
 	}
@@ -180,7 +180,9 @@ func (r *Room) post(m any) {
 // Hello is the first frame of every link connection of a task that has its room.
 func (r *Room) Hello(taskARN, version string, started time.Time) signal.Register {
 	w := r.who.Load()
-	return signal.Register{Room: w.room, Epoch: w.epoch, TaskARN: taskARN, Version: version, StartedMS: started.UnixMilli()}
+	return signal.Register{
+		Room: w.room, Epoch: w.epoch, TaskARN: taskARN, Version: version, StartedMS: started.UnixMilli(), StoodIn: w.stoodIn, StoodOut: w.stoodOut,
+	}
 }
 
 // Run runs the room to its end. It returns when every participant's media is gone.

@@ -21,8 +21,9 @@ const (
 
 // who says which room and task this is. The link asks for it from its own goroutine.
 type who struct {
-	room  string
-	epoch int
+	room              string
+	epoch             int
+	stoodIn, stoodOut int64 // messages of a task that stood by, before it knew
 }
 
 // Self is what a task knows of itself from its start.
@@ -42,7 +43,11 @@ func (r *Room) Opening(s Self) (typ string, body any) {
 }
 
 func (r *Room) standby(s Self) signal.Standby {
-	return signal.Standby{Slot: r.cfg.Slot, TaskARN: s.TaskARN, Version: s.Version, StartedMS: s.Started.UnixMilli()}
+	m := signal.Standby{Slot: r.cfg.Slot, TaskARN: s.TaskARN, Version: s.Version, StartedMS: s.Started.UnixMilli()}
+	if count := r.cfg.Messages; count != nil {
+		m.MessagesIn, m.MessagesOut = count()
+	}
+	return m
 }
 
 // stand does what has its time while there is no room.
@@ -96,14 +101,16 @@ func (r *Room) assigned(m signal.Assign) {
 	now := r.cfg.Now()
 	r.cfg.ID, r.cfg.Epoch, r.cfg.Started, r.startedAt = m.Room, m.Epoch, now, now
 	r.cfg.Log = r.cfg.Log.With("room", m.Room, "epoch", m.Epoch)
-	r.who.Store(&who{m.Room, m.Epoch})
-	if count := r.cfg.Messages; count != nil { // those before are not the room's
+	known := &who{room: m.Room, epoch: m.Epoch}
+	if count := r.cfg.Messages; count != nil { // those before are the pool's
 		in0, out0 := count()
+		known.stoodIn, known.stoodOut = in0, out0
 		r.book.Messages = func() (in, out int64) {
 			in, out = count()
 			return in - in0, out - out0
 		}
 	}
+	r.who.Store(known)
 	r.phase = waiting
 	r.cfg.Log.Info("assigned", "slot", r.cfg.Slot)
 	r.register(now)

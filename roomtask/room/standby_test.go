@@ -73,8 +73,12 @@ func (w *waiter) want(what string, got any, want string) {
 func TestStandbyGetsARoom(t *testing.T) {
 	w := newWaiter(t)
 	self := w.cfg.Self
-	typ, _ := w.Opening(self)
+	w.in = 3
+	typ, body := w.Opening(self)
 	w.want("first frame", typ, `"standby"`)
+	if m, ok := body.(signal.Standby); !ok || m.MessagesIn != 3 {
+		t.Errorf("first frame: %+v", body)
+	}
 	w.turn(0)
 	w.want("before an answer", w.take(), "null") // the link itself repeats the first frame
 	w.get(signal.LinkStanding, struct{}{})
@@ -86,8 +90,8 @@ func TestStandbyGetsARoom(t *testing.T) {
 	w.in = 40
 	w.get(signal.LinkAssign, signal.Assign{Room: "room_1", Epoch: 3})
 	w.want("at once", w.take(), `["register room_1"]`)
-	typ, body := w.Opening(self)
-	if m, ok := body.(signal.Register); typ != signal.LinkRegister || !ok || m.Room != "room_1" || m.Epoch != 3 || m.TaskARN != "arn:task/1" {
+	typ, body = w.Opening(self)
+	if m, ok := body.(signal.Register); typ != signal.LinkRegister || !ok || m.Room != "room_1" || m.Epoch != 3 || m.TaskARN != "arn:task/1" || m.StoodIn != 40 || m.StoodOut != 0 {
 		t.Errorf("first frame of the next connection: %s %+v", typ, body)
 	}
 	w.turn(time.Second)

@@ -51,6 +51,10 @@ type Register struct {
 	TaskARN   string `json:"task_arn"`
 	Version   string `json:"version"`    // of the task's code
 	StartedMS int64  `json:"started_ms"` // process start, Unix ms
+	// Of a task that stood by: the messages before it was assigned, in the gateway's units.
+	// They are the pool's, and not in the room's usage.
+	StoodIn  int64 `json:"stood_in,omitempty"`
+	StoodOut int64 `json:"stood_out,omitempty"`
 }
 
 // Standby says that a task of the warm pool waits for a room. As with Register, the
@@ -60,6 +64,9 @@ type Standby struct {
 	TaskARN   string `json:"task_arn"`
 	Version   string `json:"version"`    // of the task's code
 	StartedMS int64  `json:"started_ms"` // process start, Unix ms
+	// Messages on the link so far, in the gateway's units: received by it, sent by it.
+	MessagesIn  int64 `json:"messages_in,omitempty"`
+	MessagesOut int64 `json:"messages_out,omitempty"`
 }
 
 // Assign gives a standby task its room. It is final: a task serves one room.

@@ -180,6 +180,18 @@ func (w *World) auditSlot(t *ecsTask, bills []*control.Bill) {
 	if b.Totals.TaskMSRaw != stood || b.Totals.TaskSBillable != seconds {
 		w.fail("standby task %d stood by for %d ms (%d s), and is billed %d (%d s)", t.slot.n, stood, seconds, b.Totals.TaskMSRaw, b.Totals.TaskSBillable)
 	}
+	messages, most := b.Totals.MessagesIn+b.Totals.MessagesOut, int64(0)
+	if p := t.process; p != nil {
+		if most = p.sentIn + p.sentOut; p.assigned {
+			most = p.stood
+		}
+		if p.accepted && messages != most {
+			w.fail("standby task %d sent and got %d messages before its room, and is billed %d", t.slot.n, most, messages)
+		}
+	}
+	if messages > most {
+		w.fail("standby task %d sent and got %d messages, and is billed %d", t.slot.n, most, messages)
+	}
 	w.auditMoney(fmt.Sprint("standby task ", t.slot.n), &b.Bill)
 }
 

@@ -45,6 +45,8 @@ type roomTask struct {
 	arriving map[string]bool   // of each participant: it may still play at the task before
 	all      []*media
 	reports  map[uint64]usage.Totals // what the report of that number said
+	assigned bool                    // it stood by, and has its room
+	stood    int64                   // messages until then
 	sentIn   int64
 	sentOut  int64
 }
@@ -213,6 +215,9 @@ func (p *roomTask) take(c *conn, data []byte) {
 		return
 	}
 	p.sentOut++
+	if f.Type == signal.LinkAssign && !p.assigned { // the frames up to this one are the pool's
+		p.assigned, p.stood = true, p.sentIn+p.sentOut
+	}
 	switch f.Type {
 	case signal.LinkStanding, signal.LinkAssign:
 		if p.link == c {

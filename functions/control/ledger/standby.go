@@ -30,9 +30,10 @@ func (g *Ledger) Standby(ctx context.Context, s *control.Slot, run *control.Epoc
 	if s.StoodMS != 0 {
 		t.ConnectionMS = max(0, ended-s.StoodMS)
 	}
+	t.MessagesIn, t.MessagesOut = max(s.MessagesIn, run.StoodIn), max(s.MessagesOut, run.StoodOut)
 	bill := price.Of(book, s.Region, price.Usage{
-		Tasks:        []price.Task{{Standby: true, Arch: run.Task.Arch, CPUUnits: cpu, MemoryMiB: memory, BillableS: seconds}},
-		ConnectionMS: t.ConnectionMS,
+		Tasks:    []price.Task{{Standby: true, Arch: run.Task.Arch, CPUUnits: cpu, MemoryMiB: memory, BillableS: seconds}},
+		Messages: t.MessagesIn + t.MessagesOut, ConnectionMS: t.ConnectionMS,
 	})
 	bill.Price, bill.PriceNanoUSD = []price.Line{}, 0 // nobody is charged for it
 	outcome, good := "unclaimed", control.QualityExact

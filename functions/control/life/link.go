@@ -82,8 +82,8 @@ func (l *Life) vouch(ctx context.Context, m signal.Register) (yes bool, reply *R
 	return true, nil, nil
 }
 
-// registration writes the link's connection, and the task into the epoch's usage
-// if RunTask's answer has not done so.
+// registration writes the link's connection, and into the epoch's usage the task, if
+// RunTask's answer has not done so, and what it counted while it stood by.
 func (l *Life) registration(ctx context.Context, conn control.Conn, m signal.Register) ([]store.Write, error) {
 	c, err := control.Load[control.Connection](ctx, l.Store, control.ConnKey(conn.ID))
 	if errors.Is(err, store.ErrNotFound) {
@@ -106,7 +106,11 @@ func (l *Life) registration(ctx context.Context, conn control.Conn, m signal.Reg
 	if err != nil {
 		return nil, err
 	}
-	if ep.Task.ARN == "" {
+	stood := ep.ClaimedMS != 0 && ep.Task.ARN == m.TaskARN && (m.StoodIn > ep.StoodIn || m.StoodOut > ep.StoodOut)
+	if stood {
+		ep.StoodIn, ep.StoodOut = m.StoodIn, m.StoodOut
+	}
+	if ep.Task.ARN == "" || stood {
 		ep.Task.ARN = m.TaskARN
 		if w, err = control.Put(ep); err != nil {
 			return nil, err

@@ -37,7 +37,8 @@ func (w *world) slots() []*control.Slot {
 // standby is a word of a slot's task over its own link.
 func (w *world) standby(slot string, task control.Task) *Reply {
 	w.t.Helper()
-	reply, err := w.life.Standby(w.ctx, slotLink(slot), identity(task.ARN), signal.Standby{Slot: slot, TaskARN: task.ARN})
+	w.words++
+	reply, err := w.life.Standby(w.ctx, slotLink(slot), identity(task.ARN), signal.Standby{Slot: slot, TaskARN: task.ARN, MessagesIn: w.words, MessagesOut: 1})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func (w *world) assigned(room Room, conn string) control.Task {
 			w.t.Fatal(err)
 		}
 		reply, err := w.life.Register(w.ctx, control.Conn{ID: conn, Task: true}, identity(task.ARN),
-			signal.Register{Room: room.ID, Epoch: room.Epoch, TaskARN: task.ARN})
+			signal.Register{Room: room.ID, Epoch: room.Epoch, TaskARN: task.ARN, StoodIn: 40, StoodOut: 30})
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -152,7 +153,7 @@ func TestClaim(t *testing.T) {
 	if sum, want := e.Totals.TaskSBillable+b.Totals.TaskSBillable, (whole+999)/1000; sum != want {
 		t.Errorf("%d s in all, Fargate charges %d", sum, want)
 	}
-	equal(t, "pool's lines", lines(b), "standby.arm64.vcpu=102400 standby.arm64.memory=204800 standby.ipv4=100 signalling.connection=100700")
+	equal(t, "pool's lines", lines(b), "standby.arm64.vcpu=102400 standby.arm64.memory=204800 standby.ipv4=100 signalling.message=70 signalling.connection=100700")
 	equal(t, "tags", b.Tags, map[string]string{"pool": "m", "revision": "7", "outcome": "claimed"})
 	equal(t, "usage.closed of the room alone", len(w.bills("acme")), 1)
 }

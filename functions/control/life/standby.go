@@ -94,6 +94,7 @@ func (l *Life) standing(ctx context.Context, s *control.Slot, conn control.Conn,
 	}
 	reply.After = func(ctx context.Context) { l.name(ctx, m.TaskARN, who.SourceIP) }
 	s.State, s.Link, s.SourceIP, s.SeenMS = pool.Standby, conn.ID, who.SourceIP, now
+	s.MessagesIn, s.MessagesOut = max(s.MessagesIn, m.MessagesIn), max(s.MessagesOut, m.MessagesOut)
 	w, err := control.Put(s)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,7 @@ type world struct {
 	post  *controltest.Post
 	life  *Life
 	seq   map[string]uint64      // report seq by connection
+	words int64                  // of standby tasks so far
 	asked []control.StartRequest // that refuse saw
 }
 

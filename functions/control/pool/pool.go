@@ -143,9 +143,11 @@ func (r Rules) Decide(nowMS int64, targets []Target, revision string, slots []Sl
 			out = append(out, Action{Kind: Retire, Size: s.Size, Slot: s.ID, Reason: why})
 		case s.State == Standby:
 			standing[s.Size] = append(standing[s.Size], s)
+		case !s.Known && want[s.Size] == 0: // nobody asks for it again
+			out = append(out, Action{Kind: Retire, Size: s.Size, Slot: s.ID, Reason: Surplus})
 		default:
 			coming[s.Size]++
-			if !s.Known && nowMS-s.AskedMS >= r.retry(s.Refusals) && want[s.Size] > 0 {
+			if !s.Known && nowMS-s.AskedMS >= r.retry(s.Refusals) {
 				out = append(out, Action{Kind: Again, Size: s.Size, Slot: s.ID})
 			}
 		}

@@ -39,6 +39,7 @@ func TestDecide(t *testing.T) {
 		{"never stood by", "m=1", []Slot{slot("a", Asked, 180)}, "start m; retire a: never stood by"},
 		{"silent", "m=1", []Slot{with(slot("a", Standby, 600), func(s *Slot) { s.SeenMS = now - 120_000 })}, "start m; retire a: silent"},
 		{"no answer", "m=1", []Slot{with(slot("a", Asked, 10), func(s *Slot) { s.Known = false })}, "again a"},
+		{"no answer, and not wanted any more", "s=1", []Slot{with(slot("a", Asked, 10), func(s *Slot) { s.Known = false })}, "start s; retire a: surplus"},
 		{"no answer, just asked", "m=1", []Slot{with(slot("a", Asked, 9), func(s *Slot) { s.Known = false })}, ""},
 		{"refused thrice", "m=1", []Slot{with(slot("a", Asked, 79), func(s *Slot) { s.Known, s.Refusals = false, 3 })}, ""},
 		{"refused thrice, later", "m=1", []Slot{with(slot("a", Asked, 80), func(s *Slot) { s.Known, s.Refusals = false, 3 })}, "again a"},
