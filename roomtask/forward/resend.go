@@ -38,6 +38,14 @@ func (f *Forwarder) CanResend(seq uint16, now, rtt int64) (out uint64, ok bool) 
 	return out, true
 }
 
+// SetRTT tells the round trip to the receiver, in nanoseconds; 0 = it is not known. What is
+// sent is remembered for as long as it may be asked for.
+func (f *Forwarder) SetRTT(rtt int64) {
+	if rtt > 0 && f.sent.slots != nil {
+		f.sent.life = int32(ticks(min(max(sentTrips*rtt, sentLeast), sentLife), f.line.ClockRate))
+	}
+}
+
 // recover makes good for a packet that never passed here although the source has it:
 // it came before the tap was there, as when the first packet of a keyframe is late, or
 // fell out of a full inbox. It is noted as if it had been sent as out. If it does come,

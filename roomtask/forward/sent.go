@@ -2,11 +2,15 @@ package forward
 
 const (
 	// Packets that can be sent again: at most, and at first. A ring grows while it would
-	// forget what is younger than sentLife, so most are small.
+	// forget what is young, so most are small.
 	sentVideo, sentVideoFirst = 1024, 128 // 1 s of video at 10 Mbit/s
 	sentAudio, sentAudioFirst = 128, 32   // 2.5 s in packets of 20 ms
-	sentLife                  = second
-	millisecond               = second / 1000
+	// Young is what came in so many of the last round trips, within these bounds: what is
+	// older is not in the source's ring any more, or nearly so.
+	sentTrips   = 6
+	sentLeast   = 600 * millisecond
+	sentLife    = second
+	millisecond = second / 1000
 
 	maxResends = 10 // of one packet
 )
@@ -45,7 +49,7 @@ type sentRing struct {
 	high  uint64       // newest number sent, extended
 	low   uint64       // nothing below is known since the ring grew
 	most  int          // slots
-	life  int32        // sentLife in RTP clock units
+	life  int32        // how long a packet is young, in RTP clock units
 }
 
 func (r *sentRing) init(l *Line) {

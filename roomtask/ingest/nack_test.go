@@ -5,6 +5,8 @@ import (
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
+
+	"mayfly/shared/signal"
 )
 
 // TestNacksOfAStream plays arrivals of a camera and looks at what is asked for in all,
@@ -98,4 +100,34 @@ func TestNacksGiveUp(t *testing.T) {
 			t.Error("no keyframe was asked for instead")
 		}
 	})
+}
+
+// TestRingKeepsForTheLongestPath: what may still be asked for is kept, and no more.
+func TestRingKeepsForTheLongestPath(t *testing.T) {
+	for _, v := range []struct {
+		name string
+		rtt  int64
+		want int // of packets 100 ms apart, after 2 s
+	}{
+		{"nothing known", 0, 12},
+		{"short paths", 20 * ms, 6},
+		{"150 ms", 150 * ms, 9},
+		{"a second", 1000 * ms, 12},
+	} {
+		inBubble(t, v.name, func(t *testing.T) {
+			line := cameraLine
+			line.Rids = nil
+			r := newRig(t, line)
+			r.p.SetViewersRTT(v.rtt)
+			cam := r.p.Source(signal.KindCamera)
+			for i := range 20 {
+				r.send(packet{ssrc: 10, pt: ptVP8, seq: uint16(100 + i), ts: uint32(9000 * i), ext: ids("2", "", ""), payload: delta})
+				r.advance(100 * ms)
+				r.p.Tick(r.now())
+			}
+			if got := cam.layer(0).ring.Len(); got != v.want {
+				t.Errorf("%d packets are kept, want %d", got, v.want)
+			}
+		})
+	}
 }

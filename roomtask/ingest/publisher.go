@@ -31,9 +31,13 @@ const (
 	reportEvery   = int64(time.Second)
 	feedbackEvery = int64(60 * time.Millisecond)
 	rateEvery     = int64(500 * time.Millisecond)
-	// ringKeep is how long a packet can be sent again: three round trips of 400 ms, as in
-	// libwebrtc. Of ten cameras each second of it is 2.3 MB.
-	ringKeep = int64(1200 * time.Millisecond)
+	// A packet can be sent again for so many of the longest round trips to a viewer, and
+	// within these bounds: three round trips of 400 ms, as in libwebrtc, are the most. On
+	// short paths it is asked for soon, and who has missed half a second begins better at a
+	// keyframe. Of ten cameras each second of it is 2.3 MB.
+	ringTrips = 6
+	ringLeast = int64(600 * time.Millisecond)
+	ringMost  = int64(1200 * time.Millisecond)
 )
 
 // Publisher receives everything that one PeerConnection sends us.
@@ -45,7 +49,8 @@ type Publisher struct {
 	audio  pace
 	writer writer
 
-	rtt atomic.Int64 // nanoseconds, 0 while unknown
+	rtt  atomic.Int64 // nanoseconds, 0 while unknown
+	keep atomic.Int64 // how long packets can be sent again, ns
 
 	reporting flow // of RTCP; owned by Pion's SRTCP goroutine
 
@@ -84,6 +89,7 @@ func NewPublisher(cfg Config) *Publisher {
 		reports: make(map[uint32]*control),
 	}
 	p.video, p.audio = cfg.Limits.paces()
+	p.keep.Store(ringMost)
 	p.writer.init(p.write)
 	return p
 }
@@ -140,6 +146,16 @@ func (p *Publisher) SetRTT(ns int64) {
 	if ns > 0 {
 		p.rtt.Store(ns)
 	}
+}
+
+// SetViewersRTT tells the longest round trip to anybody who may ask for a packet again, in
+// nanoseconds; 0 = it is not known.
+func (p *Publisher) SetViewersRTT(ns int64) {
+	keep := ringMost
+	if ns > 0 {
+		keep = min(max(ringTrips*ns, ringLeast), ringMost)
+	}
+	p.keep.Store(keep)
 }
 
 // Stats returns a copy of the counters.

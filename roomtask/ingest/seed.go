@@ -106,7 +106,7 @@ func (l *layer) collect(held []*rtpx.Packet, now int64) (n int) {
 // trim forgets packets that nobody will ask for any more. What a newcomer could begin
 // with stays: a still screen sends little, and is there at once all the same.
 func (l *layer) trim(now int64) {
-	before := now - ringKeep
+	before := now - l.src.p.keep.Load()
 	if now-l.lastAt <= seedStale && l.gop.at < before && l.gop.fits(l.window.high, now) {
 		before = l.gop.at
 	}

@@ -127,7 +127,7 @@ func (s *Source) RequestKeyframe(layer int) {
 	}
 }
 
-// Lookup returns a packet of the last two seconds, retained for the caller, or nil.
+// Lookup returns a packet that can still be sent again, retained for the caller, or nil.
 func (s *Source) Lookup(layer int, ext uint64) *rtpx.Packet {
 	if l := s.layer(layer); l != nil {
 		return l.ring.Get(ext)

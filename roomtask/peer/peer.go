@@ -190,6 +190,7 @@ func (p *Peer) Tick(now int64) {
 	if now >= p.rttAt { // both directions take the same path
 		p.rttAt = now + int64(time.Second)
 		p.publisher.SetRTT(p.sender.RTT())
+		p.publisher.SetViewersRTT(p.cfg.Wheel.LongestRTT(now))
 	}
 	p.publisher.Tick(now)
 }

@@ -5,14 +5,16 @@ import (
 	"sync/atomic"
 )
 
-// Sizes of the slab classes, in payload bytes. Nearly all audio fits the small one;
-// the usual one is for video, whose packets browsers make of at most 1200 bytes; the
+// Sizes of the slab classes, in payload bytes, which but for the last are sizes that Go's
+// allocator has. Nearly all audio fits the small one; the middle one and the usual one are
+// for video, whose packets browsers make of at most 1200 bytes with their headers; the
 // large one holds the payload of any packet that fits an Ethernet frame (1500 bytes less
 // IP, UDP, and the RTP header).
 const (
-	SmallPayload = 320
-	UsualPayload = 1280 // one of the sizes that Go's allocator has
-	MaxPayload   = 1460
+	SmallPayload  = 320
+	MiddlePayload = 1152
+	UsualPayload  = 1280
+	MaxPayload    = 1460
 )
 
 // slabOverhead is what a Packet costs beside its payload bytes, rounded up.
@@ -117,7 +119,7 @@ func (p *Packet) tryRetain() bool {
 }
 
 // maxSpare bounds the unused packets that a slab class keeps for later.
-const maxSpare = 512
+const maxSpare = 256
 
 // slabs keeps unused packets of one size. A sync.Pool would do too, but it forgets
 // them at every collection, and then the packet path allocates.
@@ -133,16 +135,17 @@ type slabs struct {
 // last sixteenth is for small packets, so that video cannot starve audio. It is safe
 // for concurrent use.
 type Pool struct {
-	max   int64        // set once
-	out   atomic.Int64 // bytes handed out
-	small slabs
-	usual slabs
-	large slabs
+	max    int64        // set once
+	out    atomic.Int64 // bytes handed out
+	small  slabs
+	middle slabs
+	usual  slabs
+	large  slabs
 }
 
 // NewPool makes a pool whose packets may hold maxBytes together.
 func NewPool(maxBytes int64) *Pool {
-	return &Pool{max: maxBytes, small: slabs{size: SmallPayload}, usual: slabs{size: UsualPayload}, large: slabs{size: MaxPayload}}
+	return &Pool{max: maxBytes, small: slabs{size: SmallPayload}, middle: slabs{size: MiddlePayload}, usual: slabs{size: UsualPayload}, large: slabs{size: MaxPayload}}
 }
 
 // Get returns a packet of the large class with one reference, which is the
@@ -177,6 +180,8 @@ func (p *Pool) class(n int) *slabs {
 	switch {
 	case n <= SmallPayload:
 		return &p.small
+	case n <= MiddlePayload:
+		return &p.middle
 	case n <= UsualPayload:
 		return &p.usual
 	}

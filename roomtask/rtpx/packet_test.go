@@ -59,7 +59,7 @@ func TestPoolCap(t *testing.T) {
 func TestPoolClasses(t *testing.T) {
 	pool := NewPool(1 << 20)
 	for _, v := range []struct{ size, slab int }{
-		{0, SmallPayload}, {SmallPayload, SmallPayload}, {SmallPayload + 1, UsualPayload}, {UsualPayload, UsualPayload},
+		{0, SmallPayload}, {SmallPayload, SmallPayload}, {SmallPayload + 1, MiddlePayload}, {MiddlePayload, MiddlePayload}, {MiddlePayload + 1, UsualPayload}, {UsualPayload, UsualPayload},
 		{UsualPayload + 1, MaxPayload}, {MaxPayload, MaxPayload},
 	} {
 		p := pool.GetFor(v.size)

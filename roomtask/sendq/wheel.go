@@ -18,6 +18,7 @@ type Wheel struct {
 	Flush func()
 
 	workers []*worker // set once
+	trips   longest
 
 	mu    sync.Mutex
 	due   []*Sender // to be woken at the next turn
@@ -62,4 +63,41 @@ func (w *Wheel) turn() {
 	w.mu.Lock()
 	w.spare = due[:0]
 	w.mu.Unlock()
+}
+
+// tripsHold is how long a round trip counts at least, and twice that at most.
+const tripsHold = 3 * second
+
+// longest is the longest round trip of the last seconds, of all senders.
+type longest struct {
+	mu sync.Mutex
+	// guarded by mu, ns
+	begun, now, before int64
+}
+
+// roll begins a new interval when the present one is over. The caller holds mu.
+func (l *longest) roll(now int64) {
+	switch d := now - l.begun; {
+	case d >= 2*tripsHold:
+		l.begun, l.before, l.now = now, 0, 0
+	case d >= tripsHold:
+		l.begun, l.before, l.now = now, l.now, 0
+	}
+}
+
+func (l *longest) add(rtt, now int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.roll(now)
+	l.now = max(l.now, rtt)
+}
+
+// LongestRTT is the longest round trip to any receiver in the last 3 to 6 s, in
+// nanoseconds; 0 = none is known.
+func (w *Wheel) LongestRTT(now int64) int64 {
+	l := &w.trips
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.roll(now)
+	return max(l.now, l.before)
 }

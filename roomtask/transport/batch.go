@@ -7,10 +7,13 @@ import (
 )
 
 // Bounds of what is held for one flush. Two batches exist, one filling and one being
-// sent, so the memory of batching is twice batchBytes and a little, whatever happens.
+// sent, so the memory of batching is twice batchBytes and a little, whatever happens. It
+// begins with earlyBytes and earlyPackets, which are enough for a room of ten.
 const (
 	batchPackets = 1024
-	batchBytes   = 512 << 10
+	batchBytes   = 256 << 10
+	earlyPackets = 64
+	earlyBytes   = 64 << 10
 	// runSegments and runBytes bound one UDP_SEGMENT send: Linux takes 64 segments
 	// (UDP_MAX_SEGMENTS), and all of them with their headers must fit an IP packet.
 	runSegments = 64
@@ -44,7 +47,7 @@ type batch struct {
 
 	// The routes by address: open addressing, half full at most. A slot of an earlier
 	// round is empty, so that a reset costs nothing; a Go map would be cleared whole.
-	slots [2 * batchPackets]slot
+	slots []slot // twice as many as there may be routes before it grows
 	round uint32 // never 0
 	seed  maphash.Seed
 }
@@ -56,8 +59,8 @@ type slot struct {
 
 func newBatch() *batch {
 	return &batch{
-		bytes: make([]byte, 0, batchBytes), packets: make([]packet, 0, batchPackets),
-		routes: make([]route, 0, batchPackets), round: 1, seed: maphash.MakeSeed(),
+		bytes: make([]byte, 0, earlyBytes), packets: make([]packet, 0, earlyPackets),
+		routes: make([]route, 0, earlyPackets), slots: make([]slot, 2*earlyPackets), round: 1, seed: maphash.MakeSeed(),
 	}
 }
 
@@ -65,8 +68,11 @@ func (b *batch) empty() bool { return len(b.packets) == 0 }
 
 // add copies a datagram into the batch, unless there is no room.
 func (b *batch) add(p []byte, to netip.AddrPort) bool {
-	if len(b.packets) == cap(b.packets) || cap(b.bytes)-len(b.bytes) < len(p) {
+	if len(b.packets) == batchPackets || len(b.bytes)+len(p) > batchBytes {
 		return false
+	}
+	for cap(b.bytes)-len(b.bytes) < len(p) {
+		b.bytes = append(make([]byte, 0, min(2*cap(b.bytes), batchBytes)), b.bytes...)
 	}
 	n := int32(len(b.packets))
 	b.packets = append(b.packets, packet{at: int32(len(b.bytes)), size: int32(len(p)), next: -1})
@@ -93,6 +99,10 @@ func (b *batch) route(to netip.AddrPort) int32 {
 	for i := maphash.Bytes(b.seed, key[:]); ; i++ {
 		s := &b.slots[i%uint64(len(b.slots))]
 		if s.round != b.round {
+			if 2*len(b.routes) == len(b.slots) {
+				b.more()
+				return b.route(to)
+			}
 			*s = slot{round: b.round, route: int32(len(b.routes))}
 			b.routes = append(b.routes, route{to: to, first: -1})
 			return s.route
@@ -103,10 +113,19 @@ func (b *batch) route(to netip.AddrPort) int32 {
 	}
 }
 
+// more makes room for twice as many routes.
+func (b *batch) more() {
+	known := b.routes
+	b.slots, b.routes = make([]slot, 2*len(b.slots)), make([]route, 0, len(b.slots))
+	for _, r := range known {
+		b.routes[b.route(r.to)] = r
+	}
+}
+
 func (b *batch) reset() {
 	b.bytes, b.packets, b.routes, b.recent = b.bytes[:0], b.packets[:0], b.routes[:0], 0
 	if b.round++; b.round == 0 {
-		clear(b.slots[:])
+		clear(b.slots)
 		b.round = 1
 	}
 }

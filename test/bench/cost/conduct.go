@@ -115,6 +115,11 @@ func conduct(o options) error {
 			}
 		}
 	}
+	for _, receivers := range []int{1, 100} {
+		if err := floor(os.Stderr, receivers); err != nil {
+			fmt.Fprintln(os.Stderr, "null relay:", err)
+		}
+	}
 	var found map[string]found
 	if o.search && !o.short {
 		found = searchAll(o)
@@ -150,75 +155,88 @@ func run(r row, w work) (got []sample, err error) {
 	if err != nil {
 		return nil, err
 	}
-	server := exec.Command(me, "-role", "server", "-kind", r.kind)
+	var env []string
 	if w.Profile != "" {
-		server.Env = append(os.Environ(), "MAYFLY_PPROF=1")
+		env = append(os.Environ(), "MAYFLY_PPROF=1")
 	}
-	server.Stderr = os.Stderr
-	out, err := server.StdoutPipe()
+	server, line, err := startServer(me, env, "-role", "server", "-kind", r.kind)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := server.StdinPipe(); err != nil { // it ends when this process does
-		return nil, err
-	}
-	if err := startPinned(server, 0); err != nil {
-		return nil, err
-	}
-	defer func() {
-		_ = server.Process.Kill()
-		_ = server.Wait() // it was killed
-	}()
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return nil, errors.New("the server does not start")
-	}
-	w.Server, w.PID = strings.TrimSpace(line), server.Process.Pid
+	defer stop(server)
+	w.Server, w.PID = line, server.Process.Pid
 	time.Sleep(200 * time.Millisecond) // until it has settled
 	empty, err := memory(w.PID)
 	if err != nil {
 		return nil, err
 	}
-	outcomes, err := generated(me, w)
-	for _, o := range outcomes {
+	err = generated(me, "generate", w, func(d *json.Decoder) error {
+		var o outcome
+		if err := d.Decode(&o); err != nil {
+			return err
+		}
 		got = append(got, sample{o, empty})
-	}
+		return nil
+	})
 	if err == nil && len(got) == 0 {
 		err = errors.New("no outcome")
 	}
 	return got, err
 }
 
-// generated runs the generator and reads what it found.
-func generated(me string, w work) (got []outcome, err error) {
-	gen := exec.Command(me, "-role", "generate")
+// startServer starts one on its processor, and reads the line that tells its address.
+func startServer(me string, env []string, args ...string) (server *exec.Cmd, line string, err error) {
+	server = exec.Command(me, args...)
+	server.Env, server.Stderr = env, os.Stderr
+	out, err := server.StdoutPipe()
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := server.StdinPipe(); err != nil { // it ends when this process does
+		return nil, "", err
+	}
+	if err := startPinned(server, 0); err != nil {
+		return nil, "", err
+	}
+	if line, err = bufio.NewReader(out).ReadString('\n'); err != nil {
+		stop(server)
+		return nil, "", errors.New("the server does not start")
+	}
+	return server, strings.TrimSpace(line), nil
+}
+
+func stop(server *exec.Cmd) {
+	_ = server.Process.Kill()
+	_ = server.Wait() // it was killed
+}
+
+// generated runs the generator in a role, and reads what it found until there is no more.
+func generated(me, role string, work any, read func(*json.Decoder) error) (err error) {
+	gen := exec.Command(me, "-role", role)
 	gen.Stderr = os.Stderr
 	in, err := gen.StdinPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	out, err := gen.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := startPinned(gen, 1); err != nil {
-		return nil, err
+		return err
 	}
 	late := time.AfterFunc(runLimit, func() { _ = gen.Process.Kill() })
 	defer late.Stop()
 	defer func() { err = errors.Join(err, gen.Wait()) }()
-	if err := json.NewEncoder(in).Encode(w); err != nil {
-		return nil, err
+	if err := json.NewEncoder(in).Encode(work); err != nil {
+		return err
 	}
 	for dec := json.NewDecoder(out); ; {
-		var o outcome
-		if err := dec.Decode(&o); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = nil
-			}
-			return got, err
+		if err := read(dec); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
 		}
-		got = append(got, o)
 	}
 }
 

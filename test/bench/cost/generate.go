@@ -50,7 +50,9 @@ type outcome struct {
 	CPU         time.Duration // of the server
 	Own         time.Duration // of the generator
 	memoryUse                 // of the server
-	P50, P99    time.Duration
+	P50, P99    time.Duration // until packets were counted
+	Net50       time.Duration // until they were in the receiver's socket
+	Net99       time.Duration
 	Join50      time.Duration
 	JoinMax     time.Duration
 	Server      serverStats // the window's increase; Goroutines at its end
@@ -358,7 +360,7 @@ func (g *generator) keep(what, file string) error {
 }
 
 func (g *generator) sum(o *outcome) {
-	var all histogram
+	var all, reached histogram
 	var sent int64
 	for _, p := range g.publishers {
 		sent += p.streams[0].inWindow.Load() + p.streams[1].inWindow.Load()
@@ -369,10 +371,12 @@ func (g *generator) sum(o *outcome) {
 		}
 		o.Packets += s.packets.Load()
 		all.merge(&s.latency)
+		reached.merge(&s.reached)
 	}
 	o.Expected = sent * int64(len(g.subscribers))
 	o.Subscribers = len(g.subscribers)
 	o.P50, o.P99 = all.quantile(0.5), all.quantile(0.99)
+	o.Net50, o.Net99 = reached.quantile(0.5), reached.quantile(0.99)
 	slices.Sort(g.joins)
 	if n := len(g.joins); n > 0 {
 		o.Join50, o.JoinMax = g.joins[n/2], g.joins[n-1]

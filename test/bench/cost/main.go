@@ -7,7 +7,8 @@
 // the table (conduct.go, table.go). -role server is either the real room with its real
 // PeerConnections (mayfly.go) or the yardstick (yardstick.go), behind a little HTTP
 // (server.go). -role generate publishes, receives, counts (generate.go, publisher.go,
-// subscriber.go, light.go). Cost is the processor time of the server's process, user
+// subscriber.go). -role null and -role floor are the ends of a relay that does nothing
+// (floor.go). Cost is the processor time of the server's process, user
 // and system, for each packet that its receivers got: on loopback the kernel's
 // delivery is in it, for both.
 package main
@@ -20,7 +21,7 @@ import (
 )
 
 func main() {
-	role := flag.String("role", "conduct", "conduct, server or generate")
+	role := flag.String("role", "conduct", "conduct, server or generate; null and floor")
 	kind := flag.String("kind", kindMayfly, "server: mayfly or yardstick")
 	var o options
 	flag.BoolVar(&o.short, "short", false, "conduct: one run of each scenario, 2 s each, no search")
@@ -38,6 +39,11 @@ func main() {
 		err = serve(*kind)
 	case "generate":
 		err = generate(os.Stdin, os.Stdout)
+	case "null":
+		go endWith(os.Stdin)
+		err = nullRelay()
+	case "floor":
+		err = throughFloor(os.Stdin, os.Stdout)
 	case "conduct":
 		err = conduct(o)
 	default:

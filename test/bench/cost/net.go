@@ -22,7 +22,10 @@ func (n roomyNet) ListenUDP(network string, at *net.UDPAddr) (transport.UDPConn,
 	if err != nil {
 		return nil, err
 	}
-	return c, c.SetReadBuffer(receiveBuffer) // the kernel's limit wins silently
+	if err := c.SetReadBuffer(receiveBuffer); err != nil { // the kernel's limit wins silently
+		return nil, err
+	}
+	return stamped(c)
 }
 
 // roomy is loopback for the generator.

@@ -21,7 +21,8 @@ type subscriber struct {
 	window  *window
 	packets atomic.Int64 // of the window, each once
 	all     atomic.Int64 // ever, for the rate
-	latency histogram
+	latency histogram    // until it was counted
+	reached histogram    // until it was in the receiver's socket
 
 	asked time.Time
 	first sync.Once
@@ -68,14 +69,15 @@ func (s *seen) add(n uint32) bool {
 func (s *subscriber) reset() {
 	s.packets.Store(0)
 	s.latency.reset()
+	s.reached.reset()
 }
 
-// take counts one payload, whose last bytes tell what it is.
-func (s *subscriber) take(payload []byte) {
-	if len(payload) < trailerSize {
+// take counts one packet, the last bytes of whose payload tell what it is.
+func (s *subscriber) take(b []byte) {
+	if len(b) < 12+trailerSize {
 		return
 	}
-	t := payload[len(payload)-trailerSize:]
+	t := b[len(b)-trailerSize:]
 	if binary.BigEndian.Uint32(t[16:]) != trailerMagic {
 		return
 	}
@@ -94,6 +96,9 @@ func (s *subscriber) take(payload []byte) {
 	if at := int64(binary.BigEndian.Uint64(t)); s.window.has(at) {
 		s.packets.Add(1)
 		s.latency.add(time.Duration(nanos() - at))
+		if reached, ok := arrived.take(b); ok {
+			s.reached.add(time.Duration(reached - at))
+		}
 	}
 }
 
@@ -119,7 +124,10 @@ func (g *generator) newSubscriber(n int) (*subscriber, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { s.read(t) })
+	s.pc.OnTrack(func(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
+		go listen(r)
+		s.read(t)
+	})
 	sdp, err := offer(s.pc)
 	if err != nil {
 		return nil, err
@@ -160,6 +168,17 @@ func seats(pc *webrtc.PeerConnection, n int) (lines func() []signal.SeatLine, er
 		}
 		return out
 	}, nil
+}
+
+// listen takes the sender reports, which Pion's interceptors see only if somebody reads
+// them: the receiver reports that answer them tell the round trip.
+func listen(r *webrtc.RTPReceiver) {
+	buf := make([]byte, 1500)
+	for {
+		if _, _, err := r.Read(buf); err != nil {
+			return
+		}
+	}
 }
 
 func (s *subscriber) read(t *webrtc.TrackRemote) {

@@ -12,6 +12,7 @@ type figures struct {
 	micros, cores, loss, rate, objects, own float64
 	p50, p99, join                          time.Duration
 	in50, in99                              time.Duration // within the server
+	net50, net99                            time.Duration // to the receiver's socket
 	perViewer, code                         float64       // bytes; code is part of perViewer
 	runs                                    int
 	unsettled                               bool
@@ -52,6 +53,8 @@ func summarize(all []sample) (f figures) {
 	f.code = number(func(s sample) float64 { return float64(s.Code-s.Empty.Code) / float64(s.Subscribers) })
 	f.in50 = span(func(s sample) time.Duration { return s.Server.inside(0.5) })
 	f.in99 = span(func(s sample) time.Duration { return s.Server.inside(0.99) })
+	f.net50 = span(func(s sample) time.Duration { return s.Net50 })
+	f.net99 = span(func(s sample) time.Duration { return s.Net99 })
 	f.p50 = span(func(s sample) time.Duration { return s.P50 })
 	f.p99 = span(func(s sample) time.Duration { return s.P99 })
 	f.join = span(func(s sample) time.Duration { return s.Join50 })
@@ -66,14 +69,14 @@ func show(w io.Writer, s scenario, r row, got sample) {
 	if f.unsettled {
 		note = "  (not all had arrived before the window)"
 	}
-	fmt.Fprintf(w, "%-13s %-13s %6.2f µs  core %.2f (generator %.2f)  loss %.3f %% (%d)  p50 %v  p99 %v (in task %v, %v)  join %v  %4.0f KB (code %.0f)  %.2f objects/packet, collector %.1f %%, %d goroutines, %.1f/run%s\n",
-		s.name, r.name, f.micros, f.cores, f.own, 100*f.loss, got.Short, f.p50, f.p99, f.in50, f.in99, f.join.Round(time.Millisecond), f.perViewer/1000, f.code/1000, f.objects,
+	fmt.Fprintf(w, "%-13s %-13s %6.2f µs  core %.2f (generator %.2f)  loss %.3f %% (%d)  p50 %v  p99 %v (to the socket %v, %v; in task %v, %v)  join %v  %4.0f KB (code %.0f)  %.2f objects/packet, collector %.1f %%, %d goroutines, %.1f/run%s\n",
+		s.name, r.name, f.micros, f.cores, f.own, 100*f.loss, got.Short, f.p50, f.p99, f.net50, f.net99, f.in50, f.in99, f.join.Round(time.Millisecond), f.perViewer/1000, f.code/1000, f.objects,
 		100*got.Server.Collector/max(got.CPU.Seconds(), 0.01), got.Server.Goroutines, float64(got.Server.Segments)/float64(max(got.Server.Runs, 1)), note)
 }
 
 // report prints the table and what became of the targets.
 func report(w io.Writer, all results, highest map[string]found) error {
-	fmt.Fprintf(w, "\n%-13s %-13s %8s %7s %6s %9s %8s %8s %8s %8s %8s %10s %8s %8s %9s\n", "scenario", "row", "µs/pkt", "ratio", "core", "pkt/s", "loss", "p50", "p99", "in task", "its p99", "RSS/viewer", "of code", "join p50", "generator")
+	fmt.Fprintf(w, "\n%-13s %-13s %8s %7s %6s %9s %8s %8s %8s %9s %9s %8s %8s %10s %8s %8s %9s\n", "scenario", "row", "µs/pkt", "ratio", "core", "pkt/s", "loss", "p50", "p99", "to socket", "its p99", "in task", "its p99", "RSS/viewer", "of code", "join p50", "generator")
 	sum := map[string]map[string]figures{}
 	for _, s := range scenarios {
 		sum[s.name] = map[string]figures{}
@@ -91,8 +94,8 @@ func report(w io.Writer, all results, highest map[string]found) error {
 			if y := sum[s.name]["yardstick"]; y.runs > 0 {
 				ratio = fmt.Sprintf("%.2f", f.micros/y.micros)
 			}
-			fmt.Fprintf(w, "%-13s %-13s %8.2f %7s %6.2f %9.0f %7.3f%% %8v %8v %8v %8v %8.0fKB %6.0fKB %8v %9.2f\n", s.name, r.name, f.micros, ratio, f.cores,
-				f.rate, 100*f.loss, f.p50, f.p99, f.in50, f.in99, f.perViewer/1000, f.code/1000, f.join.Round(time.Millisecond), f.own)
+			fmt.Fprintf(w, "%-13s %-13s %8.2f %7s %6.2f %9.0f %7.3f%% %8v %8v %9v %9v %8v %8v %8.0fKB %6.0fKB %8v %9.2f\n", s.name, r.name, f.micros, ratio, f.cores,
+				f.rate, 100*f.loss, f.p50, f.p99, f.net50, f.net99, f.in50, f.in99, f.perViewer/1000, f.code/1000, f.join.Round(time.Millisecond), f.own)
 		}
 	}
 	for _, r := range rows {
