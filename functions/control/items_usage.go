@@ -114,6 +114,7 @@ type Epoch struct {
 	ReportMS    int64        `json:"report_ms,omitempty"`   // at_ms of that report, the task's clock
 	ReportedMS  int64        `json:"reported_ms,omitempty"` // when it came, our clock
 	Final       bool         `json:"final,omitempty"`       // the last report was a final one: no session began after it
+	FinalJoins  uint64       `json:"final_joins,omitempty"` // the last join that the task knew of when it made that report
 	Totals      usage.Totals `json:"totals"`                // of the report with ReportSeq
 	Bounded     bool         `json:"bounded,omitempty"`     // its open sessions were ended by inference
 }
@@ -141,6 +142,7 @@ type Session struct {
 	Epoch int    `json:"epoch"`
 	usage.Session
 	AdmittedMS   int64  `json:"admitted_ms,omitempty"` // our clock; 0 if the task told first
+	JoinSeq      uint64 `json:"join_seq,omitempty"`    // the number of the join that opened it
 	IdentityHash string `json:"identity_hash,omitempty"`
 	Role         string `json:"role,omitempty"`      // host, participant or viewer, by what it may do
 	Seq          uint64 `json:"seq"`                 // of the report it is from

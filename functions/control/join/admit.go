@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -98,17 +99,19 @@ func (j *Join) admit(ctx context.Context, who *identified, m *signal.Join) (*sig
 			return err
 		}
 		writes = append(writes, w, notBanned(who.room, p.Identity))
-		if who.part == nil || who.part.Session != p.Session {
-			if w, err = control.Put(ledger.OpenSession(&room, p, j.Now().UnixMilli())); err != nil {
-				return err
-			}
-			writes = append(writes, w)
-		}
 		rows, err := j.rows(ctx, who, room.Epoch)
 		if err != nil {
 			return err
 		}
-		seq, after, err := j.Life.AdmitJoin(ctx, who.room, append(writes, rows...)...)
+		writes = append(writes, rows...)
+		opens := who.part == nil || who.part.Session != p.Session
+		seq, after, err := j.Life.Admit(ctx, who.room, func(joinSeq uint64) ([]store.Write, error) {
+			if !opens {
+				return writes, nil
+			}
+			session, err := control.Put(ledger.OpenSession(&room, p, joinSeq, j.Now().UnixMilli()))
+			return append(slices.Clip(writes), session), err
+		})
 		if err != nil {
 			return err
 		}

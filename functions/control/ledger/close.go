@@ -115,13 +115,23 @@ func inferUnknown(e *control.Epoch, s *control.Session) {
 	if e.Task.StoppedMS != 0 {
 		end = min(end, e.Task.StoppedMS)
 	}
-	told := e.Final && e.ReportedMS+doubt(e) >= s.AdmittedMS || e.ReportedMS > s.AdmittedMS+afterHeartbeatMS
+	told := e.Final && known(e, s) || e.ReportedMS > s.AdmittedMS+afterHeartbeatMS
 	if told || end <= s.AdmittedMS {
 		s.NotTaken, s.Told, s.LeaveReason, s.LeftMS = true, true, "not_taken", s.AdmittedMS
 		return
 	}
 	s.JoinedMS, s.LeftMS, s.Bounded = s.AdmittedMS, end, true
 	extend(s, end-s.AdmittedMS)
+}
+
+// known says whether a final report was made by a task that knew of the session's join, or
+// could take it no more. A room whose end lost against a join goes on after its task's
+// final report: if it is killed then, the join's number says on which side it was.
+func known(e *control.Epoch, s *control.Session) bool {
+	if d := doubt(e); d > 0 || s.JoinSeq == 0 {
+		return e.ReportedMS+d >= s.AdmittedMS
+	}
+	return s.JoinSeq <= e.FinalJoins
 }
 
 // doubt is how much later than a final report a join may seem to have been admitted,

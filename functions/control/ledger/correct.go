@@ -27,7 +27,7 @@ type Corrected struct {
 }
 
 // correctReport takes a report that came after the close.
-func (g *Ledger) correctReport(ctx context.Context, room string, epoch int, rep usage.Report) error {
+func (g *Ledger) correctReport(ctx context.Context, room string, epoch int, rep word) error {
 	from := control.FromHeartbeat
 	if rep.Final {
 		from = control.FromFinal
@@ -36,7 +36,7 @@ func (g *Ledger) correctReport(ctx context.Context, room string, epoch int, rep 
 		takeTotals(e, rep, g.Now().UnixMilli())
 		var news []control.Session
 		for _, u := range rep.Sessions {
-			if s := takeSession(e, r.session(epoch, u.ID), u, rep); s != nil {
+			if s := takeSession(e, r.session(epoch, u.ID), u, rep.Report); s != nil {
 				if s.LeftMS == 0 {
 					infer(e, s)
 				}
@@ -44,7 +44,7 @@ func (g *Ledger) correctReport(ctx context.Context, room string, epoch int, rep 
 			}
 		}
 		if rep.Final {
-			news = append(news, r.unnamed(e, rep)...)
+			news = append(news, r.unnamed(e, rep.Report)...)
 		}
 		return news
 	})

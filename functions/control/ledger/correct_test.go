@@ -20,7 +20,7 @@ func (b *books) admit(id string) {
 	b.t.Helper()
 	r, err := control.Load[control.Room](b.ctx, b.store, control.RoomKey(roomID))
 	b.must(err)
-	b.put(OpenSession(r, &control.Participant{ID: "p-" + id, Identity: "alice", Session: id, Epoch: 1}, b.clock.MS()))
+	b.put(OpenSession(r, &control.Participant{ID: "p-" + id, Identity: "alice", Session: id, Epoch: 1}, 0, b.clock.MS()))
 }
 
 // TestAdmittedAndNeverReported: the task is killed before its first report of a
@@ -46,7 +46,7 @@ func TestAdmittedAndNeverReported(t *testing.T) {
 			b.admit("s1")
 			if c.heartbeat > 0 {
 				b.clock.Advance(c.heartbeat)
-				b.must(b.Report(b.ctx, roomID, 1, taskID, usage.Report{Seq: 1, AtMS: b.clock.MS(), Final: c.final}))
+				b.must(b.Report(b.ctx, roomID, 1, taskID, 0, usage.Report{Seq: 1, AtMS: b.clock.MS(), Final: c.final}))
 			}
 			b.clock.Advance(c.stop - c.heartbeat)
 			b.stopTask()
@@ -85,7 +85,7 @@ func TestNotTakenAfterAll(t *testing.T) {
 	b := newBooks(t)
 	b.admit("s1")
 	b.clock.Advance(30e9)
-	b.must(b.Report(b.ctx, roomID, 1, taskID, usage.Report{Seq: 1, AtMS: b.clock.MS()}))
+	b.must(b.Report(b.ctx, roomID, 1, taskID, 0, usage.Report{Seq: 1, AtMS: b.clock.MS()}))
 	b.stopTask()
 	b.must(b.Bound(b.ctx, roomID, 1))
 	equal(t, "not counted", b.view().Totals.ParticipantMS, int64(0))
@@ -243,7 +243,7 @@ func TestLostDoubledReordered(t *testing.T) {
 				_, err := b.Settle(b.ctx, roomID)
 				b.must(err)
 			}
-			b.must(b.Report(b.ctx, roomID, 1, taskID, r))
+			b.must(b.Report(b.ctx, roomID, 1, taskID, 0, r))
 		}
 		b.checkAgainst(seed, last)
 	}
@@ -324,7 +324,7 @@ func TestUnattributed(t *testing.T) {
 	b := newBooks(t)
 	at := b.clock.MS()
 	s := usage.Session{ID: "s1", JoinedMS: at, LeftMS: at + 4000, ParticipantMS: 4000, Transport: "tcp", BytesOut: usage.Bytes{Total: 100, Audio: 60}}
-	b.must(b.Report(b.ctx, roomID, 1, taskID, usage.Report{Seq: 1, AtMS: at + 5000, Sessions: []usage.Session{s}, Totals: usage.Totals{
+	b.must(b.Report(b.ctx, roomID, 1, taskID, 0, usage.Report{Seq: 1, AtMS: at + 5000, Sessions: []usage.Session{s}, Totals: usage.Totals{
 		ParticipantMS: 9000, Sessions: 2, PeakParticipants: 2, BytesOut: usage.Bytes{Total: 250, Audio: 60, Video: 90},
 	}}))
 	b.stopTask()

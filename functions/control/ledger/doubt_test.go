@@ -16,19 +16,22 @@ func TestJoinThatTheTaskDidNotTake(t *testing.T) {
 		name     string
 		exit     int
 		admitted int64 // after the final report, in ms
+		join     uint64
 		taken    bool
 	}{
-		{"before", signal.ExitEnded, -1, false},
-		{"before, by another clock", signal.ExitEnded, 30_000, false},
-		{"handed over, by another clock", signal.ExitTerminated, 30_000, false},
-		{"after", signal.ExitEnded, 60_000, true},
-		{"the task was killed", 137, 5_000, true},
-		{"the task was killed, and the join came before", 137, -1, false},
+		{"before", signal.ExitEnded, -1, 0, false},
+		{"before, by another clock", signal.ExitEnded, 30_000, 4, false},
+		{"handed over, by another clock", signal.ExitTerminated, 30_000, 4, false},
+		{"after", signal.ExitEnded, 60_000, 4, true},
+		{"the task was killed", 137, 5_000, 0, true},
+		{"the task was killed, and the join came before", 137, -1, 0, false},
+		{"the room was kept for the join, and its task killed", 137, -1_500, 4, true},
+		{"the task knew of the join, and was killed", 137, 20_000, 3, false},
 	} {
 		const at = 1_000_000
-		e := &control.Epoch{Final: true, ReportSeq: 9, ReportMS: at, ReportedMS: at, Stopped: true}
+		e := &control.Epoch{Final: true, ReportSeq: 9, ReportMS: at, ReportedMS: at, Stopped: true, FinalJoins: 3}
 		e.Task.ExitCode, e.Task.StoppedMS = &tt.exit, at+70_000
-		s := &control.Session{AdmittedMS: at + tt.admitted}
+		s := &control.Session{AdmittedMS: at + tt.admitted, JoinSeq: tt.join}
 		infer(e, s)
 		if s.NotTaken == tt.taken || s.Bounded != tt.taken {
 			t.Errorf("%s: not taken %v, bounded %v", tt.name, s.NotTaken, s.Bounded)
@@ -85,7 +88,7 @@ func TestFinalReportAfterTheProof(t *testing.T) {
 	if s := session(); !s.Bounded || s.ParticipantMS != 2000 {
 		t.Fatalf("inferred %+v", s)
 	}
-	if err := b.Report(b.ctx, roomID, 1, taskID, usage.Report{Seq: 4, AtMS: b.clock.MS(), Final: true}); err != nil {
+	if err := b.Report(b.ctx, roomID, 1, taskID, 0, usage.Report{Seq: 4, AtMS: b.clock.MS(), Final: true}); err != nil {
 		t.Fatal(err)
 	}
 	if s := session(); !s.NotTaken || s.ParticipantMS != 0 || s.ExtraMS != 0 {
@@ -116,7 +119,7 @@ func TestFinalReportIsOvertaken(t *testing.T) {
 			b := newBooks(t)
 			b.put(&control.Session{Room: roomID, Epoch: 1, Session: usage.Session{ID: "s9", Participant: "p9"}, AdmittedMS: b.clock.MS()})
 			for _, rep := range tt.reports {
-				if err := b.Report(b.ctx, roomID, 1, taskID, rep); err != nil {
+				if err := b.Report(b.ctx, roomID, 1, taskID, 0, rep); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -171,7 +174,7 @@ func TestFinalReportAfterTheClose(t *testing.T) {
 			equal(t, "billed at first", b.view().Totals.ParticipantMS, int64(2000))
 			tt.rep.AtMS = b.clock.MS() - 500
 			for range 2 { // it may come twice
-				b.must(b.Report(b.ctx, roomID, 1, taskID, tt.rep))
+				b.must(b.Report(b.ctx, roomID, 1, taskID, 0, tt.rep))
 			}
 			corrections, err := control.LoadAll[control.Correction](b.ctx, b.store, control.RoomPK(roomID), control.CorrectionPrefix)
 			b.must(err)

@@ -73,10 +73,10 @@ func OpenEpoch(room string, epoch int, nowMS int64) *control.Epoch {
 
 // OpenSession is the record of a join that is about to be admitted. The commit that
 // admits the join writes it, so no participant can be there without one.
-func OpenSession(r *control.Room, p *control.Participant, nowMS int64) *control.Session {
+func OpenSession(r *control.Room, p *control.Participant, joinSeq uint64, nowMS int64) *control.Session {
 	return &control.Session{
 		Room: r.ID, Epoch: p.Epoch, Session: usage.Session{ID: p.Session, Participant: p.ID},
-		AdmittedMS: nowMS, IdentityHash: identityHash(r.Tenant, p.Identity), Role: roleOf(p.Grants),
+		AdmittedMS: nowMS, JoinSeq: joinSeq, IdentityHash: identityHash(r.Tenant, p.Identity), Role: roleOf(p.Grants),
 	}
 }
 

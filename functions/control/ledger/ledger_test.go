@@ -83,7 +83,7 @@ func (b *books) report(seq uint64, sessions ...usage.Session) error {
 		}
 	}
 	r.Totals.PeakParticipants = r.Totals.Present
-	return b.Report(b.ctx, roomID, 1, taskID, r)
+	return b.Report(b.ctx, roomID, 1, taskID, 0, r)
 }
 
 func (b *books) must(err error) {
@@ -232,10 +232,10 @@ func TestReportHighestSeqWins(t *testing.T) {
 	equal(t, "left", v.Participants[0].LeftMS, at+5000)
 	equal(t, "left once", b.count(outbox.ParticipantLeft), 1)
 
-	if err := b.Report(b.ctx, roomID, 1, "arn/other", usage.Report{Seq: 9}); !errors.Is(err, ErrOtherTask) {
+	if err := b.Report(b.ctx, roomID, 1, "arn/other", 0, usage.Report{Seq: 9}); !errors.Is(err, ErrOtherTask) {
 		t.Errorf("another task's report: %v", err)
 	}
-	if err := b.Report(b.ctx, roomID, 7, taskID, usage.Report{Seq: 9}); !errors.Is(err, store.ErrNotFound) {
+	if err := b.Report(b.ctx, roomID, 7, taskID, 0, usage.Report{Seq: 9}); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("an epoch that is not: %v", err)
 	}
 }

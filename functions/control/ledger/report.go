@@ -36,8 +36,8 @@ type (
 // Report stores one report of the epoch's task, with the events of who came and
 // went. A report that was stored already changes nothing; one that comes after the
 // close becomes a correction, if it tells anything new. Errors: store.ErrNotFound,
-// ErrOtherTask.
-func (g *Ledger) Report(ctx context.Context, room string, epoch int, taskARN string, rep usage.Report) error {
+// ErrOtherTask. joinSeq is the last join that the task knew of when it made the report.
+func (g *Ledger) Report(ctx context.Context, room string, epoch int, taskARN string, joinSeq uint64, rep usage.Report) error {
 	sessions, stopped, closed := rep.Sessions, false, false
 	for {
 		part := sessions[:min(batch, len(sessions))]
@@ -53,7 +53,7 @@ func (g *Ledger) Report(ctx context.Context, room string, epoch int, taskARN str
 			if closed = s.ledger.ClosedMS != 0; closed {
 				return nil
 			}
-			if err := s.merge(ctx, g.Store, rep, part, len(sessions) == 0, g.Now().UnixMilli()); err != nil {
+			if err := s.merge(ctx, g.Store, word{rep, joinSeq}, part, len(sessions) == 0, g.Now().UnixMilli()); err != nil {
 				return err
 			}
 			stopped = s.epoch.Stopped
@@ -63,7 +63,7 @@ func (g *Ledger) Report(ctx context.Context, room string, epoch int, taskARN str
 			return fmt.Errorf("report %d of %s epoch %d: %w", rep.Seq, room, epoch, err)
 		}
 		if closed {
-			return g.correctReport(ctx, room, epoch, rep)
+			return g.correctReport(ctx, room, epoch, word{rep, joinSeq})
 		}
 		if len(sessions) == 0 {
 			break
@@ -79,6 +79,12 @@ func (g *Ledger) Report(ctx context.Context, room string, epoch int, taskARN str
 		err = g.Rebound(ctx, room, epoch)
 	}
 	return err
+}
+
+// word is a report, with the last join that its task knew of.
+type word struct {
+	usage.Report
+	joinSeq uint64
 }
 
 // change is one load → decide → commit on a room's usage. It lives for one try.
@@ -107,13 +113,13 @@ func (g *Ledger) load(ctx context.Context, room string, epoch int) (*change, err
 }
 
 // merge takes over part of a report's sessions, and with the last part its totals.
-func (c *change) merge(ctx context.Context, st control.Store, rep usage.Report, part []usage.Session, last bool, nowMS int64) error {
+func (c *change) merge(ctx context.Context, st control.Store, rep word, part []usage.Session, last bool, nowMS int64) error {
 	for _, u := range part {
 		old, err := control.Load[control.Session](ctx, st, control.SessionKey(c.room.ID, c.epoch.Epoch, u.ID))
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		if err := c.session(old, u, rep, nowMS); err != nil {
+		if err := c.session(old, u, rep.Report, nowMS); err != nil {
 			return err
 		}
 	}
@@ -133,12 +139,17 @@ func (c *change) merge(ctx context.Context, st control.Store, rep usage.Report, 
 // to carry on has not ended. That holds in whatever order the reports come: a task that
 // waits for its end to be agreed to still sends heartbeats, and one of these may overtake
 // the report that was final.
-func takeTotals(e *control.Epoch, rep usage.Report, nowMS int64) (changed bool) {
+func takeTotals(e *control.Epoch, rep word, nowMS int64) (changed bool) {
 	same := rep.Totals.Sessions == e.Totals.Sessions
 	if rep.Seq <= e.ReportSeq {
 		late := rep.Final && same && !e.Final
-		e.Final = e.Final || late
+		if late {
+			e.Final, e.FinalJoins = true, rep.joinSeq
+		}
 		return late
+	}
+	if rep.Final {
+		e.FinalJoins = rep.joinSeq
 	}
 	e.Final = rep.Final || e.Final && same
 	e.ReportSeq, e.ReportMS, e.ReportedMS = rep.Seq, rep.AtMS, max(e.ReportedMS, nowMS)
@@ -176,7 +187,7 @@ func takeSession(e *control.Epoch, old *control.Session, u usage.Session, rep us
 			return nil
 		}
 		s.Held, s.Told = old.Held, old.Told && !old.NotTaken
-		s.AdmittedMS, s.IdentityHash, s.Role = old.AdmittedMS, old.IdentityHash, old.Role
+		s.AdmittedMS, s.JoinSeq, s.IdentityHash, s.Role = old.AdmittedMS, old.JoinSeq, old.IdentityHash, old.Role
 	}
 	return s
 }

@@ -156,20 +156,29 @@ func (l *Life) Delete(ctx context.Context, room string) error {
 	return nil
 }
 
-// AdmitJoin counts a join against the room's ending: after it, an Ending that has
-// not seen this join is answered Keep. Writes in with become part of the same
-// commit; a conflict on one of them is returned as it is (*store.ConflictError).
-// Errors: ErrNotFound, ErrNotLive, ErrEnded.
+// AdmitJoin is Admit with writes that do not depend on the join's number.
 func (l *Life) AdmitJoin(ctx context.Context, room string, with ...store.Write) (joinSeq uint64, r Room, err error) {
+	return l.Admit(ctx, room, func(uint64) ([]store.Write, error) { return with, nil })
+}
+
+// Admit counts a join against the room's ending: after it, an Ending that has not seen
+// this join is answered Keep. The writes that with makes for the join's number become
+// part of the same commit; a conflict on one of them is returned as it is
+// (*store.ConflictError). Errors: ErrNotFound, ErrNotLive, ErrEnded.
+func (l *Life) Admit(ctx context.Context, room string, with func(joinSeq uint64) ([]store.Write, error)) (joinSeq uint64, r Room, err error) {
 	var theirs error
 	tries := 0
-	next, _, err := l.step(ctx, room, lifecycle.Event{Kind: lifecycle.Join}, func(prev, next *Room) ([]store.Write, error) {
+	next, _, err := l.step(ctx, room, lifecycle.Event{Kind: lifecycle.Join}, func(_, next *Room) ([]store.Write, error) {
+		writes, err := with(next.JoinSeq)
+		if err != nil {
+			return nil, err
+		}
 		if tries++; tries > 1 { // a commit was lost: to whom?
-			if theirs = l.stale(ctx, with); theirs != nil {
+			if theirs = l.stale(ctx, writes); theirs != nil {
 				return nil, theirsError{theirs}
 			}
 		}
-		return with, nil
+		return writes, nil
 	})
 	switch code, refused := refusal(err); {
 	case theirs != nil && err != nil:

@@ -181,7 +181,7 @@ func (l *Life) frame(ctx context.Context, conn control.Conn, rep usage.Report, e
 	if err != nil {
 		return nil, nil, fmt.Errorf("load connection: %w", err)
 	}
-	switch err := l.ledger().Report(ctx, c.Room, c.Epoch, c.TaskARN, rep); {
+	switch err := l.ledger().Report(ctx, c.Room, c.Epoch, c.TaskARN, e.JoinSeq, rep); {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, refused(refusedNotFound), nil
 	case errors.Is(err, ledger.ErrOtherTask):

@@ -276,7 +276,7 @@ func (s *sim) client(t *simTask) {
 	if !t.clientIn {
 		id := fmt.Sprintf("s-%s-%d", t.arn[len(t.arn)-4:], s.tick)
 		w, err := control.Put(ledger.OpenSession(&Room{ID: t.room, Tenant: "acme"},
-			&control.Participant{ID: "p1", Identity: "alice", Session: id, Epoch: t.epoch}, s.clock.MS()))
+			&control.Participant{ID: "p1", Identity: "alice", Session: id, Epoch: t.epoch}, 0, s.clock.MS()))
 		if err != nil {
 			s.t.Fatal(err)
 		}
