@@ -49,7 +49,7 @@ type without struct {
 
 func outlive(t *testing.T, service string) {
 	needWhole(t)
-	w := &without{t: t, s: system.Start(t), service: service, long: outageLength(t, 6*time.Second), product: newProduct(t), people: map[string]*guest{}, eve: make(chan *guest, 1)}
+	w := &without{t: t, s: system.Start(t), service: service, long: outageLength(t, 4*time.Second), product: newProduct(t), people: map[string]*guest{}, eve: make(chan *guest, 1)}
 	w.product.register(w.s)
 	w.talk = w.s.Create([]string{"ann", "bob"}, nil)
 	w.brief = w.s.Create([]string{"cat", "dan"}, nil)
