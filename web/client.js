@@ -39,7 +39,7 @@ export const JOIN_RETRY_MS = 3000; // a join without an answer is sent again
 export const STEADY_MS = 10_000; // media that held this long starts the schedule anew
 const FIRST_TRIES = 10; // to reach the WebSocket at all, about 50 s
 const LEAVE_MS = 500;
-const STALE_MS = 1000; // an offer to restart ICE is made anew then
+const AGAIN_MS = 1000; // from one offer to restart ICE to the next
 const PREPARED_MS = 300_000; // addresses of an older offer may be gone
 
 export class Call {
@@ -77,6 +77,7 @@ export class Call {
   #media = false;
   /** @type {Offer | null} */ #again = null; // an ICE restart, until it is answered
   #againAt = 0; // when it was made
+  #upAt = 0; // when the WebSocket came up, or another took over
   #askedRoomAt = 0; // since when it is asked whether the room can be reached at all; 0 = nothing speaks against it
   #seats;
   #mirror = new Mirror();
@@ -204,7 +205,7 @@ export class Call {
       this.#discard(); // it was made for a network that is gone
       this.prepare();
     }
-    if (this.#wanted && this.room) this.#socket.check(); // it may have died with its network
+    if (this.room) this.#socket.check(); // it may have died with its network
     else this.#socket.nudge();
   }
 
@@ -240,7 +241,7 @@ export class Call {
     /** @type {Peer} */ const peer = (this.#pending = new Peer(this.#env, this.local, this.options.publish ?? KINDS, seats, {
       generation: () => ++this.#generation, frame: (f) => this.#frame(f, peer),
       open: () => peer === this.#peer && this.#opened(), lost: () => this.#peerLost(peer),
-      suspect: () => peer === this.#peer && this.#doubt(),
+      suspect: () => peer === this.#peer && this.#doubt(peer),
       silent: () => peer === this.#peer && this.#restart(peer),
       back: () => peer === this.#peer && this.#heard(),
       alone: () => this.#askedRoomAt > 0 && this.#socket.heardAt < this.#askedRoomAt,
@@ -417,6 +418,8 @@ export class Call {
   #signalling(up) {
     this.#events.emit("connection", { signalling: up, media: this.#media });
     if (up && this.#again) this.#repair();
+    else if (up && this.#peer?.quiet) this.#restart(this.#peer); // both had died: another network
+    if (up) this.#upAt = this.#env.now();
     if (up) return this.#advance();
     this.#joinSent = false;
     this.#timers.cancel("join");
@@ -502,9 +505,10 @@ export class Call {
     });
   }
 
-  /** Nothing comes: does the WebSocket still live? */
-  #doubt() {
+  /** Nothing comes: does the WebSocket still live? If it is a new one, the one before did not. @param {Peer} [peer] */
+  #doubt(peer) {
     if (this.over) return;
+    if (peer && this.#env.now() - this.#upAt < AGAIN_MS) return void this.#restart(peer);
     this.#askedRoomAt ||= this.#env.now();
     this.#socket.check();
   }
@@ -519,12 +523,13 @@ export class Call {
   async #restart(peer) {
     if (!this.#healthy || this.over) return;
     this.#doubt();
+    if (this.#env.now() - this.#againAt < AGAIN_MS) return; // one is under way
+    this.#againAt = this.#env.now();
     try {
       const offer = await peer.restart(this.local);
       if (peer !== this.#peer) return;
       this.#growing = peer;
       this.#again = offer;
-      this.#againAt = this.#env.now();
       peer.send("offer", offer);
       this.#send(offer);
     } catch (err) {
@@ -536,7 +541,7 @@ export class Call {
   #repair() {
     const peer = this.#peer;
     if (!peer || this.#again?.generation !== peer.generation) this.#again = null;
-    else if (this.#env.now() - this.#againAt > STALE_MS && this.#askedRoomAt > 0) this.#restart(peer);
+    else if (this.#env.now() - this.#againAt >= AGAIN_MS && this.#askedRoomAt > 0) this.#restart(peer);
     else this.#send(this.#again);
   }
 

@@ -6,7 +6,7 @@ import { VIDEO, encodings, preferred, sendable, trim } from "./codecs.js";
 import { tune } from "./dynacast.js";
 import { Pulse } from "./pulse.js";
 import { summarize } from "./stats.js";
-import { reached } from "./ways.js";
+import { newest, reached } from "./ways.js";
 import {
   Assembler, CHANNEL, CallError, MAX_PLAIN_BYTES, byteLength, encodeFrame, parseFrame, split,
 } from "./wire.js";
@@ -59,6 +59,7 @@ export class Peer {
   /** @type {Map<Kind, Publish>} */ #wanted = new Map(); // what the room wants of it; absent: all
   /** @type {Map<Kind, Map<string, string>>} */ #modes = new Map(); // scalability modes, as they began
   /** @type {RTCDataChannel} */ #channel;
+  #answers = 0; // taken
   #assembler = new Assembler();
   #chunkId = 0;
   /** @type {Marks | null} */ #marks = null;
@@ -155,6 +156,11 @@ export class Peer {
     return !this.closed && reached(this.pc.iceConnectionState);
   }
 
+  /** Whether nothing has come for a moment. */
+  get quiet() {
+    return !this.closed && this.#pulse.quiet(this.env.now());
+  }
+
   /** Looks whether anything still comes. */
   async #listen() {
     const report = this.closed ? null : await this.pc.getStats?.();
@@ -169,7 +175,7 @@ export class Peer {
   /** Takes the room's answer. @param {Answer} answer */
   async accept(answer) {
     if (this.closed || answer.generation !== this.generation) return;
-    await this.pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+    await this.pc.setRemoteDescription({ type: "answer", sdp: newest(answer.sdp, ++this.#answers) });
     if (this.pc.connectionState !== "connected") this.#arm(this.#watch ? DISCONNECTED_MS : CONNECT_MS);
   }
 

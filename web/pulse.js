@@ -7,7 +7,7 @@ export const SOON_MS = 150;
 /** Nothing for this long, where something came all the time, is suspect: the room reports 10 times a second. */
 export const SUSPECT_MS = 400;
 /** And for this long, the path has gone. */
-export const SILENT_MS = 1000;
+export const SILENT_MS = 800;
 /** Looks in a row that found something new, before silence means anything. */
 export const STEADY_LOOKS = 6;
 
@@ -43,6 +43,11 @@ export class Pulse {
       return "suspect";
     }
     return "";
+  }
+
+  /** Whether nothing has come for longer than from look to look. @param {number} now */
+  quiet(now) {
+    return this.#steady >= STEADY_LOOKS && now - this.#at > LOOK_MS;
   }
 
   /** When to look next. @param {number} now */

@@ -14,7 +14,7 @@ export const STEADY_MS = 10_000; // a connection that lived this long starts the
 export const PROBE_MS = 400;
 /** To open while a call is cut off: a lost SYN is sent again after 1, 3 and 7 s, so a new try is quicker. */
 export const HURRY_OPEN_MS = 2000;
-export const HURRY_RETRY_MS = 500; // between two such tries, at most
+export const HURRY_RETRY_MS = 250; // between two such tries, at most
 export const HURRY_MS = 30_000; // then the schedule is the usual one
 
 /** Frames that need no order: each carries its own, or stands alone. */

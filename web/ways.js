@@ -34,3 +34,15 @@ export function wayOf(local) {
   if (!local) return "";
   return local.candidateType === "relay" ? `turn-${local.relayProtocol || "udp"}` : (local.protocol ?? "");
 }
+
+/**
+ * Has the browser prefer the paths of this answer to those of earlier ones, whatever its
+ * own addresses. After an ICE restart Chromium keeps to an older path that ranks higher, as
+ * IPv6 does, for 3.5 s after it has died. The lower of both ends' priorities decides first
+ * (RFC 8445 §6.1.2.3), so all of the room's get the same low one, which grows from answer to
+ * answer; among the paths of one answer the browser's own priorities decide.
+ * @param {string} sdp @param {number} answer counts from 1
+ */
+export function newest(sdp, answer) {
+  return sdp.replace(/^(a=candidate:\S+ \d+ \S+) \d+/gm, `$1 ${answer}`);
+}

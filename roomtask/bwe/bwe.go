@@ -72,7 +72,7 @@ type Snapshot struct {
 	RTT      int64   // smoothed, ns; 0 = not known
 	Queue    int64   // standing delay above the smallest known, ns
 	Idle     bool    // much less is sent than Bps: the estimate rests, only probes raise it
-	Restarts int     // how often the path has come back after nothing got through: Bps is a guess again
+	Restarts int     // how often the path has come back after seconds of silence: what was learnt in them is void
 }
 
 // sentInfo is what is known of one packet in flight.

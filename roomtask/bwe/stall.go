@@ -59,11 +59,15 @@ func (e *Estimator) onReturn(now, got, lost, lostAfter int64) {
 	if s.got+s.lost < returnMin && now-s.backAt < returnTime {
 		return
 	}
+	gone := s.backAt-s.lastAt > goneLong
 	e.losses.forget(now, e.response())
 	switch {
-	case float64(s.lost) <= lossLimit*float64(s.got+s.lost):
+	case float64(s.lost) <= lossLimit*float64(s.got+s.lost): // of what receivers tell: some do not tell what was lost long ago
 		e.bps = max(e.bps, min(s.before, maxBps))
-	case s.backAt-s.lastAt > goneLong && float64(s.lostAfter) <= lossLimit*float64(s.got+s.lostAfter):
+		if gone {
+			e.restarts++
+		}
+	case gone && float64(s.lostAfter) <= lossLimit*float64(s.got+s.lostAfter):
 		e.restart(s.before)
 	}
 	e.probe.nextAt = min(e.probe.nextAt, now)

@@ -265,9 +265,11 @@ const (
 	formatTWCC        = 15
 )
 
-// state stops the short way when the path is lost for good.
+// state stops the short way when the path is lost for good, or given up for another by an
+// ICE restart: until the client has nominated one, Pion sends over any that is valid.
 func (d *direct) state(s webrtc.ICETransportState) {
-	if s == webrtc.ICETransportStateFailed || s == webrtc.ICETransportStateClosed {
+	switch s {
+	case webrtc.ICETransportStateFailed, webrtc.ICETransportStateClosed, webrtc.ICETransportStateChecking:
 		d.lose()
 	}
 }

@@ -70,6 +70,7 @@ type Peer struct {
 
 	numbers  atomic.Pointer[[]int]  // seats, ascending
 	protocol atomic.Pointer[string] // of the selected pair
+	reached  atomic.Bool            // a pair was selected before
 
 	rttAt int64 // owned by the caller of Tick: when to tell the publisher the round trip
 
@@ -350,6 +351,9 @@ func (p *Peer) selected(pair *webrtc.ICECandidatePair) {
 		p.protocol.Store(&via)
 	}
 	p.direct.selected(pair)
+	if p.reached.Swap(true) {
+		p.sender.Moved()
+	}
 }
 
 // start runs f in a goroutine that Close waits for, unless Close has begun.

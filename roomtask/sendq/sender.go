@@ -162,6 +162,16 @@ func (s *Sender) Feedback(ssrc uint32, p rtcp.Packet) { s.in.addFeedback(feedbac
 // TransportFeedback takes a transport-wide feedback packet as it came, and copies it.
 func (s *Sender) TransportFeedback(b []byte) { s.in.addTWCC(b) }
 
+// Moved says that the subscriber is reached over another path. What was lost on the way
+// there is too much to repair, so all videos begin anew with a keyframe.
+func (s *Sender) Moved() {
+	s.in.command(func() {
+		for _, l := range s.all {
+			l.f.Keyframe()
+		}
+	})
+}
+
 // Tick is called about every 20 ms: reports, the estimate, and the layers depend on it.
 func (s *Sender) Tick(now int64) {
 	if now >= s.due.Load() {

@@ -2,7 +2,9 @@
 // this in the client's namespace, with FIREWALL as {browser, origin, router, nss, rows:
 // [{name, rules, relay, mtu, url}]}. For each row it sets the router's rules, joins, waits
 // for sound and picture, and prints a line {name, connected, media, transport} or {name,
-// error}; milliseconds are from the sending of the join.
+// error}; milliseconds are from the sending of the join. With {browser, origin, router,
+// live: {url}} it joins alone, and prints what it has, as a robot of test/firewall does,
+// until its input ends.
 import { execFileSync } from 'node:child_process'
 import { launchChromium, openFirefox, openTab } from './lib/browsers.mjs'
 import { until } from './lib/system.mjs'
@@ -12,19 +14,41 @@ const plan = JSON.parse(process.env.FIREWALL)
 /** marks runs in the page before its scripts: when the join went out, and when its connection was up. */
 const marks = () => {
   const Socket = window.WebSocket
+  const note = (...x) => (window.diary ??= []).push(`${new Date().toISOString().slice(17, 23)} ${x.join(' ')}`)
+  addEventListener('online', () => note('online')); addEventListener('offline', () => note('offline'))
+  navigator.connection?.addEventListener('change', () => note('netinfo change'))
   window.WebSocket = class extends Socket {
+    constructor(...a) {
+      super(...a)
+      note('ws new')
+      this.addEventListener('open', () => note('ws open'))
+      this.addEventListener('close', () => note('ws close'))
+      this.addEventListener('message', (m) => note('ws <', String(m.data).slice(0, 30)))
+    }
     send(data) {
+      note('ws >', String(data).slice(0, 30), this.bufferedAmount)
       if (!window.askedAt && String(data).includes('"type":"join"')) window.askedAt = performance.now()
       super.send(data)
     }
   }
   const Real = window.RTCPeerConnection
   window.RTCPeerConnection = class extends Real {
+    async getStats() {
+      const at = performance.now()
+      const r = await super.getStats()
+      let b = ''
+      for (const x of r.values()) if (x.type === 'transport' || (x.type === 'candidate-pair' && x.bytesReceived)) b += ` ${x.type[0]}${x.bytesReceived}`
+      note('stats', Math.round(performance.now() - at), b)
+      return r
+    }
     constructor(config) {
       super(config)
       this.addEventListener('connectionstatechange', () => {
         if (this.connectionState === 'connected') window.upAt ??= performance.now()
+        note('pc', this.connectionState)
       })
+      this.addEventListener('iceconnectionstatechange', () => note('ice', this.iceConnectionState))
+      this.addEventListener('icecandidate', (e) => note('candidate', e.candidate?.candidate))
     }
   }
 }
@@ -84,5 +108,50 @@ async function tried(row) {
   }
 }
 
-for (const row of plan.rows) console.log(JSON.stringify(await tried(row)))
+/** has runs in the page: what has come so far, over all its connections. */
+const has = async () => {
+  const call = window.mayfly?.call
+  const pc = call?.peerConnection
+  if (!pc) return null
+  if (!window.heard) {
+    window.heard = { counts: new Map() }
+    call.on('quality', (q) => { window.way = q.transport })
+  }
+  let audio = 0, video = 0
+  for (const s of (await pc.getStats()).values()) {
+    if (s.type !== 'inbound-rtp') continue
+    if (s.kind === 'audio') audio += s.packetsReceived ?? 0
+    else video += s.framesDecoded ?? 0
+  }
+  const { counts } = window.heard
+  counts.set(pc, { audio, video })
+  const all = [...counts.values()]
+  const sum = (key) => all.reduce((n, c) => n + c[key], 0)
+  return {
+    ConnectedMS: Math.round((window.upAt ?? 0) - (window.askedAt ?? 0)), Audio: sum('audio'), Video: sum('video'),
+    Transport: window.way ?? '', Way: `${call.state} ${pc.connectionState} ${pc.iceConnectionState}, connection ${counts.size}`,
+  }
+}
+
+async function live({ url }) {
+  const page = await open({})
+  let over = false
+  process.stdin.on('data', () => {}).on('end', () => { over = true })
+  try {
+    await page.goto(url.replace('#', '?autojoin=1#'))
+    while (!over) {
+      const status = await page.evaluate(has)
+      if (status) console.log(JSON.stringify(status))
+      await new Promise((r) => setTimeout(r, 40))
+    }
+  } catch (err) {
+    console.log(JSON.stringify({ Error: err.message }))
+  }
+  if (process.env.FIREWALL_DEBUG) console.error((await page.evaluate(() => window.diary ?? [])).join('\n'))
+  if (process.env.FIREWALL_DEBUG) console.error(page.console.join('\n'))
+  await page.close()
+}
+
+if (plan.live) await live(plan.live)
+else for (const row of plan.rows) console.log(JSON.stringify(await tried(row)))
 process.exit(0)

@@ -24,13 +24,31 @@ type browserRow struct {
 	URL   string `json:"url"`
 }
 
-// TestBrowsers has Chromium and Firefox join through the same networks.
-func TestBrowsers(t *testing.T) {
-	browsers := os.Getenv("MAYFLY_FIREWALL_BROWSERS") // "chromium,firefox"
-	if browsers == "" {
+// plan is what test/e2e/firewall.mjs is to do: the rows, or one call that goes on.
+type plan struct {
+	Browser string       `json:"browser"`
+	Origin  string       `json:"origin"`
+	Router  string       `json:"router"`
+	Rows    []browserRow `json:"rows,omitempty"`
+	Live    *liveCall    `json:"live,omitempty"`
+}
+
+type liveCall struct {
+	URL string `json:"url"`
+}
+
+// browsers are those to try.
+func browsers(t *testing.T) []string {
+	list := os.Getenv("MAYFLY_FIREWALL_BROWSERS") // "chromium,firefox"
+	if list == "" {
 		t.Skip("takes minutes: set MAYFLY_FIREWALL_BROWSERS=chromium,firefox")
 	}
-	for kind := range strings.SplitSeq(browsers, ",") {
+	return strings.Split(list, ",")
+}
+
+// TestBrowsers has Chromium and Firefox join through the same networks.
+func TestBrowsers(t *testing.T) {
+	for _, kind := range browsers(t) {
 		t.Run(kind, func(t *testing.T) {
 			n := open(t)
 			n.serve(serverIP)
@@ -39,13 +57,47 @@ func TestBrowsers(t *testing.T) {
 		})
 		t.Run(kind+" IPv6", func(t *testing.T) {
 			n := open(t)
-			if err := n.in(n.client, "ip", "-4", "addr", "flush", "dev", "c0"); err != nil {
-				t.Fatal(err)
-			}
+			n.without4()
 			n.serve("[" + serverIP6 + "]")
 			n.browse(kind, rows6)
 		})
 	}
+}
+
+// TestBrowsersRecover has them lose their network, and get another.
+func TestBrowsersRecover(t *testing.T) {
+	for _, kind := range browsers(t) {
+		t.Run(kind, func(t *testing.T) {
+			n := open(t)
+			n.serve(serverIP)
+			people := n.create(len(recoveries) + 1)
+			ann := n.guest(n.wires.server, order{WS: n.ws, Ticket: people[0].Ticket})
+			system.Until(t, 15*time.Second, "the first one is in", func() bool { return n.up(ann) })
+			for i, r := range recoveries {
+				if only := os.Getenv("MAYFLY_FIREWALL_ROW"); only != "" && !strings.Contains(r.name, only) {
+					continue
+				}
+				t.Run(r.name, func(t *testing.T) {
+					n.recovers(t, r, ann, func() *guest { return n.follow(n.node(kind, plan{Live: &liveCall{people[i+1].CallURL}})) })
+				})
+			}
+		})
+	}
+}
+
+// node is the script in the client's namespace.
+func (n *network) node(kind string, p plan) *exec.Cmd {
+	n.t.Helper()
+	p.Browser, p.Origin, p.Router = kind, n.url, n.router
+	raw, err := json.Marshal(p)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	cmd := n.command(n.client, "node", "test/e2e/firewall.mjs")
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(os.Environ(), "FIREWALL="+string(raw), "HOME="+n.trust(kind))
+	cmd.Stderr = os.Stderr
+	return cmd
 }
 
 // browse has a browser go through rows, in the company of a robot.
@@ -53,29 +105,16 @@ func (n *network) browse(kind string, rows []row) {
 	people := n.create(len(rows) + 1)
 	ann := n.guest(n.wires.server, order{WS: n.ws, Ticket: people[0].Ticket})
 	system.Until(n.t, 15*time.Second, "the first one is in", func() bool { return n.up(ann) })
-	plan := struct {
-		Browser string       `json:"browser"`
-		Origin  string       `json:"origin"`
-		Router  string       `json:"router"`
-		Rows    []browserRow `json:"rows"`
-	}{Browser: kind, Origin: n.url, Router: n.router}
+	var p plan
 	want := map[string]row{}
 	only := os.Getenv("MAYFLY_FIREWALL_ROW")
 	for i, r := range rows {
 		want[r.name] = r
 		if only == "" || strings.Contains(r.name, only) {
-			plan.Rows = append(plan.Rows, browserRow{r.name, r.rules, r.way == robot.WayRelay, r.mtu, people[i+1].CallURL})
+			p.Rows = append(p.Rows, browserRow{r.name, r.rules, r.way == robot.WayRelay, r.mtu, people[i+1].CallURL})
 		}
 	}
-	raw, err := json.Marshal(plan)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	home := n.trust(kind)
-	cmd := n.command(n.client, "node", "test/e2e/firewall.mjs")
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "FIREWALL="+string(raw), "HOME="+home)
-	cmd.Stderr = os.Stderr
+	cmd := n.node(kind, p)
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -83,7 +122,7 @@ func (n *network) browse(kind string, rows []row) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	n.judge(kind, bufio.NewScanner(out), want, len(plan.Rows))
+	n.judge(kind, bufio.NewScanner(out), want, len(p.Rows))
 	if err := cmd.Wait(); err != nil {
 		n.t.Error("node:", err)
 	}

@@ -246,9 +246,17 @@ func (n *network) guest(ns string, o order) *guest {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	g := &guest{cmd: n.command(ns, self), done: make(chan struct{})}
-	g.cmd.Env = append(os.Environ(), envRole+"=client", envRole+"_ARG="+string(arg), "SSL_CERT_FILE="+n.pem)
-	g.cmd.Stderr = os.Stderr
+	cmd := n.command(ns, self)
+	cmd.Env = append(os.Environ(), envRole+"=client", envRole+"_ARG="+string(arg), "SSL_CERT_FILE="+n.pem)
+	cmd.Stderr = os.Stderr
+	return n.follow(cmd)
+}
+
+// follow starts a client and reads what it says of itself.
+func (n *network) follow(cmd *exec.Cmd) *guest {
+	n.t.Helper()
+	g := &guest{cmd: cmd, done: make(chan struct{})}
+	var err error
 	out, err1 := g.cmd.StdoutPipe()
 	g.in, err = g.cmd.StdinPipe()
 	if err != nil || err1 != nil {
@@ -387,14 +395,20 @@ func (n *network) middlebox() {
 // TestIPv6Alone has a client without IPv4 join.
 func TestIPv6Alone(t *testing.T) {
 	n := open(t)
-	if err := n.in(n.client, "ip", "-4", "addr", "flush", "dev", "c0"); err != nil {
-		t.Fatal(err)
-	}
+	n.without4()
 	n.serve("[" + serverIP6 + "]")
 	tickets := n.room(3)
 	ann := n.guest(n.wires.server, order{WS: n.ws, Ticket: tickets[0]})
 	system.Until(t, 15*time.Second, "the first one is in", func() bool { return n.up(ann) })
 	for i, r := range rows6[:2] {
 		t.Run(r.name, func(t *testing.T) { n.try(t, r, ann, tickets[i+1]) })
+	}
+}
+
+// without4 takes the client's IPv4 address away.
+func (n *network) without4() {
+	n.t.Helper()
+	if err := n.in(n.client, "ip", "-4", "addr", "flush", "dev", "c0"); err != nil {
+		n.t.Fatal(err)
 	}
 }

@@ -85,11 +85,15 @@ func TestRecoveries(t *testing.T) {
 	ann := n.guest(n.wires.server, order{WS: n.ws, Ticket: tickets[0]})
 	system.Until(t, 15*time.Second, "the first one is in", func() bool { return n.up(ann) })
 	for i, r := range recoveries {
-		t.Run(r.name, func(t *testing.T) { n.recovers(t, r, ann, tickets[i+1]) })
+		t.Run(r.name, func(t *testing.T) {
+			n.recovers(t, r, ann, func() *guest {
+				return n.guest(n.client, order{WS: n.ws, Ticket: tickets[i+1], Way: robot.WayAny, Keep: true})
+			})
+		})
 	}
 }
 
-func (n *network) recovers(t *testing.T, r recovery, ann *guest, ticket string) {
+func (n *network) recovers(t *testing.T, r recovery, ann *guest, enter func() *guest) {
 	outer := n.t
 	n.t = t
 	defer func() { n.t = outer }()
@@ -97,15 +101,20 @@ func (n *network) recovers(t *testing.T, r recovery, ann *guest, ticket string) 
 		t.Fatal(err)
 	}
 	before := ann.status()
-	bob := n.guest(n.client, order{WS: n.ws, Ticket: ticket, Way: robot.WayAny, Keep: true})
+	bob := enter()
 	defer bob.leave()
 	since := func(a, b status) func() bool {
 		return func() bool {
 			nowA, nowB := ann.status(), bob.status()
-			return nowA.Audio > a.Audio+5 && nowA.Video > a.Video+5 && nowB.Audio > b.Audio+5 && nowB.Video > b.Video+5
+			return nowA.Audio > a.Audio+5 && nowA.Video > a.Video+5 && nowB.Audio > b.Audio+5 && nowB.Video > b.Video+1
 		}
 	}
-	system.Until(t, 15*time.Second, "connected", func() bool { return n.up(bob) })
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("at last: the client %+v, the other %+v", bob.status(), ann.status())
+		}
+	})
+	system.Until(t, 40*time.Second, "connected", func() bool { return n.up(bob) })
 	system.Until(t, 10*time.Second, "media both ways", since(before, status{}))
 	<-time.After(2 * time.Second) // a call that has settled
 	joined := n.count("participant.joined")
@@ -126,16 +135,36 @@ func (n *network) recovers(t *testing.T, r recovery, ann *guest, ticket string) 
 	if err := r.heal(n.wires); err != nil {
 		t.Fatal(err)
 	}
-	system.Until(t, 30*time.Second, "media both ways again", since(a, b))
+	var parts times
+	again := since(a, b)
+	system.Until(t, 30*time.Second, "media both ways again", func() bool {
+		parts.look(time.Since(ends), ann.status(), bob.status(), a, b)
+		return again()
+	})
 	back := time.Since(ends)
 	s := bob.status()
-	fmt.Printf("| %s | %s | media back after %d ms | %s |\n", r.name, s.Transport, back.Milliseconds(), s.Way)
+	fmt.Printf("| %s | %s | media back after %d ms | %v; %s |\n", r.name, s.Transport, back.Milliseconds(), parts, s.Way)
 	if os.Getenv("MAYFLY_FIREWALL_STRICT") != "" && back > r.limit {
 		t.Errorf("media back after %v, want %v", back, r.limit)
 	}
 	if again := n.count("participant.joined"); again != joined {
 		t.Errorf("%d joins during the recovery", again-joined)
 	}
+}
+
+// times are when the first came again of what the client receives, and of what it sends.
+type times [4]time.Duration
+
+func (p *times) look(now time.Duration, nowA, nowB, a, b status) {
+	for i, came := range []bool{nowB.Audio > b.Audio, nowB.Video > b.Video, nowA.Audio > a.Audio, nowA.Video > a.Video} {
+		if came && p[i] == 0 {
+			p[i] = now
+		}
+	}
+}
+
+func (p times) String() string {
+	return fmt.Sprintf("in: sound %d, picture %d; out: sound %d, picture %d ms", p[0].Milliseconds(), p[1].Milliseconds(), p[2].Milliseconds(), p[3].Milliseconds())
 }
 
 // count is how often a word was said by the system so far.

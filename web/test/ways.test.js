@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { MAX_RELAY_MS, MIN_RELAY_MS, reached, relayIn, wayOf } from "../ways.js";
+import { MAX_RELAY_MS, MIN_RELAY_MS, newest, reached, relayIn, wayOf } from "../ways.js";
 
 test("when the relay is brought in", () => {
   const rows = [
@@ -31,4 +31,9 @@ test("ways in by candidate", () => {
     [{ candidateType: "relay", protocol: "udp" }, "turn-udp"],
   ];
   for (const [candidate, want] of rows) assert.equal(wayOf(/** @type {any} */ (candidate)), want);
+});
+
+test("the paths of a newer answer come before those of an older one", () => {
+  const answer = "a=candidate:1 1 udp 2130706431 192.0.2.1 3478 typ host\r\na=candidate:2 1 tcp 1671430143 192.0.2.1 443 typ host tcptype passive\r\na=ice-ufrag:x\r\n";
+  assert.equal(newest(answer, 3), "a=candidate:1 1 udp 3 192.0.2.1 3478 typ host\r\na=candidate:2 1 tcp 3 192.0.2.1 443 typ host tcptype passive\r\na=ice-ufrag:x\r\n");
 });
