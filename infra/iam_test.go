@@ -229,3 +229,30 @@ func TestNamesRights(t *testing.T) {
 		t.Errorf("%d roles change records, want %d", found, len(may))
 	}
 }
+
+// TestTurnIsOptional: without a domain there is no resource, no right and no name; with one
+// there is all that it needs.
+func TestTurnIsOptional(t *testing.T) {
+	template := load(t, "template.yaml")
+	asserted := map[string]bool{}
+	list, _ := at(template, "Rules.TurnIsWhole.Assertions").([]any)
+	for _, a := range list {
+		asserted[text(a, "AssertDescription")] = true
+	}
+	for _, name := range []string{"TurnDomain", "TurnHostedZoneId", "TurnCertificateArn"} {
+		if p := at(template, "Parameters."+name); at(p, "Default") != "" {
+			t.Errorf("%s has the default %v", name, at(p, "Default"))
+		}
+		if name != "TurnDomain" && !asserted["TurnDomain needs "+name] {
+			t.Errorf("a domain without %s is taken", name)
+		}
+	}
+	for _, file := range templates {
+		resources, _ := load(t, file)["Resources"].(object)
+		for id, r := range resources {
+			if typ := text(r, "Type"); strings.HasPrefix(typ, "AWS::Route53") || strings.HasPrefix(typ, "AWS::CertificateManager") {
+				t.Errorf("%s makes %s, a %s: records are the tasks' own", file, id, typ)
+			}
+		}
+	}
+}

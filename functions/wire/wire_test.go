@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,28 @@ func TestDeps(t *testing.T) {
 	}
 	if _, err := Deps(t.Context(), entry.RoomsFunction, lookup([]string{"PUBLIC_URL=x"})); err == nil || !strings.Contains(err.Error(), "PUBLIC_URL") {
 		t.Errorf("with a bad URL: %v", err)
+	}
+}
+
+// Names are for those who hear from tasks and of their end, and only with a domain.
+func TestNaming(t *testing.T) {
+	t.Setenv("AWS_REGION", "eu-central-1")
+	env := append(environment(), "RELAY_DOMAIN=relay.example.net", "RELAY_ZONE=Z1", "RELAY_CERTIFICATE=arn:secret")
+	for f, want := range map[entry.Function]bool{
+		entry.RoomsFunction: false, entry.SocketFunction: true, entry.LifecycleFunction: true, entry.DeliverFunction: false,
+	} {
+		for domain, env := range map[bool][]string{true: env, false: environment()} {
+			d, err := Deps(t.Context(), f, lookup(env))
+			if err != nil || (d.Naming != nil) != (want && domain) {
+				t.Errorf("%s, a domain %v: naming %v, %v", f, domain, d.Naming, err)
+			}
+		}
+	}
+	for _, missing := range []string{"RELAY_ZONE", "RELAY_CERTIFICATE"} {
+		part := slices.DeleteFunc(slices.Clone(env), func(e string) bool { return strings.HasPrefix(e, missing+"=") })
+		if _, err := Deps(t.Context(), entry.SocketFunction, lookup(part)); err == nil || !strings.Contains(err.Error(), missing) {
+			t.Errorf("without %s: %v", missing, err)
+		}
 	}
 }
 
