@@ -69,6 +69,7 @@ func (a app) localOptions(args []string) (localOptions, error) {
 	fs.StringVar(&o.cfg.RoomTask, "roomtask", a.getenv("ROOMTASK"), "room task binary; default: roomtask beside this program [ROOMTASK]")
 	fs.StringVar(&o.cfg.MediaIP, "media-ip", a.getenv("MAYFLY_MEDIA_IP"), "address on which tasks take media, or two by a comma, one of each family; default: that of -addr, or for a loopback -addr this machine's own [MAYFLY_MEDIA_IP]")
 	fs.StringVar(&o.relayName, "relay-name", "", "name under which clients reach the tasks' relays by TLS; with -relay-cert")
+	fs.DurationVar(&o.cfg.RelaySpread, "relay-spread", 0, "how long a task's name takes to be known, as a DNS record does")
 	fs.StringVar(&o.relayCert, "relay-cert", "", "certificate chain and key of that name, one PEM file")
 	fs.Var(cold, "cold", "time that a task takes to start, as 25s, to feel Fargate's [COLD]")
 	fs.StringVar(&o.taskLog, "task-log", env("TASK_LOG", "warn"), "task log lines to show: debug, info, warn, error or off; all are in tasks.log [TASK_LOG]")

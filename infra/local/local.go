@@ -80,6 +80,9 @@ type Config struct {
 	// RelayTLS is the name under which clients reach all tasks' relays by TLS, with its
 	// certificate. Default: none.
 	RelayTLS *signal.RelayTLS
+	// RelaySpread is how long a task's name takes to be known, as a DNS record does. Default
+	// 0: it leads to the task from the start.
+	RelaySpread time.Duration
 	// Cold is the time from RunTask to a running task; Fargate takes about 25 s.
 	// Default 0: as fast as a process starts.
 	Cold time.Duration

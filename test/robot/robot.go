@@ -63,7 +63,7 @@ type Robot struct {
 	Joined signal.Joined
 	PC     *webrtc.PeerConnection
 
-	ws     *websocket.Conn // guarded by mu while Keep runs
+	ws     *websocket.Conn   // guarded by mu while Keep runs
 	inbox  chan signal.Frame // from the WebSocket, until joined; closed when it ends
 	dc     *webrtc.DataChannel
 	open   chan struct{} // closed when the data channel is open
