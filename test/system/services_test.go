@@ -26,10 +26,12 @@ func TestCallsOutliveTheTable(t *testing.T)   { t.Parallel(); outlive(t, "table"
 func TestCallsOutliveTheEvents(t *testing.T)  { t.Parallel(); outlive(t, "events") }
 func TestCallsOutliveTheGateway(t *testing.T) { t.Parallel(); outlive(t, "gateway") }
 
-// guest is somebody in a call, with its time.
+// guest is somebody in a call, with its time: its session began between asked and joined,
+// and ended between bye and left.
 type guest struct {
 	*robot.Robot
 	visit
+	bye time.Time
 }
 
 // without is a system that loses a service.
@@ -99,10 +101,12 @@ func (w *without) enter(ctx context.Context, cfg robot.Config) *guest {
 func (w *without) leave(names ...string) {
 	w.t.Helper()
 	for _, name := range names {
-		if err := w.people[name].Leave(); err != nil {
+		g := w.people[name]
+		g.bye = time.Now()
+		if err := g.Leave(); err != nil {
 			w.t.Errorf("%s: %v", name, err)
 		}
-		w.people[name].left = time.Now()
+		g.left = time.Now()
 	}
 }
 
@@ -270,13 +274,15 @@ func (w *without) after() {
 func (w *without) bill(room system.Room, names ...string) {
 	t := w.t
 	u := settled(t, w.s, room.ID, time.Minute)
-	var visits []visit
-	for _, name := range names {
-		visits = append(visits, w.people[name].visit)
+	if u.Quality != "exact" || len(u.Epochs) != 1 || len(u.Participants) != len(names) {
+		t.Errorf("room %s: %s, %d epochs, %d sessions", room.ID, u.Quality, len(u.Epochs), len(u.Participants))
 	}
-	plausible(t, room.ID, u, visits)
-	if u.Quality != "exact" || len(u.Epochs) != 1 {
-		t.Errorf("room %s: %s, %d epochs", room.ID, u.Quality, len(u.Epochs))
+	var sum int64
+	for _, p := range u.Participants {
+		sum += p.MS
+	}
+	if sum != u.Totals.ParticipantMS {
+		t.Errorf("room %s: sessions of %d ms, in all %d", room.ID, sum, u.Totals.ParticipantMS)
 	}
 	for _, name := range names {
 		g := w.people[name]
@@ -292,10 +298,13 @@ func (w *without) bill(room system.Room, names ...string) {
 		}
 		// What was received was sent, with at most 16 bytes of SRTP's more a packet; a few
 		// packets were on their way when it left.
-		got := u.Participants[i].BytesOut.Audio
+		got, ms := u.Participants[i].BytesOut.Audio, u.Participants[i].MS
 		most := bytes + 16*packets + 25*200
-		stay := g.left.Sub(g.joined).Milliseconds()
-		t.Logf("%s: %d ms of %d, %d bytes of sound of %d in %d packets", name, u.Participants[i].MS, stay, got, bytes, packets)
+		stay, longest := g.bye.Sub(g.joined).Milliseconds(), g.left.Sub(g.asked).Milliseconds()
+		t.Logf("%s: %d ms of %d to %d, %d bytes of sound of %d in %d packets", name, ms, stay, longest, got, bytes, packets)
+		if ms < stay-2 || ms > longest+2 { // two clocks are read, each to the millisecond
+			t.Errorf("%s: %d ms are billed, want %d to %d", name, ms, stay, longest)
+		}
 		if got < bytes || got > most {
 			t.Errorf("%s: %d bytes of sound are billed, want %d to %d", name, got, bytes, most)
 		}
