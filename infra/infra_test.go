@@ -87,7 +87,7 @@ var samples = map[string]string{
 	"CREATES_PER_S": "5", "CREATE_BURST": "20", "SPEND_PER_DAY_USD": "100", "TICKETS_PER_S": "30", "TICKET_BURST": "100", "AWS_CALLERS": "acme=arn:aws:iam::123456789012:role/web", "SWEEP_FOR_S": "50",
 	"WARM_POOL": "m=2", "POOL_TENANT": "operator", "TASK_REVISION": "41", "CANARY_REVISION": "42", "CANARY_PERCENT": "5",
 	"RELAY_DOMAIN": "relay.example.net", "RELAY_ZONE": "Z1", "RELAY_CERTIFICATE": "arn:aws:secretsmanager:eu-central-1:1:secret:relay",
-	"TICKET_SECRET": strings.Repeat("s", 64), "WEBHOOK_SECRET": strings.Repeat("w", 64),
+	"TICKET_SECRET": strings.Repeat("s", 64), "WEBHOOK_SECRET": strings.Repeat("w", 64), "WEBHOOK_SECRET_BEFORE": strings.Repeat("v", 64),
 }
 
 func TestEnvironments(t *testing.T) {

@@ -73,8 +73,10 @@ type Config struct {
 	TicketSecret Secret
 
 	// WebhookSecret is what the keys that sign webhooks are derived from: at least 32
-	// bytes. Changing it changes every endpoint's key. WEBHOOK_SECRET. Never logged.
-	WebhookSecret Secret
+	// bytes. Changing it changes every endpoint's key, so while it changes over both it
+	// and WebhookSecretBefore sign. WEBHOOK_SECRET, WEBHOOK_SECRET_BEFORE. Never logged.
+	WebhookSecret       Secret
+	WebhookSecretBefore Secret
 
 	// Life holds the rules of a room's life. MAX_ROOMS is the most rooms of a tenant at
 	// once (default 50); START_ETA_MS is how long a start takes as a rule, in
@@ -132,8 +134,8 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		TaskAPIID: getenv("TASK_API_ID"), SignallingURL: getenv("CLIENT_WS_URL"),
 		PublicURL: strings.TrimSuffix(getenv("PUBLIC_URL"), "/"), AllowedOrigins: list(getenv("ALLOWED_ORIGINS")),
 		APIKeys: getenv("API_KEYS"), AWSCallers: getenv("AWS_CALLERS"), TicketSecret: Secret(getenv("TICKET_SECRET")),
-		WebhookSecret: Secret(getenv("WEBHOOK_SECRET")),
-		RelayDomain:   getenv("RELAY_DOMAIN"), RelayZone: getenv("RELAY_ZONE"), RelayCertificate: getenv("RELAY_CERTIFICATE"),
+		WebhookSecret: Secret(getenv("WEBHOOK_SECRET")), WebhookSecretBefore: Secret(getenv("WEBHOOK_SECRET_BEFORE")),
+		RelayDomain: getenv("RELAY_DOMAIN"), RelayZone: getenv("RELAY_ZONE"), RelayCertificate: getenv("RELAY_CERTIFICATE"),
 	}
 	if c.Region == "" {
 		c.Region = getenv("AWS_REGION")
@@ -170,8 +172,10 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	if n := len(c.TicketSecret); n > 0 && n < ticket.MinSecretBytes {
 		errs = append(errs, fmt.Errorf("TICKET_SECRET has %d bytes, want at least %d", n, ticket.MinSecretBytes))
 	}
-	if n := len(c.WebhookSecret); n > 0 && n < hooks.MinSecretBytes {
-		errs = append(errs, fmt.Errorf("WEBHOOK_SECRET has %d bytes, want at least %d", n, hooks.MinSecretBytes))
+	if c.WebhookSecret != "" || c.WebhookSecretBefore != "" {
+		if _, err := hooks.NewKeys(string(c.WebhookSecret), string(c.WebhookSecretBefore)); err != nil {
+			errs = append(errs, fmt.Errorf("WEBHOOK_SECRET: %w", err))
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, fmt.Errorf("configuration: %w", err)

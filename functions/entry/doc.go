@@ -45,7 +45,7 @@ func (d Deps) life() *life.Life {
 
 // hooks needs WebhookSecret.
 func (d Deps) hooks() (*hooks.Hooks, error) {
-	keys, err := hooks.NewKeys(string(d.Config.WebhookSecret))
+	keys, err := hooks.NewKeys(string(d.Config.WebhookSecret), string(d.Config.WebhookSecretBefore))
 	if err != nil {
 		return nil, err
 	}

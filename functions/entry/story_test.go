@@ -249,6 +249,8 @@ func TestConfigFromEnv(t *testing.T) {
 		"any origin":        {map[string]string{"ALLOWED_ORIGINS": "*"}, "ALLOWED_ORIGINS"},
 		"keys":              {map[string]string{"API_KEYS": "acme=xyz"}, "api keys"},
 		"secret":            {map[string]string{"TICKET_SECRET": "short"}, "TICKET_SECRET"},
+		"webhook secrets":   {map[string]string{"WEBHOOK_SECRET_BEFORE": strings.Repeat("o", 32)}, ""},
+		"the one before":    {map[string]string{"WEBHOOK_SECRET_BEFORE": "shorter than 32 bytes"}, "WEBHOOK_SECRET"},
 		"webhook secret":    {map[string]string{"WEBHOOK_SECRET": "shorter than 32 bytes"}, "WEBHOOK_SECRET"},
 		"rooms":             {map[string]string{"MAX_ROOMS": "many"}, "MAX_ROOMS"},
 		"eta":               {map[string]string{"START_ETA_MS": "-1"}, "START_ETA_MS"},

@@ -16,13 +16,15 @@ import (
 // Scopes: what a key may do. ScopeAdmin is for the operator: other tenants' keys and
 // limits, and price books.
 const (
-	open              = "" // of endpoints that answer everybody
-	ScopeRoomsRead    = "rooms:read"
-	ScopeRoomsWrite   = "rooms:write"
-	ScopeUsageRead    = "usage:read"
-	ScopeWebhooks     = "webhooks:write"
-	ScopeKeys         = "keys:write"
-	ScopeAdmin        = "admin"
+	open            = "" // of endpoints that answer everybody
+	ScopeRoomsRead  = "rooms:read"
+	ScopeRoomsWrite = "rooms:write"
+	ScopeUsageRead  = "usage:read"
+	ScopeWebhooks   = "webhooks:write"
+	ScopeKeys       = "keys:write"
+	ScopeAdmin      = "admin"
+	// ScopesEvents are both needed: what happened in rooms, and what it cost.
+	ScopesEvents      = ScopeRoomsRead + " " + ScopeUsageRead
 	operator          = "operator" // the tenant whose keys have ScopeAdmin, and have no rooms
 	maxScopes         = 8
 	unauthorizedWords = "Send a valid API key as a Bearer token."
@@ -56,8 +58,10 @@ func (a *API) authenticate(c *call, e endpoint) error {
 		return err
 	}
 	c.tenant, c.key = caller.tenant, caller.key
-	if !slices.Contains(caller.scopes, e.scope) {
-		return problem(codeForbidden, "The scope "+e.scope+" is needed.")
+	for scope := range strings.FieldsSeq(e.scope) {
+		if !slices.Contains(caller.scopes, scope) {
+			return problem(codeForbidden, "The scope "+scope+" is needed.")
+		}
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func New(cfg Config) (*API, error) {
 // endpoint is one method of one path.
 type endpoint struct {
 	method, path string
-	scope        string // that the caller needs; open answers everybody
+	scope        string // that the caller needs, or several with spaces between; open answers everybody
 	serve        func(c *call) error
 }
 

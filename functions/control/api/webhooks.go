@@ -37,7 +37,7 @@ func (a *API) webhookEndpoints() []endpoint {
 		{"POST", "/v1/webhook-endpoints/{id}/redeliver", ScopeWebhooks, a.redeliver},
 		{"POST", "/v1/webhook-endpoints/{id}/rotate-secret", ScopeWebhooks, a.rotateHook},
 		{"POST", "/v1/webhook-endpoints/{id}/test", ScopeWebhooks, a.testHook},
-		{"GET", "/v1/events", ScopeRoomsRead, a.listEvents},
+		{"GET", "/v1/events", ScopesEvents, a.listEvents},
 	}
 }
 

@@ -69,7 +69,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	if w.key, err = ticket.KeyFromSecret("a secret for tests, 32 bytes long"); err != nil {
 		t.Fatal(err)
 	}
-	hookKeys, err := hooks.NewKeys("a secret for webhooks of 32 bytes")
+	hookKeys, err := hooks.NewKeys("a secret for webhooks of 32 bytes", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -128,13 +128,13 @@ func TestEd25519(t *testing.T) {
 func TestKeysDiffer(t *testing.T) {
 	seen := map[string]string{}
 	for _, deployment := range []string{strings.Repeat("a", 32), strings.Repeat("b", 32)} {
-		k, err := NewKeys(deployment)
+		k, err := NewKeys(deployment, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, endpoint := range []string{"we_1", "we_2"} {
 			for _, kid := range []control.HookKid{{Gen: 1, Kind: HMAC}, {Gen: 2, Kind: HMAC}, {Gen: 1, Kind: Ed25519}} {
-				s, err := k.seed(endpoint, kid)
+				s, err := seed(k.secrets[0], endpoint, kid)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -146,7 +146,80 @@ func TestKeysDiffer(t *testing.T) {
 			}
 		}
 	}
-	if _, err := NewKeys(strings.Repeat("a", 31)); err == nil {
-		t.Error("a short secret is taken")
+	long, short := strings.Repeat("a", 32), strings.Repeat("a", 31)
+	for _, bad := range [][2]string{{short, ""}, {"", ""}, {"", long}, {long, short}, {short, long}} {
+		if _, err := NewKeys(bad[0], bad[1]); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
 	}
+}
+
+// TestDeploymentSecretChangesOver: while the deployment has two secrets, an endpoint whose
+// owner knows the old key verifies as well as one whose owner was told the new one, by
+// HMAC and by Ed25519; without the old secret only the new one does.
+func TestDeploymentSecretChangesOver(t *testing.T) {
+	const before, after = "the secret that was, 32 bytes ok", "the secret that is to be, longer"
+	body := []byte(`{"type":"room.live"}`)
+	keysOf := func(secret, before string) *Keys {
+		t.Helper()
+		k, err := NewKeys(secret, before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	for _, kind := range []string{HMAC, Ed25519} {
+		h := &control.Hook{ID: "we_1", Keys: []control.HookKid{{Gen: 1, Kind: kind}}}
+		verifies := func(with, signed *Keys) bool {
+			t.Helper()
+			header, err := signed.sign(h, "evt_1", 1_795_000_000_000, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			secret, err := with.Secret(h.ID, h.Keys[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kind == Ed25519 {
+				return verifiesPublic(t, secret, header.Get("webhook-signature"), "evt_1.1795000000."+string(body))
+			}
+			v, err := standardwebhooks.NewWebhook(secret)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v.VerifyIgnoringTimestamp(body, header) == nil
+		}
+		old, both, fresh := keysOf(before, ""), keysOf(after, before), keysOf(after, "")
+		for name, tt := range map[string]struct {
+			with, signed *Keys
+			want         bool
+		}{
+			"old key, before":  {old, old, true},
+			"old key, between": {old, both, true},
+			"new key, between": {both, both, true},
+			"old key, after":   {old, fresh, false},
+			"new key, after":   {both, fresh, true},
+			"new key, before":  {both, old, false},
+		} {
+			if got := verifies(tt.with, tt.signed); got != tt.want {
+				t.Errorf("%s, %s: verifies %v", kind, name, got)
+			}
+		}
+	}
+}
+
+// verifiesPublic verifies as the standard's text says of v1a.
+func verifiesPublic(t *testing.T, public, signatures, message string) bool {
+	t.Helper()
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(public, "whpk_"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s := range strings.FieldsSeq(signatures) {
+		text, _ := strings.CutPrefix(s, "v1a,")
+		if signature, err := base64.StdEncoding.DecodeString(text); err == nil && ed25519.Verify(key, []byte(message), signature) {
+			return true
+		}
+	}
+	return false
 }

@@ -41,7 +41,7 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
-	keys, err := NewKeys("a secret for tests, 32 bytes long")
+	keys, err := NewKeys("a secret for tests, 32 bytes long", "")
 	if err != nil {
 		t.Fatal(err)
 	}
