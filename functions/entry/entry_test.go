@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/api"
+	"mayfly/functions/control/api/apitest"
 	"mayfly/functions/control/controltest"
 	"mayfly/infra/local/boltstore"
 	"mayfly/shared/signal"
@@ -150,7 +152,36 @@ func (w *world) http(method, path, query, body string, headers map[string]string
 		"body":%q,"isBase64Encoded":true}`, quote(path), quote(query), head, method, quote(path), base64.StdEncoding.EncodeToString([]byte(body)))
 	var out events.APIGatewayV2HTTPResponse
 	w.invoke(w.rooms, event, &out)
+	w.documented(method, path, query, body, headers, out)
 	return out
+}
+
+// documented holds an exchange to the OpenAPI document, as API Gateway would pass it on.
+func (w *world) documented(method, path, query, body string, headers map[string]string, out events.APIGatewayV2HTTPResponse) {
+	w.t.Helper()
+	x := apitest.Exchange{
+		Method: method, Path: path, Query: query, Header: http.Header{}, Body: []byte(body),
+		Status: out.StatusCode, AnswerHeader: http.Header{}, Answer: []byte(out.Body),
+	}
+	if !strings.HasPrefix(path, "/") {
+		x.Path = "/" + path
+	}
+	for name, value := range headers {
+		x.Header.Set(name, value)
+	}
+	for name, value := range out.Headers {
+		x.AnswerHeader.Set(name, value)
+	}
+	if out.IsBase64Encoded {
+		raw, err := base64.StdEncoding.DecodeString(out.Body)
+		if err != nil {
+			w.t.Error(err)
+		}
+		x.Answer = raw
+	}
+	if err := apitest.Load(w.t, api.Document()).Check(x); err != nil {
+		w.t.Errorf("%s %q: %v", method, path, err)
+	}
 }
 
 // quote writes a JSON string; %q writes Go's.
