@@ -3,6 +3,7 @@ package hooks
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -179,4 +180,60 @@ func TestLateAnswer(t *testing.T) {
 	if d := w.deliveries(hook.ID)[0]; d.State != control.DeliveryDelivered || len(d.Attempts) != 2 {
 		t.Errorf("delivery %+v", d)
 	}
+}
+
+// TestGoneSurvivesACrash crashes deliver at each of its effects while an endpoint answers
+// 410: in the end it is disabled, its owner is told once, nothing is owed to it, and the
+// log has everything.
+func TestGoneSurvivesACrash(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		at := 1
+		for crashed := true; crashed && !t.Failed(); at++ {
+			crashed = goneStory(t, at, after)
+		}
+		if at < 8 {
+			t.Errorf("only %d commits in all", at)
+		}
+	}
+}
+
+func goneStory(t *testing.T, at int, after bool) (crashed bool) {
+	w := newWorld(t)
+	told := 0
+	var mu sync.Mutex
+	w.Sender = sender{&fake{}, func(url, id string) (Answer, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.HasPrefix(url, "https://gone") {
+			return Answer{Status: http.StatusGone}, nil
+		}
+		if strings.HasPrefix(id, "evt_we_") {
+			told++
+		}
+		return Answer{Status: 200}, nil
+	}}
+	gone, _ := w.endpoint("https://gone.example"), w.endpoint("https://one.example")
+	keys := w.happen("room_a", 1) // no other event would find out again
+	w.proc.CrashAt(at, after)
+	for range 4 { // the rounds after a crash find everything as it was left
+		err := w.round(keys)
+		if err != nil && !errors.Is(err, controltest.ErrCrashed) {
+			t.Fatalf("crash at %d, after %v: %v", at, after, err)
+		}
+		crashed = w.proc.Revive() || crashed
+		w.clock.Advance(time.Minute)
+		keys = nil
+	}
+	if h := w.hook(gone.ID); h.Disabled != control.HookGone || h.EventSeq != 1 || told == 0 {
+		t.Errorf("crash at %d, after %v: disabled %q, %d events of it, told %d times", at, after, h.Disabled, h.EventSeq, told)
+	}
+	for _, d := range w.deliveries(gone.ID) {
+		if d.State != control.DeliveryDead {
+			t.Errorf("crash at %d, after %v: a delivery to it is %s", at, after, d.State)
+		}
+	}
+	if log, err := outbox.Read(w.ctx, w.store, tenant, 0, 100); err != nil || len(log) != 2 {
+		t.Errorf("crash at %d, after %v: %d entries in the log, %v", at, after, len(log), err)
+	}
+	return crashed
 }

@@ -272,11 +272,24 @@ func (h *Hooks) attempt(ctx context.Context, hook *control.Hook, d *control.Deli
 	v := judge(len(d.Attempts)+1, answer, perr, endMS, h.random())
 	h.Log.InfoContext(ctx, "webhook", "endpoint", hook.ID, "tenant", hook.Tenant, "event", d.Event, "type", d.Type,
 		"attempt", len(d.Attempts)+1, "status", a.Status, "error", a.Error, "took_ms", a.TookMS, "state", v.state)
-	if err := h.settle(ctx, d, a, v); err != nil {
-		return false, hook, err
-	}
-	hook, err = h.note(ctx, hook, d, v, nowMS)
+	hook, err = h.conclude(ctx, hook, d, a, v)
 	return v.state == control.DeliveryDelivered, hook, err
+}
+
+// conclude stores what follows from an attempt. An endpoint is disabled before the
+// delivery that was its last is given up: after a crash in between, the delivery is tried
+// again and found hopeless. The other way round nobody would know any more.
+func (h *Hooks) conclude(ctx context.Context, hook *control.Hook, d *control.Delivery, a control.Attempt, v verdict) (*control.Hook, error) {
+	var err error
+	if v.disable != "" {
+		if hook, err = h.note(ctx, hook, d, v, a.AtMS); err != nil {
+			return hook, err
+		}
+	}
+	if err := h.settle(ctx, d, a, v); err != nil || v.disable != "" {
+		return hook, err
+	}
+	return h.note(ctx, hook, d, v, a.AtMS)
 }
 
 // message makes what is sent, or says why the delivery is given up untried.
