@@ -298,9 +298,9 @@ export class Peer {
         this.#listen();
       }
       this.on.media(true);
-    } else if (state === "failed" || state === "closed") {
+    } else if (state === "closed" || (state === "failed" && !(this.#watch && this.on.alone()))) {
       this.#lose();
-    } else if (state === "disconnected") {
+    } else if (state === "disconnected" || state === "failed") { // a restart without any network fails in Firefox, and the next may not
       this.on.media(false);
       this.#arm(DISCONNECTED_MS);
       this.on.silent();

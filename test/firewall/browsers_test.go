@@ -71,7 +71,7 @@ func TestBrowsersRecover(t *testing.T) {
 			n := open(t)
 			n.serve(serverIP)
 			people := n.create(len(recoveries) + 1)
-			ann := n.guest(n.wires.server, order{WS: n.ws, Ticket: people[0].Ticket})
+			ann := n.guest(n.wires.server, order{WS: n.ws, Ticket: people[0].Ticket, Seats: len(people)})
 			system.Until(t, 15*time.Second, "the first one is in", func() bool { return n.up(ann) })
 			for i, r := range recoveries {
 				if only := os.Getenv("MAYFLY_FIREWALL_ROW"); only != "" && !strings.Contains(r.name, only) {
@@ -111,7 +111,7 @@ func (n *network) browse(kind string, rows []row) {
 	for i, r := range rows {
 		want[r.name] = r
 		if only == "" || strings.Contains(r.name, only) {
-			p.Rows = append(p.Rows, browserRow{r.name, r.rules, r.way == robot.WayRelay, r.mtu, people[i+1].CallURL})
+			p.Rows = append(p.Rows, browserRow{r.name, r.rules, strings.HasPrefix(r.way, robot.WayRelay), r.mtu, people[i+1].CallURL})
 		}
 	}
 	cmd := n.node(kind, p)

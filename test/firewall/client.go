@@ -23,6 +23,7 @@ const envRole = "MAYFLY_FIREWALL_ROLE"
 type order struct {
 	WS, Ticket, Way string
 	Keep            bool // come back whenever the call is cut off
+	Seats           int  // default 2; a browser that is closed sits in one for 30 s more
 }
 
 // status is a line that a client prints: what it has, since it began to join.
@@ -62,7 +63,7 @@ func client(arg string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
 	began := time.Now()
-	r, err := robot.Join(ctx, robot.Config{WS: o.WS, Ticket: o.Ticket, Way: o.Way, Seats: 2, Others: &signal.Size{Width: 320, Height: 180}})
+	r, err := robot.Join(ctx, robot.Config{WS: o.WS, Ticket: o.Ticket, Way: o.Way, Seats: max(2, o.Seats), Others: &signal.Size{Width: 320, Height: 180}})
 	if err != nil {
 		fail(err)
 		return

@@ -72,12 +72,14 @@ var rows = []row{
 }`, robot.WayRelay, "turn-", slow, 0},
 }
 
-// rows6 are without IPv4. Pion's agent asks no relay over IPv6: the last is for browsers.
+// rows6 are without IPv4.
 var rows6 = []row{
 	{"IPv6 only", "", robot.WayAny, "udp", slow, 0},
 	{"IPv6 only, UDP blocked", forward + `accept; meta l4proto udp drop; }
 }`, robot.WayAny, "tcp", slow, 0},
-	{"IPv6 only, relay alone", "", robot.WayRelay, "turn-", slow, 0},
+	{"IPv6 only, relay alone", "", robot.WayRelay6, "turn-", slow, 0},
+	{"IPv6 only, relay alone, UDP blocked", forward + `accept; meta l4proto udp drop; }
+}`, robot.WayRelay6, "turn-t", slow, 0},
 }
 
 // network is a set of wires with the whole system at the server's end.
@@ -397,10 +399,10 @@ func TestIPv6Alone(t *testing.T) {
 	n := open(t)
 	n.without4()
 	n.serve("[" + serverIP6 + "]")
-	tickets := n.room(3)
+	tickets := n.room(len(rows6) + 1)
 	ann := n.guest(n.wires.server, order{WS: n.ws, Ticket: tickets[0]})
 	system.Until(t, 15*time.Second, "the first one is in", func() bool { return n.up(ann) })
-	for i, r := range rows6[:2] {
+	for i, r := range rows6 {
 		t.Run(r.name, func(t *testing.T) { n.try(t, r, ann, tickets[i+1]) })
 	}
 }

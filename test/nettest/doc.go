@@ -1,6 +1,6 @@
 // Package nettest puts a bad network between a client and a room task: a UDP relay in
 // user space with a bottleneck, queue, delay, jitter, random and burst loss, reordering
-// and duplicates, each direction by itself, changeable while packets flow. It needs no
+// and duplicates, each direction by itself, changeable while packets flow, and a NAT that rebinds. It needs no
 // privileges and no kernel module. What happens to the n-th packet of a direction
 // follows from the seed alone, so that a run can be repeated.
 //

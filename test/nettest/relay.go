@@ -155,6 +155,19 @@ func (r *Relay) answer(c *net.UDPConn, client netip.AddrPort) {
 	}
 }
 
+// Rebind shows every client to the target from another port, as a NAT does that has
+// forgotten what it translated: what the target sends to the old ones is lost.
+func (r *Relay) Rebind() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var err error
+	for client, c := range r.clients {
+		err = errors.Join(err, c.Close())
+		delete(r.clients, client) // its next packet opens another
+	}
+	return err
+}
+
 // datagram is one packet and where it goes: to a client over the relay's own socket, or
 // over a connected one.
 type datagram struct {

@@ -25,7 +25,7 @@ const (
 
 // engine makes the API of one robot: VP8 with rtx, Opus and, where it is wanted, its
 // redundancy. Without interceptors: incoming.go and outgoing.go do their work.
-func engine(cfg Config, in *receiver, net *stdnet.Net) (*webrtc.API, error) {
+func engine(cfg Config, in *receiver, net *stdnet.Net, relay6 *allocation) (*webrtc.API, error) {
 	m := &webrtc.MediaEngine{}
 	cc := webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}
 	video := []webrtc.RTCPFeedback{cc, {Type: "nack"}, {Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}}
@@ -59,8 +59,11 @@ func engine(cfg Config, in *receiver, net *stdnet.Net) (*webrtc.API, error) {
 	se := webrtc.SettingEngine{BufferFactory: in.buffer}
 	se.SetNet(net)
 	se.SetIncludeLoopbackCandidate(true)
-	se.DisableActiveTCP(cfg.Way == WayRelay) // Pion's agent dials whatever the policy
-	se.SetRelayAcceptanceMinWait(0)          // browsers take the relay as soon as it answers
+	if cfg.Way == WayRelay6 {
+		se.SetICEUDPMux(relay6)
+	}
+	se.DisableActiveTCP(cfg.Way == WayRelay || cfg.Way == WayRelay6) // Pion's agent dials whatever the policy
+	se.SetRelayAcceptanceMinWait(0)                                  // browsers take the relay as soon as it answers
 	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6})
 	se.SetFireOnTrackBeforeFirstRTP(true) // nobody reads tracks
 	se.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM)
@@ -74,7 +77,7 @@ func (r *Robot) offer(cfg Config) (signal.Offer, error) {
 	if r.net, err = stdnet.NewNet(); err != nil {
 		return o, fmt.Errorf("robot: %w", err)
 	}
-	api, err := engine(cfg, r.in, r.net)
+	api, err := engine(cfg, r.in, r.net, &r.relay6)
 	if err != nil {
 		return o, err
 	}

@@ -75,6 +75,7 @@ type Robot struct {
 	seq       uint64        // owned by the joining goroutine, and then by Keep's
 	kept      atomic.Bool   // by Keep: a WebSocket that ends is no loss
 	net       *stdnet.Net   // set once: the interfaces that Restart gathers on
+	relay6    allocation    // of WayRelay6
 
 	began   int64 // ns
 	mark    uint16
@@ -458,7 +459,7 @@ func (r *Robot) Vanish() error {
 	r.stop()
 	var err error
 	if r.PC != nil {
-		err = r.PC.Close()
+		err = errors.Join(r.PC.Close(), r.relay6.Close())
 	}
 	r.mu.Lock()
 	ws := r.ws

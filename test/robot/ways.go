@@ -10,9 +10,10 @@ import (
 
 // Which of the task's ways in a robot takes.
 const (
-	WayDirect  = ""      // without the relay
-	WayRelay   = "relay" // by the relay alone
-	WayAny     = "any"   // directly, and by the relay if that does not come up
+	WayDirect  = ""       // without the relay
+	WayRelay   = "relay"  // by the relay alone
+	WayRelay6  = "relay6" // likewise, over IPv6
+	WayAny     = "any"    // directly, and by the relay if that does not come up
 	maxRelayIn = 2500 * time.Millisecond
 	minRelayIn = 700 * time.Millisecond
 )
@@ -25,7 +26,7 @@ func relayIn(way string, servers int, asked time.Duration) (time.Duration, bool)
 	switch {
 	case way == WayDirect || servers == 0:
 		return 0, false
-	case way == WayRelay:
+	case way == WayRelay || way == WayRelay6:
 		return 0, true
 	}
 	return min(max(300*time.Millisecond+3*asked, minRelayIn), maxRelayIn), true
@@ -55,6 +56,14 @@ func (r *Robot) bringIn(ctx context.Context, cfg Config, asked time.Duration) er
 
 // relayed restarts ICE with the relay's servers.
 func (r *Robot) relayed(ctx context.Context, cfg Config) error {
+	if cfg.Way == WayRelay6 {
+		for _, s := range r.Joined.ICEServers {
+			if err := r.relay6.allocate(ctx, s.URLs, s.Username, s.Credential); err != nil {
+				return err
+			}
+		}
+		return r.Restart(ctx)
+	}
 	config := webrtc.Configuration{ICETransportPolicy: policy(cfg.Way)}
 	for _, s := range r.Joined.ICEServers {
 		config.ICEServers = append(config.ICEServers, webrtc.ICEServer{URLs: s.URLs, Username: s.Username, Credential: s.Credential})

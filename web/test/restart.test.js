@@ -104,6 +104,26 @@ test("nothing gets through: the connection is kept, and another WebSocket is tri
   assert.deepEqual([call.state, pcs.length, sockets.length], ["joined", 1, tries + 1]);
 });
 
+test("nothing gets through, and the restart fails: another is tried when there is a network again", async () => {
+  const { call, pc, pcs, sockets, clock } = await inRoom();
+  pc.iceConnectionState = "connected";
+  await clock.advance(1000);
+  pc.becomes("disconnected");
+  await clock.advance(3000);
+  pc.becomes("failed");
+  await clock.advance(3000);
+  assert.deepEqual([call.state, pcs.length], ["joined", 1]);
+  const before = pc.restarts;
+  const next = /** @type {any} */ (sockets.at(-1));
+  next.open();
+  next.says("room", room(1, "live"));
+  await settle();
+  assert.equal(pc.restarts, before + 1);
+  pc.becomes("failed");
+  await clock.advance(500);
+  assert.equal(call.state, "rejoining", "the room can be asked, and this does not help");
+});
+
 test("nothing gets through for too long: the connection is replaced", async () => {
   const { call, pc, clock } = await inRoom();
   await clock.advance(1000);
