@@ -11,7 +11,7 @@ if [ "${BENCH:-cost}" = cost ]; then
 	bin/cost ${COSTFLAGS:-} || missed=1
 fi
 if [ "${BENCH:-system}" = system ]; then
-	MAYFLY_BENCH=1 go test -count=1 -v -run Figures ./test/bench | grep -E ' ms |FAIL|_test.go'
+	MAYFLY_BENCH=1 go test -count=1 -v -run "Figures|IdlePeerConnection" ./test/bench | grep -E ' ms |KB|FAIL|_test.go'
 	if command -v chromium >/dev/null && command -v node >/dev/null; then
 		make -s build
 		scripts/setup.sh node

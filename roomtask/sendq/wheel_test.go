@@ -14,7 +14,7 @@ func TestLongestRTTOfTheLastSeconds(t *testing.T) {
 		{2 * second, 30 * ms, 300 * ms},
 		{5 * second, 30 * ms, 300 * ms},
 		{8 * second, 40 * ms, 40 * ms}, // the path of 300 ms is gone
-		{60 * second, 0, 0},             // and now all are
+		{60 * second, 0, 0},            // and now all are
 	} {
 		if v.rtt > 0 {
 			w.trips.add(v.rtt, t0+v.at)
