@@ -182,9 +182,9 @@ func answerIdle(t *testing.T) {
 		_ = out.Encode(answer)
 	}
 	for open.Load() < idleConnections {
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
-	time.Sleep(3 * time.Second) // flights of handshakes are over
+	<-time.After(3 * time.Second) // flights of handshakes are over
 	_ = out.Encode(ownUse(t))
 	_ = in.Decode(new(string)) // until the parent is gone
 }
