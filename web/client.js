@@ -15,13 +15,14 @@
 // same local tracks, without anyone's help.
 
 import { Events, Timers, browserEnv, deferred, errorInfo } from "./base.js";
-import { current, fits, joinBody } from "./joining.js";
+import { Entry } from "./entry.js";
+import { fits } from "./joining.js";
 import { Mirror } from "./mirror.js";
 import { Move } from "./move.js";
 import { KINDS, Peer } from "./peer.js";
+import { Renegotiation } from "./renegotiation.js";
 import { Roster } from "./roster.js";
 import { Socket } from "./socket.js";
-import { relayIn } from "./ways.js";
 import {
   CallError, MAX_CHAT_BYTES, MAX_FIRST_SEATS, MAX_SEATS, byteLength, retryDelay,
 } from "./wire.js";
@@ -35,11 +36,9 @@ export { CallError } from "./wire.js";
  */
 
 export const VIEW_DEBOUNCE_MS = 100;
-export const JOIN_RETRY_MS = 3000; // a join without an answer is sent again
 export const STEADY_MS = 10_000; // media that held this long starts the schedule anew
 const FIRST_TRIES = 10; // to reach the WebSocket at all, about 50 s
 const LEAVE_MS = 500;
-const AGAIN_MS = 1000; // from one offer to restart ICE to the next
 const PREPARED_MS = 300_000; // addresses of an older offer may be gone
 
 export class Call {
@@ -49,8 +48,6 @@ export class Call {
   room = null;
   /** @type {SeatView[]} */
   seating = [];
-  /** The secret for the next join, "" before joining. */
-  resume = "";
   /** Own sources. @type {Record<Kind, Local>} */
   local = /** @type {any} */ (Object.fromEntries(KINDS.map((kind) => [kind, { track: null, muted: false }])));
 
@@ -61,30 +58,21 @@ export class Call {
   /** @type {Offer | null} */ #offer = null; // of #pending
   /** @type {Move | null} */ #move = null; // from #peer to its successor at the next task; the latest
   #going = 0; // the epoch that #peer's task, which is going, says comes next
-  /** @type {Peer | null} */ #growing = null; // has offered more seats, and waits for the answer
-  #ticket;
-  #attempt;
   #epoch = 0; // of #peer
   #generation = 0; // of the latest offer, over all peers
   #answered = 0; // the generation that #peer joined with
   #wanted = false; // join was called
   #healthy = false; // #peer serves, or may still come
-  #joinSent = false; // and its answer is awaited
-  #tried = false; // the ticket or secret may have been used, by a join whose answer is unknown
   #rejoins = 0;
-  #askedAt = 0; // when the latest join was sent
   #preparedAt = 0; // when the offer of #pending was begun
   #media = false;
-  /** @type {Offer | null} */ #again = null; // an ICE restart, until it is answered
-  #againAt = 0; // when it was made
-  #upAt = 0; // when the WebSocket came up, or another took over
-  #askedRoomAt = 0; // since when it is asked whether the room can be reached at all; 0 = nothing speaks against it
   #seats;
   #mirror = new Mirror();
-  #told = this.#mirror.told(); // with the latest join
   #roster = new Roster();
   #events = new Events();
   /** @type {Timers} */ #timers;
+  /** @type {Entry} */ #entry;
+  /** @type {Renegotiation} */ #offers;
   /** @type {Deferred<Joined> | null} */ #joining = null;
 
   /** @param {CallOptions} options */
@@ -98,14 +86,19 @@ export class Call {
     if (!this.#env.RTCPeerConnection || !this.#env.WebSocket) {
       throw new CallError("unsupported", "this browser has no WebRTC");
     }
-    this.#ticket = options.ticket ?? "";
-    this.resume = options.resume ?? "";
-    this.#attempt = this.#env.secret();
+    this.#entry = new Entry({
+      options, env: this.#env, timers: this.#timers, mirror: this.#mirror, local: this.local,
+      again: () => this.#advance(), kept: (resume) => this.#events.emit("resume", resume),
+    });
     this.#seats = Math.min(options.seats ?? MAX_FIRST_SEATS, MAX_SEATS);
     this.#socket = new Socket({
       url: options.ws, env: this.#env,
       hello: () => this.#hello(), frame: (f) => this.#frame(f, null),
       up: (up) => this.#signalling(up), lost: (tries) => this.#unreached(tries),
+    });
+    this.#offers = new Renegotiation({
+      env: this.#env, timers: this.#timers, socket: this.#socket, local: this.local,
+      peer: () => (this.over ? null : this.#peer), serves: () => this.#healthy && !this.over, report: (err) => this.#report(err),
     });
   }
 
@@ -145,6 +138,8 @@ export class Call {
     if (!this.over && !this.#peer && !this.#pending) this.#prepare();
   }
 
+  /** The secret for the next join, "" before joining. */
+  get resume() { return this.#entry.resume; }
   /** The client's own participant id, "" before joining. */
   get participant() { return this.#roster.self; }
   /** Everyone else, by id. @returns {Map<string, Participant>} */
@@ -182,15 +177,7 @@ export class Call {
   /** Grows to n seats, beyond which people are not received. @param {number} n */
   async grow(n) {
     this.#seats = Math.max(this.#seats, Math.min(n, MAX_SEATS));
-    const peer = this.#peer;
-    if (!peer?.open || this.#growing === peer || peer.seats.size >= this.#seats) return;
-    this.#growing = peer;
-    try {
-      peer.send("offer", await peer.offer(this.local, this.#seats));
-    } catch (err) {
-      this.#growing = null;
-      this.#report(err);
-    }
+    await this.#offers.grow(this.#seats);
   }
 
   /** A summary of the connection. Loss and rates are since the last call. */
@@ -232,7 +219,7 @@ export class Call {
     if (!this.#stays) this.#enter(this.participant ? "rejoining" : live ? "joining" : "waiting");
     if (this.#timers.has("rejoin")) return;
     if (!this.#pending) this.#prepare();
-    else if (live && this.#offer && !this.#joinSent && this.#socket.up) this.#sendJoin(this.#offer);
+    else if (live && this.#offer && !this.#entry.sent && this.#socket.up) this.#sendJoin(this.#offer);
   }
 
   /** Makes the PeerConnection and its offer, which is ready when the room is. */
@@ -241,14 +228,14 @@ export class Call {
     /** @type {Peer} */ const peer = (this.#pending = new Peer(this.#env, this.local, this.options.publish ?? KINDS, seats, {
       generation: () => ++this.#generation, frame: (f) => this.#frame(f, peer),
       open: () => peer === this.#peer && this.#opened(), lost: () => this.#peerLost(peer),
-      suspect: () => peer === this.#peer && this.#doubt(peer),
-      silent: () => peer === this.#peer && this.#restart(peer),
-      back: () => peer === this.#peer && this.#heard(),
-      alone: () => this.#askedRoomAt > 0 && this.#socket.heardAt < this.#askedRoomAt,
+      suspect: () => peer === this.#peer && this.#offers.doubt(peer),
+      silent: () => peer === this.#peer && this.#offers.restart(peer),
+      back: () => peer === this.#peer && this.#offers.heard(),
+      alone: () => this.#offers.alone,
       media: (up) => {
         if (peer !== this.#peer) return;
         this.#setMedia(up);
-        if (up) this.#heard();
+        if (up) this.#offers.heard();
       },
     }, this.options.codec));
     this.#offer = null;
@@ -269,38 +256,19 @@ export class Call {
 
   /** The first frame of a WebSocket. A ticket that was used cannot watch; the same join again can. */
   #hello() {
-    const again = this.#tried && this.#ticket; // a room that is not known yet may be live
-    if (this.#offer && (again || (this.#wanted && !this.room))) {
-      const body = this.#joinBody(this.#offer);
+    // A room that is not known yet may be live.
+    if (this.#offer && (this.#entry.again || (this.#wanted && !this.room))) {
+      const body = this.#entry.join(this.#offer);
       if (fits(body)) return { type: "join", body };
     }
-    return { type: "watch", body: this.#secret() };
+    return { type: "watch", body: this.#entry.secret };
   }
 
   /** @param {Offer} offer */
   #sendJoin(offer) {
-    const body = this.#joinBody(offer);
+    const body = this.#entry.join(offer);
     if (!fits(body)) return this.#fail(new CallError("offer_too_large", "the offer is over 32 KB; ask for fewer seats"));
     this.#socket.send("join", body);
-  }
-
-  /** The join, about to be sent. @param {Offer} offer */
-  #joinBody(offer) {
-    const now = current(offer, this.local);
-    this.#mirror.joining(now);
-    this.#told = this.#mirror.told();
-    this.#joinSent = this.#tried = true;
-    this.#askedAt = this.#env.now();
-    this.#rejoinSoon(JOIN_RETRY_MS);
-    return joinBody(this.options, this.#secret(), this.#attempt, now, this.#mirror.view);
-  }
-
-  /** Sends the join again, after a while. @param {number} ms */
-  #rejoinSoon(ms) {
-    this.#timers.after("join", ms, () => {
-      this.#joinSent = false;
-      this.#advance();
-    });
   }
 
   /** @param {Joined} joined */
@@ -308,15 +276,11 @@ export class Call {
     const peer = this.#pending;
     // The answer to a join that was sent twice may bring a newer secret. One from an
     // older epoch comes from a task that is gone.
-    if (joined.answer.generation === this.#answered && !this.#tried) this.#keep(joined.resume);
+    if (joined.answer.generation === this.#answered && !this.#entry.tried) this.#entry.keep(joined.resume);
     if (!peer || peer.generation !== joined.answer.generation || joined.epoch < (this.room?.epoch ?? 0)) return;
-    this.#timers.cancel("join");
     this.#answered = peer.generation;
-    this.#attempt = this.#env.secret();
-    this.#tried = false;
-    this.#keep(joined.resume);
+    this.#entry.answered(joined.resume);
     this.#pending = this.#offer = null;
-    this.#joinSent = false;
     const staying = this.#stays ? this.#peer : null;
     this.#healthy = true;
     this.#epoch = joined.epoch;
@@ -325,7 +289,7 @@ export class Call {
     this.#peer = peer;
     const accepted = peer.accept(joined.answer); // before the page draws anything: it has 40 ms of work to do
     accepted.catch(() => {}); // looked at below
-    this.#relayed(peer, joined.ice_servers ?? []);
+    this.#offers.relay(peer, joined.ice_servers ?? [], this.#entry.waited);
     this.#roster.join(joined);
     this.#setMedia(false);
     this.#enter("joined");
@@ -366,7 +330,7 @@ export class Call {
         this.#peer = next;
         this.#going = 0;
         this.#roster = /** @type {Move} */ (this.#move).roster;
-        this.#mirror.tell(this.#told);
+        this.#mirror.tell(this.#entry.told);
         this.#setMedia(next.connected);
         this.#events.emit("joined", joined);
         this.#events.emit("participants", this.participants);
@@ -394,13 +358,6 @@ export class Call {
     this.#timers.after("rejoin", retryDelay(this.#rejoins++, this.#env.random()), () => this.#advance());
   }
 
-  /** @param {string} resume */
-  #keep(resume) {
-    this.#ticket = "";
-    this.resume = resume;
-    this.#events.emit("resume", resume);
-  }
-
   /** The connection, or the task, is gone: replace it on schedule. */
   #lost() {
     if (this.over || !this.#healthy) return;
@@ -417,12 +374,9 @@ export class Call {
   /** @param {boolean} up */
   #signalling(up) {
     this.#events.emit("connection", { signalling: up, media: this.#media });
-    if (up && this.#again) this.#repair();
-    else if (up && this.#peer?.quiet) this.#restart(this.#peer); // both had died: another network
-    if (up) this.#upAt = this.#env.now();
+    if (up) this.#offers.up();
     if (up) return this.#advance();
-    this.#joinSent = false;
-    this.#timers.cancel("join");
+    this.#entry.forget();
   }
 
   /** Whether to go on trying to reach the WebSocket. @param {number} tries */
@@ -469,7 +423,7 @@ export class Call {
   #roomIs(room) {
     if (this.room && room.version < this.room.version) return;
     // A join that went to an earlier task, or came too early, is answered by nobody.
-    if (room.epoch !== this.room?.epoch || room.state !== this.room.state) this.#joinSent = false;
+    if (room.epoch !== this.room?.epoch || room.state !== this.room.state) this.#entry.sent = false;
     this.room = room;
     if (room.e2ee && !this.#env.e2ee) return this.#fail(new CallError("e2ee_required", "the room's media are encrypted: a key is needed"));
     if (this.state === "connecting") this.#enter("waiting");
@@ -487,76 +441,11 @@ export class Call {
     this.#advance();
   }
 
-  /** Brings in the room's relay, if no direct way has come up in time. @param {Peer} peer @param {RTCIceServer[]} servers */
-  #relayed(peer, servers) {
-    peer.servers = servers;
-    const wait = relayIn(servers.length, this.#env.now() - this.#askedAt);
-    if (wait === null) return;
-    this.#timers.after("relay", wait, async () => {
-      if (peer !== this.#peer || peer.reached || this.over) return;
-      try {
-        const offer = await peer.restart(this.local);
-        if (peer !== this.#peer) return;
-        this.#growing = peer;
-        if (fits(offer)) this.#socket.send("offer", offer);
-      } catch (err) {
-        this.#report(err);
-      }
-    });
-  }
-
-  /** Nothing comes: does the WebSocket still live? If it is a new one, the one before did not. @param {Peer} [peer] */
-  #doubt(peer) {
-    if (this.over) return;
-    if (peer && this.#env.now() - this.#upAt < AGAIN_MS) return void this.#restart(peer);
-    this.#askedRoomAt ||= this.#env.now();
-    this.#socket.check();
-  }
-
-  /** Media comes again. */
-  #heard() {
-    this.#askedRoomAt = 0;
-    this.#socket.calm();
-  }
-
-  /** Looks for another path for what flows, over whatever still reaches the room. @param {Peer} peer */
-  async #restart(peer) {
-    if (!this.#healthy || this.over) return;
-    this.#doubt();
-    if (this.#env.now() - this.#againAt < AGAIN_MS) return; // one is under way
-    this.#againAt = this.#env.now();
-    try {
-      const offer = await peer.restart(this.local);
-      if (peer !== this.#peer) return;
-      this.#growing = peer;
-      this.#again = offer;
-      peer.send("offer", offer);
-      this.#send(offer);
-    } catch (err) {
-      this.#report(err);
-    }
-  }
-
-  /** The WebSocket is up, and an offer waits for its answer. One that was made a while ago knows of the addresses of then alone. */
-  #repair() {
-    const peer = this.#peer;
-    if (!peer || this.#again?.generation !== peer.generation) this.#again = null;
-    else if (this.#env.now() - this.#againAt >= AGAIN_MS && this.#askedRoomAt > 0) this.#restart(peer);
-    else this.#send(this.#again);
-  }
-
-  /** Sends an offer over the WebSocket, beside the data channel: the room takes it once. @param {Offer} offer */
-  #send(offer) {
-    if (fits(offer)) this.#socket.send("offer", offer);
-    else this.#again = null;
-  }
-
   /** @param {Answer} answer */
   async #grown(answer) {
-    const peer = this.#peer;
-    if (!peer || this.#growing !== peer || answer.generation !== peer.generation) return;
-    this.#growing = this.#again = null;
-    await peer.accept(answer).then(() => this.#reseat()).then(() => this.grow(this.#seats)).catch((err) => this.#report(err));
+    if (!(await this.#offers.answered(answer))) return;
+    this.#reseat();
+    this.#offers.grow(this.#seats);
   }
 
   #reseat() {
@@ -570,7 +459,7 @@ export class Call {
     if (reason === "replaced" && this.#pending) return;
     if (rejoin && this.#wanted) {
       if (from || this.#peer) this.#lost();
-      else this.#rejoinSoon(retryDelay(1, this.#env.random()));
+      else this.#entry.later();
       return;
     }
     this.#finish("ended", { reason });
@@ -578,14 +467,14 @@ export class Call {
 
   /** @param {CallError} err @param {Peer | null} from */
   #error(err, from) {
-    const joining = !from && this.#pending !== null && this.#joinSent;
+    const joining = !from && this.#pending !== null && this.#entry.sent;
     if (err.final) {
       if (err.code === "room_ended") return this.#finish("ended", { reason: "ended" });
       // Media in use outlives its signalling.
       if (this.#peer?.connected && this.#healthy) this.#socket.stop();
       else return this.#fail(err);
     } else if (joining && err.retryable && err.code !== "room_full") {
-      this.#rejoinSoon(retryDelay(1, this.#env.random()));
+      this.#entry.later();
       if (err.code === "room_not_live") return; // a state, not a fault
     } else if (joining) {
       return this.#fail(err);
@@ -620,10 +509,6 @@ export class Call {
     if (up) this.#timers.after("steady", STEADY_MS, () => (this.#rejoins = 0));
     else this.#timers.cancel("steady");
     if (up !== this.#media) this.#events.emit("connection", { signalling: this.#socket.up, media: (this.#media = up) });
-  }
-
-  #secret() {
-    return this.#ticket ? { ticket: this.#ticket } : { resume: this.resume };
   }
 
   /** @param {unknown} err */

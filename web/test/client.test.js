@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Call, JOIN_RETRY_MS, VIEW_DEBOUNCE_MS } from "../client.js";
+import { Call, VIEW_DEBOUNCE_MS } from "../client.js";
+import { JOIN_RETRY_MS } from "../entry.js";
 import { CONNECT_MS, DISCONNECTED_MS } from "../peer.js";
 import { begin, golden, inRoom, joined, room } from "./client.js";
 import { fakeTrack, settle, world } from "./fakes.js";
