@@ -46,7 +46,7 @@ func (r *Robot) Reconnect(ctx context.Context, url string, random func() float64
 func (r *Robot) again(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{signal.Version}})
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: fresh, Subprotocols: []string{signal.Version}})
 	if err != nil {
 		return fmt.Errorf("robot: dial: %w", err)
 	}

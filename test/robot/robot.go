@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -146,8 +147,12 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 	return r, nil
 }
 
+// fresh opens a connection for each WebSocket. The default client may take one that it has
+// opened ahead and said nothing on, just when the server's patience with it ends: an EOF.
+var fresh = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
 func (r *Robot) dial(ctx context.Context, url string) error {
-	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{signal.Version}})
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: fresh, Subprotocols: []string{signal.Version}})
 	if err != nil {
 		return fmt.Errorf("robot: dial: %w", err)
 	}
