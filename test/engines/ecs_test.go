@@ -14,8 +14,8 @@ import (
 )
 
 // A room on AWS's own table engine and moto's ECS, the AWS clients in front of both:
-// RunTask by the create, the task vouched for by DescribeTasks, stopped by the delete,
-// and its end found by the sweep's ListTasks and DescribeTasks, with no event at all.
+// RunTask by the create, StopTask by the delete of a room whose task was not heard of yet,
+// and both ends found by the sweep's ListTasks and DescribeTasks, with no event at all.
 func TestRoomOnRealEngines(t *testing.T) {
 	e := open(t, engine.DynamoDBLocal, nil)
 	cfg, c, ok := fleettest.Moto(t)
@@ -34,15 +34,23 @@ func TestRoomOnRealEngines(t *testing.T) {
 	w.register(tasks[0], room.ID, 1)
 	equal(t, "the room", load[control.Room](w, control.RoomKey(room.ID)).State, lifecycle.Live)
 
-	w.ask("DELETE", "/v1/rooms/"+room.ID, "", "", http.StatusAccepted, nil)
-	for range 8 { // nobody answers for the task: it is stopped
+	early := w.create(`{"size":"s"}`) // deleted before its task is heard of: it is stopped at once
+	second, err := f.Find(t.Context(), "room/"+early.ID+"/1")
+	if err != nil || len(second) != 1 {
+		t.Fatalf("%d tasks, %v", len(second), err)
+	}
+	for _, id := range []string{early.ID, room.ID} {
+		w.ask("DELETE", "/v1/rooms/"+id, "", "", http.StatusAccepted, nil)
+	}
+	stopped, err := f.Describe(t.Context(), second[0].ARN)
+	if err != nil || stopped.LastStatus != "STOPPED" || stopped.StoppedReason == "" {
+		t.Errorf("the task of the room that was deleted early is %+v, %v", stopped, err)
+	}
+	for range 8 { // moto's tasks come to their end by being looked at
 		w.clock.Advance(time.Minute)
 		w.sweep()
 	}
-	stopped, err := f.Describe(t.Context(), tasks[0].ARN)
-	if err != nil || stopped.LastStatus != "STOPPED" || stopped.StoppedReason == "" {
-		t.Errorf("the task is %+v, %v", stopped, err)
-	}
+	w.closedOnce(early.ID, 1)
 	w.closedOnce(room.ID, 1)
 	equal(t, "places at the end", w.places(), 0)
 }
