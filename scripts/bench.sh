@@ -19,6 +19,6 @@ if [ "${BENCH:-system}" = system ]; then
 	else
 		echo "Chromium: join to decoded frame  no figure: chromium or node is missing"
 	fi
-	go test -run '^$' -bench . -benchmem -benchtime 1s ./roomtask/... 2>/dev/null | grep -E '^(Benchmark|pkg:)'
+	go test -run '^$' -bench . -benchmem -benchtime 200ms ./roomtask/... 2>/dev/null | grep -E '^(Benchmark|pkg:)'
 fi
 exit "$missed"
