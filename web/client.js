@@ -66,6 +66,7 @@ export class Call {
   #rejoins = 0;
   #preparedAt = 0; // when the offer of #pending was begun
   #media = false;
+  /** The relay, once a connection has found no way without it. @type {RTCIceServer[]} */ #servers = [];
   #seats;
   #mirror = new Mirror();
   #roster = new Roster();
@@ -237,7 +238,7 @@ export class Call {
         this.#setMedia(up);
         if (up) this.#offers.heard();
       },
-    }, this.options.codec));
+    }, this.options.codec, this.#servers));
     this.#offer = null;
     this.#preparedAt = this.#env.now();
     try {
@@ -350,7 +351,7 @@ export class Call {
   #peerLost(peer) {
     const move = this.#move;
     if (peer === this.#peer && move && peer === move.old) return move.go(); // whatever the new one brings
-    if (peer === this.#peer) return this.#lost();
+    if (peer === this.#peer) return this.#lost(this.#pathless(peer));
     if (!move || peer !== move.next) return;
     move.cancel();
     this.#move = null;
@@ -358,14 +359,27 @@ export class Call {
     this.#timers.after("rejoin", retryDelay(this.#rejoins++, this.#env.random()), () => this.#advance());
   }
 
-  /** The connection, or the task, is gone: replace it on schedule. */
-  #lost() {
+  /**
+   * Has the next connection know the relay from its beginning, if this one found no way at
+   * all: a browser that may use nothing else (Firefox, by policy) gives up before a restart.
+   * True if that is new, and no time is to be lost. @param {Peer} peer
+   */
+  #pathless(peer) {
+    if (peer.met || peer.servers.length === 0) return false;
+    this.#timers.cancel("relay");
+    const first = this.#servers.length === 0;
+    this.#servers = peer.servers;
+    return first;
+  }
+
+  /** The connection, or the task, is gone: replace it, on schedule or at once. */
+  #lost(now = false) {
     if (this.over || !this.#healthy) return;
     this.#healthy = false;
     this.#going = 0;
     this.#setMedia(false);
     this.#enter("rejoining");
-    this.#timers.after("rejoin", retryDelay(this.#rejoins++, this.#env.random()), () => this.#advance());
+    if (!now) this.#timers.after("rejoin", retryDelay(this.#rejoins++, this.#env.random()), () => this.#advance());
     this.#advance();
   }
 

@@ -76,11 +76,12 @@ export class Peer {
    * @param {number} seats
    * @param {PeerEvents} on
    * @param {VideoCodec} codec of the own videos, where the browser has it
+   * @param {RTCIceServer[]} iceServers that the first offer may use
    */
-  constructor(env, local, kinds, seats, on, codec = "vp8") {
+  constructor(env, local, kinds, seats, on, codec = "vp8", iceServers = []) {
     this.env = env;
     this.on = on;
-    this.pc = new env.RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    this.pc = new env.RTCPeerConnection({ bundlePolicy: "max-bundle", ...(iceServers.length > 0 && { iceServers }) });
     this.#channel = this.pc.createDataChannel(CHANNEL, { ordered: true });
     this.#channel.onopen = () => this.closed || on.open();
     this.#channel.onmessage = (e) => this.#receive(e.data);
@@ -155,6 +156,9 @@ export class Peer {
   get reached() {
     return !this.closed && reached(this.pc.iceConnectionState);
   }
+
+  /** Whether it was ever connected. */
+  get met() { return this.#watch !== null; }
 
   /** Whether nothing has come for a moment. */
   get quiet() {

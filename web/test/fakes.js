@@ -114,6 +114,11 @@ export class FakePC {
   closed = false;
   channel = new FakeChannel();
 
+  /** @param {any} [configuration] */
+  constructor(configuration = {}) {
+    /** @type {any} */ this.configuration = configuration;
+  }
+
   async getStats() {
     return new Map();
   }
@@ -155,7 +160,6 @@ export class FakePC {
   }
   iceConnectionState = "new";
   restarts = 0;
-  /** @type {any} */ configuration = {};
   restartIce() {
     this.restarts++;
   }
@@ -193,8 +197,9 @@ export function world() {
       }
     },
     RTCPeerConnection: class extends FakePC {
-      constructor() {
-        super();
+      /** @param {any} [configuration] */
+      constructor(configuration) {
+        super(configuration);
         pcs.push(this);
       }
     },

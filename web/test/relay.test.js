@@ -33,6 +33,23 @@ test("without a direct way the relay is brought in, over the WebSocket", async (
   assert.equal(pc.answer.sdp, "relayed");
 });
 
+test("with no way at all the next connection knows the relay from its beginning, and is made at once", async () => {
+  const { clock, ws, pc, pcs, call } = await answered();
+  pc.becomes("failed");
+  await settle();
+  assert.deepEqual([pcs.length, call.state], [2, "rejoining"]);
+  const next = /** @type {any} */ (pcs[1]);
+  assert.deepEqual(next.configuration.iceServers, golden("joined").ice_servers);
+  ws.says("joined", joined(ws.last("join")), 2);
+  await settle();
+  await clock.advance(100);
+  next.becomes("failed");
+  await settle();
+  assert.equal(pcs.length, 2, "the one after that is made on schedule");
+  await clock.advance(1000);
+  assert.equal(pcs.length, 3);
+});
+
 test("with a direct way, or without a relay, nothing is restarted", async () => {
   const direct = await answered();
   direct.pc.iceConnectionState = "connected";
