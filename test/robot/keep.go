@@ -113,11 +113,10 @@ func (r *Robot) takeOver(ctx context.Context, url string) error {
 
 // watch opens a WebSocket and has the room's state told, which proves that it is heard.
 func watch(ctx context.Context, url, resume string) (*websocket.Conn, error) {
-	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{signal.Version}})
+	ws, err := dial(ctx, url)
 	if err != nil {
-		return nil, fmt.Errorf("robot: dial: %w", err)
+		return nil, err
 	}
-	ws.SetReadLimit(signal.MaxMessageBytes)
 	data, err := signal.Encode(signal.TypeWatch, 1, signal.Watch{Resume: resume})
 	if err == nil {
 		err = ws.Write(ctx, websocket.MessageText, data)

@@ -46,11 +46,10 @@ func (r *Robot) Reconnect(ctx context.Context, url string, random func() float64
 func (r *Robot) again(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: fresh, Subprotocols: []string{signal.Version}})
+	ws, err := dial(ctx, url)
 	if err != nil {
-		return fmt.Errorf("robot: dial: %w", err)
+		return err
 	}
-	ws.SetReadLimit(signal.MaxMessageBytes)
 	data, err := signal.Encode(signal.TypeWatch, 1, signal.Watch{Resume: r.Joined.Resume})
 	if err == nil {
 		err = ws.Write(ctx, websocket.MessageText, data)

@@ -151,14 +151,19 @@ func Join(ctx context.Context, cfg Config) (*Robot, error) {
 // opened ahead and said nothing on, just when the server's patience with it ends: an EOF.
 var fresh = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-func (r *Robot) dial(ctx context.Context, url string) error {
-	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: fresh, Subprotocols: []string{signal.Version}})
+// dial opens a WebSocket to the room's signalling.
+func dial(ctx context.Context, url string) (*websocket.Conn, error) {
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: fresh, Subprotocols: []string{signal.Version}}) //nolint:bodyclose // Dial's own: it never needs to be closed
 	if err != nil {
-		return fmt.Errorf("robot: dial: %w", err)
+		return nil, fmt.Errorf("robot: dial: %w", err)
 	}
 	ws.SetReadLimit(signal.MaxMessageBytes)
-	r.ws = ws
-	return nil
+	return ws, nil
+}
+
+func (r *Robot) dial(ctx context.Context, url string) (err error) {
+	r.ws, err = dial(ctx, url)
+	return err
 }
 
 // read reads the WebSocket to its end. Once the robot has joined, frames matter only
