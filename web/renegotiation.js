@@ -4,6 +4,7 @@
 // connection and says when; the WebSocket and the data channel carry the offers.
 
 import { fits } from "./joining.js";
+import { LOOK_MS } from "./pulse.js";
 import { relayIn } from "./ways.js";
 
 /** @import { Peer } from "./peer.js" */
@@ -62,9 +63,18 @@ export class Renegotiation {
     });
   }
 
-  /** Looks for another path for what flows, over whatever still reaches the room. @param {Peer} peer */
+  /**
+   * Looks for another path for what flows, over whatever still reaches the room. While nothing
+   * does there is no network to look in: Firefox would find no candidate, fail, and lose its
+   * data channel by that, though the old path may be back in a moment.
+   * @param {Peer} peer
+   */
   async restart(peer) {
     if (!this.#call.serves()) return;
+    if (this.alone) {
+      this.#call.timers.after("restart", LOOK_MS, () => void (peer === this.#call.peer() && peer.quiet && this.restart(peer)));
+      return;
+    }
     this.doubt();
     if (this.#call.env.now() - this.#againAt < AGAIN_MS) return; // one is under way
     this.#againAt = this.#call.env.now();

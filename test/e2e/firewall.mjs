@@ -66,7 +66,7 @@ const router = (args, input) => execFileSync('ip', ['netns', 'exec', plan.router
 
 async function open(row) {
   const init = row.relay ? [marks, relayAlone] : [marks]
-  if (plan.browser === 'firefox') return openFirefox({ init, prefs: { 'media.devices.insecure.enabled': true, 'media.getusermedia.insecure.enabled': true } })
+  if (plan.browser === 'firefox') return openFirefox({ init, certificates: process.env.FIREWALL_CERTIFICATES, prefs: { 'media.devices.insecure.enabled': true, 'media.getusermedia.insecure.enabled': true } })
   const browser = await launchChromium([`--unsafely-treat-insecure-origin-as-secure=${plan.origin}`])
   const page = await openTab(browser, { init })
   page.closeAll = () => browser.close()

@@ -95,7 +95,8 @@ func (n *network) node(kind string, p plan) *exec.Cmd {
 	}
 	cmd := n.command(n.client, "node", "test/e2e/firewall.mjs")
 	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "FIREWALL="+string(raw), "HOME="+n.trust(kind))
+	home, certificates := n.trust()
+	cmd.Env = append(os.Environ(), "FIREWALL="+string(raw), "HOME="+home, "FIREWALL_CERTIFICATES="+certificates)
 	cmd.Stderr = os.Stderr
 	return cmd
 }
@@ -158,17 +159,15 @@ func (n *network) judge(kind string, lines *bufio.Scanner, want map[string]row, 
 	}
 }
 
-// trust makes a home in which Chromium trusts the test's CA.
-func (n *network) trust(kind string) (home string) {
+// trust makes a home in which Chromium trusts the test's CA, and the database in it that a
+// profile of Firefox needs to do so.
+func (n *network) trust() (home, db string) {
 	home = n.t.TempDir()
-	if kind != "chromium" {
-		return home
-	}
 	if _, err := exec.LookPath("certutil"); err != nil {
-		n.t.Log("no certutil: Chromium will not trust the relay (libnss3-tools)")
-		return home
+		n.t.Log("no certutil: browsers will not trust the relay (libnss3-tools)")
+		return home, ""
 	}
-	db := filepath.Join(home, ".pki", "nssdb")
+	db = filepath.Join(home, ".pki", "nssdb")
 	if err := os.MkdirAll(db, 0o700); err != nil {
 		n.t.Fatal(err)
 	}
@@ -177,5 +176,5 @@ func (n *network) trust(kind string) (home string) {
 			n.t.Fatal(err)
 		}
 	}
-	return home
+	return home, db
 }

@@ -124,6 +124,22 @@ test("nothing gets through, and the restart fails: another is tried when there i
   assert.equal(call.state, "rejoining", "the room can be asked, and this does not help");
 });
 
+test("while nothing gets through no restart is tried: there is no network to look in", async () => {
+  const { pc, ws, clock } = await inRoom();
+  pc.iceConnectionState = "connected";
+  await clock.advance(1000);
+  pc.becomes("disconnected");
+  await clock.advance(2000);
+  assert.equal(pc.restarts, 1, "before anything was known");
+  pc.becomes("disconnected");
+  await clock.advance(2000);
+  assert.equal(pc.restarts, 1);
+  ws.says("pong");
+  pc.becomes("disconnected");
+  await settle();
+  assert.equal(pc.restarts, 2, "the room can be reached again");
+});
+
 test("nothing gets through for too long: the connection is replaced", async () => {
   const { call, pc, clock } = await inRoom();
   await clock.advance(1000);

@@ -1,5 +1,8 @@
 // Debian's Chromium (driven by playwright-core) and Firefox ESR (by puppeteer-core),
 // with fake cameras and microphones, behind one small interface: Page.
+import { cp, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { chromium } from 'playwright-core'
 import puppeteer from 'puppeteer-core'
 
@@ -80,9 +83,12 @@ export async function openAll(t, ...opens) {
 }
 
 /** @param prefs more of about:config */
-export async function openFirefox({ width = 1280, height = 800, init = [], prefs = {} } = {}) {
+export async function openFirefox({ width = 1280, height = 800, init = [], prefs = {}, certificates = '' } = {}) {
+  const profile = certificates && await mkdtemp(join(tmpdir(), 'firefox-'))
+  if (profile) await cp(certificates, profile, { recursive: true }) // a folder with cert9.db, of who is trusted
   const browser = await puppeteer.launch({
     browser: 'firefox',
+    ...(profile && { userDataDir: profile }),
     timeout: 60_000, // to start, on a busy machine
     executablePath: process.env.FIREFOX || '/usr/bin/firefox-esr',
     headless: true,
@@ -103,7 +109,10 @@ export async function openFirefox({ width = 1280, height = 800, init = [], prefs
   const page = await browser.newPage()
   await page.evaluateOnNewDocument(noteJoin)
   for (const fn of [init].flat()) await page.evaluateOnNewDocument(fn)
-  const p = new Page('firefox', page, () => browser.close())
+  const p = new Page('firefox', page, async () => {
+    await browser.close()
+    if (profile) await rm(profile, { recursive: true, force: true })
+  })
   page.on('console', (m) => p.console.push(`${m.type()}: ${m.text()}`))
   page.on('pageerror', (e) => p.console.push(`pageerror: ${e.message}`))
   return p
