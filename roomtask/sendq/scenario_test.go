@@ -235,6 +235,8 @@ func TestSessionOfAStarvedReceiver(t *testing.T) {
 	})
 }
 
+// TestSessionUnderLossAndNoise counts the switches of the middle one of three runs: goroutines
+// take their turns in an order of their own, and one run in a hundred takes another course.
 func TestSessionUnderLossAndNoise(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -242,19 +244,26 @@ func TestSessionUnderLossAndNoise(t *testing.T) {
 		switches  int // in a minute, of four videos
 	}{{"noise", 0, 0, 2}, {"loss 5", 0.05, 0, 6}, {"loss 10", 0.1, 0, 8}, {"bursts", 0, 0.005, 20}} {
 		t.Run(c.name, func(t *testing.T) {
-			inSession(t, 1_500_000, func(t *testing.T, s *session) {
-				s.b.change(func() { s.b.loss, s.b.bad = c.loss, c.bad })
-				s.run(20 * time.Second)
-				noise := rand.New(rand.NewPCG(2, 2))
-				s.steps = append(s.steps, func() { s.b.set(int64(1_500_000 * (0.95 + 0.1*noise.Float64()))) })
-				e := s.run(60 * time.Second)
-				if e.switches > c.switches || e.queue95() > 100 || e.mean() < 900_000 {
-					t.Errorf("%d switches in a minute, queue of %d ms, estimate %d", e.switches, e.queue95(), e.mean())
-				}
-				if c.loss+c.bad == 0 {
-					s.noAudioLost(e, c.name)
-				}
-			})
+			var switches []int
+			for range 3 {
+				inSession(t, 1_500_000, func(t *testing.T, s *session) {
+					s.b.change(func() { s.b.loss, s.b.bad = c.loss, c.bad })
+					s.run(20 * time.Second)
+					noise := rand.New(rand.NewPCG(2, 2))
+					s.steps = append(s.steps, func() { s.b.set(int64(1_500_000 * (0.95 + 0.1*noise.Float64()))) })
+					e := s.run(60 * time.Second)
+					if e.queue95() > 100 || e.mean() < 900_000 {
+						t.Errorf("queue of %d ms, estimate %d", e.queue95(), e.mean())
+					}
+					if c.loss+c.bad == 0 {
+						s.noAudioLost(e, c.name)
+					}
+					switches = append(switches, e.switches)
+				})
+			}
+			if slices.Sort(switches); switches[1] > c.switches {
+				t.Errorf("%v switches in a minute, want %d", switches, c.switches)
+			}
 		})
 	}
 }
