@@ -17,7 +17,7 @@ const maxCopied = 512
 const copyAge = 150 * ms
 
 // copies protect the audio of a receiver that does not understand RED (RFC 2198) as RED
-// protects that of others: with each packet go the one or two before it, as packets of
+// protects that of others: with each packet go those before it, as packets of
 // their own. A copy is the former packet to the bit, its transport-wide number included,
 // so that SRTP makes the same bytes of it: a nonce that is used again for anything else
 // would give the key away (RFC 7714 §8.4). The receiver drops what it has already, by its
