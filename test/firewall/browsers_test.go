@@ -171,7 +171,7 @@ func (n *network) trust() (home, db string) {
 	if err := os.MkdirAll(db, 0o700); err != nil {
 		n.t.Fatal(err)
 	}
-	for _, args := range [][]string{{"-N", "--empty-password"}, {"-A", "-t", "C,,", "-n", "test", "-i", n.pem}} {
+	for _, args := range [][]string{{"-N", "--empty-password"}, {"-A", "-t", "C,,", "-n", "test", "-i", n.ca}} {
 		if err := run("certutil", append([]string{"-d", "sql:" + db}, args...)...); err != nil {
 			n.t.Fatal(err)
 		}

@@ -87,7 +87,8 @@ type network struct {
 	*wires
 	t      *testing.T
 	dir    string
-	pem    string // certificate and key of the relay's name
+	ca     string // certificate of the CA that clients trust
+	pem    string // of the relay's certificate and key
 	ws     string
 	key    string
 	url    string
@@ -132,7 +133,7 @@ func open(t *testing.T) *network {
 		t.Skip("no network namespace can be made here:", err)
 	}
 	n := &network{wires: w, t: t, dir: t.TempDir()}
-	n.pem = certificate(t, n.dir)
+	n.ca, n.pem = certificate(t, n.dir)
 	return n
 }
 
@@ -249,7 +250,7 @@ func (n *network) guest(ns string, o order) *guest {
 		n.t.Fatal(err)
 	}
 	cmd := n.command(ns, self)
-	cmd.Env = append(os.Environ(), envRole+"=client", envRole+"_ARG="+string(arg), "SSL_CERT_FILE="+n.pem)
+	cmd.Env = append(os.Environ(), envRole+"=client", envRole+"_ARG="+string(arg), "SSL_CERT_FILE="+n.ca)
 	cmd.Stderr = os.Stderr
 	return n.follow(cmd)
 }
