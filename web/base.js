@@ -3,7 +3,7 @@
 
 import { CallError } from "./wire.js";
 
-/** @import { CallErrorInfo, CallEvents, Env } from "./types.js" */
+/** @import { CallErrorInfo, CallEvents, CallOptions, Env } from "./types.js" */
 
 /** Touches the browser when it is called and not before, so that a server may import the client. @returns {Env} */
 export function browserEnv() {
@@ -23,6 +23,16 @@ export function browserEnv() {
       return btoa(String.fromCharCode(...bytes)).replace(/\+/g, "-").replace(/\//g, "_");
     },
   };
+}
+
+/** The environment of a call, if there can be one. @param {CallOptions} options @returns {Env} */
+export function envOf({ ws, ticket, resume, env, e2ee }) {
+  if (!ws || !ticket === !resume) {
+    throw new CallError("bad_message", "a call needs a WebSocket URL and either a ticket or a resume secret");
+  }
+  const all = { ...browserEnv(), ...env, ...(e2ee && { e2ee }) };
+  if (!all.RTCPeerConnection || !all.WebSocket) throw new CallError("unsupported", "this browser has no WebRTC");
+  return all;
 }
 
 /** Listeners of a call's events. */

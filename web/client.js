@@ -14,18 +14,17 @@
 // touches media; losing media, or the task, leads to a new PeerConnection over the
 // same local tracks, without anyone's help.
 
-import { Events, Timers, browserEnv, deferred, errorInfo } from "./base.js";
+import { Events, Timers, deferred, envOf, errorInfo } from "./base.js";
 import { Entry } from "./entry.js";
+import { Handover } from "./handover.js";
 import { fits } from "./joining.js";
 import { Mirror } from "./mirror.js";
-import { Move } from "./move.js";
 import { KINDS, Peer } from "./peer.js";
 import { Renegotiation } from "./renegotiation.js";
 import { Roster } from "./roster.js";
 import { Socket } from "./socket.js";
-import {
-  CallError, MAX_CHAT_BYTES, MAX_FIRST_SEATS, MAX_SEATS, byteLength, retryDelay,
-} from "./wire.js";
+import { Successor } from "./successor.js";
+import { CallError, MAX_CHAT_BYTES, MAX_FIRST_SEATS, MAX_SEATS, byteLength, retryDelay } from "./wire.js";
 
 export { CallError } from "./wire.js";
 
@@ -39,7 +38,6 @@ export const VIEW_DEBOUNCE_MS = 100;
 export const STEADY_MS = 10_000; // media that held this long starts the schedule anew
 const FIRST_TRIES = 10; // to reach the WebSocket at all, about 50 s
 const LEAVE_MS = 500;
-const PREPARED_MS = 300_000; // addresses of an older offer may be gone
 
 export class Call {
   /** @type {CallState} */
@@ -54,19 +52,15 @@ export class Call {
   /** @type {Env} */ #env;
   /** @type {Socket} */ #socket;
   /** @type {Peer | null} */ #peer = null; // what media flows over
-  /** @type {Peer | null} */ #pending = null; // its successor, until it is answered
-  /** @type {Offer | null} */ #offer = null; // of #pending
-  /** @type {Move | null} */ #move = null; // from #peer to its successor at the next task; the latest
-  #going = 0; // the epoch that #peer's task, which is going, says comes next
+  /** @type {Successor} */ #next; // the connection that comes next, until it is answered
+  /** @type {Handover} */ #handover;
   #epoch = 0; // of #peer
   #generation = 0; // of the latest offer, over all peers
   #answered = 0; // the generation that #peer joined with
   #wanted = false; // join was called
   #healthy = false; // #peer serves, or may still come
   #rejoins = 0;
-  #preparedAt = 0; // when the offer of #pending was begun
   #media = false;
-  /** The relay, once a connection has found no way without it. @type {RTCIceServer[]} */ #servers = [];
   #seats;
   #mirror = new Mirror();
   #roster = new Roster();
@@ -78,15 +72,9 @@ export class Call {
 
   /** @param {CallOptions} options */
   constructor(options) {
-    if (!options.ws || !options.ticket === !options.resume) {
-      throw new CallError("bad_message", "a call needs a WebSocket URL and either a ticket or a resume secret");
-    }
     this.options = options;
-    this.#env = { ...browserEnv(), ...options.env, ...(options.e2ee && { e2ee: options.e2ee }) };
+    this.#env = envOf(options);
     this.#timers = new Timers(this.#env);
-    if (!this.#env.RTCPeerConnection || !this.#env.WebSocket) {
-      throw new CallError("unsupported", "this browser has no WebRTC");
-    }
     this.#entry = new Entry({
       options, env: this.#env, timers: this.#timers, mirror: this.#mirror, local: this.local,
       again: () => this.#advance(), kept: (resume) => this.#events.emit("resume", resume),
@@ -100,6 +88,17 @@ export class Call {
     this.#offers = new Renegotiation({
       env: this.#env, timers: this.#timers, socket: this.#socket, local: this.local,
       peer: () => (this.over ? null : this.#peer), serves: () => this.#healthy && !this.over, report: (err) => this.#report(err),
+    });
+    this.#next = new Successor({
+      env: this.#env, timers: this.#timers, local: this.local, make: (servers) => this.#connect(servers),
+      ready: () => this.#advance(), failed: (err) => this.#fail(new CallError("unsupported", errorInfo(err).message)),
+    });
+    this.#handover = new Handover({
+      env: this.#env, socket: this.#socket, peer: () => this.#peer, roster: () => this.#roster,
+      serves: () => this.#healthy, epoch: () => this.room?.epoch ?? 0,
+      revive: () => this.#revive(), again: () => this.#advance(), use: (next, roster, joined) => this.#goOver(next, roster, joined),
+      said: ({ type, body }) => this.#events.emit(/** @type {"chat"} */ (type), body),
+      failed: () => this.#stay(), report: (err) => this.#report(err),
     });
   }
 
@@ -124,7 +123,7 @@ export class Call {
       this.#joining = deferred();
       this.#wanted = true;
       if (this.over) this.#joining.reject(new CallError("left", "the call is over"));
-      if (this.#env.now() - this.#preparedAt > PREPARED_MS) this.#discard();
+      if (this.#next.stale) this.#next.discard();
       this.prepare();
       this.#advance();
     }
@@ -135,9 +134,7 @@ export class Call {
    * Makes the connection and its offer ahead of join, which takes less then. To be called
    * when the camera may be used: until then browsers hide most of their addresses.
    */
-  prepare() {
-    if (!this.over && !this.#peer && !this.#pending) this.#prepare();
-  }
+  prepare() { if (!this.over && !this.#peer && !this.#next.peer) this.#next.prepare(); }
 
   /** The secret for the next join, "" before joining. */
   get resume() { return this.#entry.resume; }
@@ -156,9 +153,7 @@ export class Call {
   }
 
   /** Mutes an own source or unmutes it. The track stays attached. @param {Kind} kind @param {boolean} muted */
-  setMuted(kind, muted) {
-    this.#setLocal(kind, { ...this.local[kind], muted });
-  }
+  setMuted(kind, muted) { this.#setLocal(kind, { ...this.local[kind], muted }); }
 
   /**
    * Says what this viewer wants to see, in order of importance, and how large it shows
@@ -189,8 +184,8 @@ export class Call {
 
   /** Reconnects at once, as when the network came back. */
   nudge() {
-    if (!this.#wanted && this.#pending) {
-      this.#discard(); // it was made for a network that is gone
+    if (!this.#wanted && this.#next.peer) {
+      this.#next.discard(); // it was made for a network that is gone
       this.prepare();
     }
     if (this.room) this.#socket.check(); // it may have died with its network
@@ -202,7 +197,7 @@ export class Call {
     if (this.over) return;
     const peer = this.#peer;
     this.#peer = null; // nothing that comes now matters
-    this.#move?.next.send("leave", { reason });
+    this.#handover.leave(reason);
     const told = peer?.send("leave", { reason });
     if (!told && this.participant) this.#socket.send("leave", { reason });
     this.#finish("ended", { reason: "left" });
@@ -217,16 +212,16 @@ export class Call {
     if (this.over || !this.#wanted || !this.room) return;
     if (this.#peer && this.#healthy && this.room.epoch <= this.#epoch) return;
     const live = this.room.state === "live";
-    if (!this.#stays) this.#enter(this.participant ? "rejoining" : live ? "joining" : "waiting");
+    if (!this.#handover.stays) this.#enter(this.participant ? "rejoining" : live ? "joining" : "waiting");
     if (this.#timers.has("rejoin")) return;
-    if (!this.#pending) this.#prepare();
-    else if (live && this.#offer && !this.#entry.sent && this.#socket.up) this.#sendJoin(this.#offer);
+    if (!this.#next.peer) this.#next.prepare();
+    else if (live && this.#next.offer && !this.#entry.sent && this.#socket.up) this.#sendJoin(this.#next.offer);
   }
 
-  /** Makes the PeerConnection and its offer, which is ready when the room is. */
-  async #prepare() {
+  /** Makes a PeerConnection. @param {RTCIceServer[]} servers that its first offer may use */
+  #connect(servers) {
     const seats = Math.min(this.#seats, MAX_FIRST_SEATS);
-    /** @type {Peer} */ const peer = (this.#pending = new Peer(this.#env, this.local, this.options.publish ?? KINDS, seats, {
+    /** @type {Peer} */ const peer = new Peer(this.#env, this.local, this.options.publish ?? KINDS, seats, {
       generation: () => ++this.#generation, frame: (f) => this.#frame(f, peer),
       open: () => peer === this.#peer && this.#opened(), lost: () => this.#peerLost(peer),
       suspect: () => peer === this.#peer && this.#offers.doubt(peer),
@@ -238,28 +233,16 @@ export class Call {
         this.#setMedia(up);
         if (up) this.#offers.heard();
       },
-    }, this.options.codec, this.#servers));
-    this.#offer = null;
-    this.#preparedAt = this.#env.now();
-    try {
-      const offer = await peer.offer(this.local);
-      if (peer === this.#pending) this.#offer = offer;
-      this.#advance();
-    } catch (err) {
-      if (peer === this.#pending) this.#fail(new CallError("unsupported", errorInfo(err).message));
-    }
-  }
-
-  #discard() {
-    this.#pending?.close();
-    this.#pending = this.#offer = null;
+    }, this.options.codec, servers);
+    return peer;
   }
 
   /** The first frame of a WebSocket. A ticket that was used cannot watch; the same join again can. */
   #hello() {
     // A room that is not known yet may be live.
-    if (this.#offer && (this.#entry.again || (this.#wanted && !this.room))) {
-      const body = this.#entry.join(this.#offer);
+    const { offer } = this.#next;
+    if (offer && (this.#entry.again || (this.#wanted && !this.room))) {
+      const body = this.#entry.join(offer);
       if (fits(body)) return { type: "join", body };
     }
     return { type: "watch", body: this.#entry.secret };
@@ -274,18 +257,18 @@ export class Call {
 
   /** @param {Joined} joined */
   async #joined(joined) {
-    const peer = this.#pending;
+    const { peer } = this.#next;
     // The answer to a join that was sent twice may bring a newer secret. One from an
     // older epoch comes from a task that is gone.
     if (joined.answer.generation === this.#answered && !this.#entry.tried) this.#entry.keep(joined.resume);
     if (!peer || peer.generation !== joined.answer.generation || joined.epoch < (this.room?.epoch ?? 0)) return;
     this.#answered = peer.generation;
     this.#entry.answered(joined.resume);
-    this.#pending = this.#offer = null;
-    const staying = this.#stays ? this.#peer : null;
+    this.#next.take();
+    const staying = this.#handover.stays ? this.#peer : null;
     this.#healthy = true;
     this.#epoch = joined.epoch;
-    if (staying) return this.#moveTo(staying, peer, joined);
+    if (staying) return this.#handover.begin(staying, peer, joined);
     this.#peer?.close();
     this.#peer = peer;
     const accepted = peer.accept(joined.answer); // before the page draws anything: it has 40 ms of work to do
@@ -294,9 +277,7 @@ export class Call {
     this.#roster.join(joined);
     this.#setMedia(false);
     this.#enter("joined");
-    this.#events.emit("joined", joined);
-    this.#events.emit("participants", this.participants);
-    this.#reseat();
+    this.#present(joined);
     this.#joining?.resolve(joined);
     try {
       await accepted;
@@ -306,91 +287,61 @@ export class Call {
     }
   }
 
-  /** Whether what plays now plays on until its successor does: the room moves. */
-  get #stays() {
-    return this.#peer !== null && this.#healthy && this.#going > 0 && this.#peer.connected;
+  /** Tells who and what is there, all of it. @param {Joined} joined */
+  #present(joined) {
+    this.#events.emit("joined", joined);
+    this.#events.emit("participants", this.participants);
+    this.#reseat();
   }
 
-  /** The task of #peer is going: the next one is joined while it plays. @param {{epoch: number}} moved */
-  #movedTo({ epoch }) {
-    this.#going = epoch;
-    if (!this.#healthy && this.#peer?.connected && (this.room?.epoch ?? 0) <= epoch) { // the room's word came first
-      this.#healthy = true;
-      this.#setMedia(true);
-      this.#enter("joined");
-    }
-    this.#socket.nudge();
-    this.#advance();
+  /** What plays is kept up again, until the next task has answered. */
+  #revive() {
+    this.#healthy = true;
+    this.#setMedia(true);
+    this.#enter("joined");
   }
 
-  /** @param {Peer} old @param {Peer} next @param {Joined} joined */
-  #moveTo(old, next, joined) {
-    this.#move?.cancel();
-    this.#move = new Move(this.#env, old, this.#roster, next, joined, {
-      go: () => {
-        this.#peer = next;
-        this.#going = 0;
-        this.#roster = /** @type {Move} */ (this.#move).roster;
-        this.#mirror.tell(this.#entry.told);
-        this.#setMedia(next.connected);
-        this.#events.emit("joined", joined);
-        this.#events.emit("participants", this.participants);
-        this.#reseat();
-        if (next.open) this.#opened();
-      },
-      frame: ({ type, body }) => this.#events.emit(/** @type {"chat"} */ (type), body),
-    });
-    next.servers = joined.ice_servers ?? [];
-    next.accept(joined.answer).catch((err) => {
-      this.#report(err);
-      this.#peerLost(next);
-    });
+  /** The next task's connection is the one in use. @param {Peer} next @param {Roster} roster @param {Joined} joined */
+  #goOver(next, roster, joined) {
+    this.#peer = next;
+    this.#roster = roster;
+    this.#mirror.tell(this.#entry.told);
+    this.#setMedia(next.connected);
+    this.#present(joined);
+    if (next.open) this.#opened();
+  }
+
+  /** The next task's connection came to nothing: what plays plays on, and another is tried. */
+  #stay() {
+    this.#epoch--;
+    this.#later();
   }
 
   /** @param {Peer} peer */
-  #peerLost(peer) {
-    const move = this.#move;
-    if (peer === this.#peer && move && peer === move.old) return move.go(); // whatever the new one brings
-    if (peer === this.#peer) return this.#lost(this.#pathless(peer));
-    if (!move || peer !== move.next) return;
-    move.cancel();
-    this.#move = null;
-    this.#epoch--; // the old one plays: try again
-    this.#timers.after("rejoin", retryDelay(this.#rejoins++, this.#env.random()), () => this.#advance());
-  }
-
-  /**
-   * Has the next connection know the relay from its beginning, if this one found no way at
-   * all: a browser that may use nothing else (Firefox, by policy) gives up before a restart.
-   * True if that is new, and no time is to be lost. @param {Peer} peer
-   */
-  #pathless(peer) {
-    if (peer.met || peer.servers.length === 0) return false;
-    this.#timers.cancel("relay");
-    const first = this.#servers.length === 0;
-    this.#servers = peer.servers;
-    return first;
-  }
+  #peerLost(peer) { if (!this.#handover.lost(peer) && peer === this.#peer) this.#lost(this.#next.learn(peer)); }
 
   /** The connection, or the task, is gone: replace it, on schedule or at once. */
   #lost(now = false) {
     if (this.over || !this.#healthy) return;
     this.#healthy = false;
-    this.#going = 0;
+    this.#handover.forget();
     this.#setMedia(false);
     this.#enter("rejoining");
-    if (!now) this.#timers.after("rejoin", retryDelay(this.#rejoins++, this.#env.random()), () => this.#advance());
+    if (!now) this.#later();
     this.#advance();
   }
+
+  /** Joins again, on schedule. */
+  #later() { this.#timers.after("rejoin", retryDelay(this.#rejoins++, this.#env.random()), () => this.#advance()); }
 
   // What comes in.
 
   /** @param {boolean} up */
   #signalling(up) {
     this.#events.emit("connection", { signalling: up, media: this.#media });
-    if (up) this.#offers.up();
-    if (up) return this.#advance();
-    this.#entry.forget();
+    if (!up) return this.#entry.forget();
+    this.#offers.up();
+    this.#advance();
   }
 
   /** Whether to go on trying to reach the WebSocket. @param {number} tries */
@@ -403,10 +354,10 @@ export class Call {
   /** @param {Frame} frame @param {Peer | null} from the peer whose data channel it came over; null: the WebSocket */
   #frame({ type, body }, from) {
     if (this.over) return;
-    if (from && from !== this.#peer) return this.#move?.frame({ type, body, seq: 0 }, from);
+    if (from && from !== this.#peer) return this.#handover.frame({ type, body, seq: 0 }, from);
     switch (type) {
       case "moved":
-        return this.#movedTo(body);
+        return this.#handover.told(body.epoch);
       case "room":
         return this.#roomIs(body);
       case "joined":
@@ -444,7 +395,7 @@ export class Call {
     this.#events.emit("room", room);
     if (room.state === "failed") return this.#fail(new CallError("room_ended", "the room could not be started"));
     if (room.state === "ended") return this.#finish("ended", { reason: room.reason ?? "ended" });
-    if (this.#peer && room.epoch > this.#epoch && this.#healthy && !this.#stays) {
+    if (this.#peer && room.epoch > this.#epoch && this.#healthy && !this.#handover.stays) {
       // Another task takes over. Nothing comes from the old one any more, so this is
       // no time for the schedule.
       this.#healthy = false;
@@ -470,18 +421,14 @@ export class Call {
   /** @param {Ended} ended @param {Peer | null} from */
   #ended({ reason, rejoin }, from) {
     // While this client joins again, it is itself who replaces its old connection.
-    if (reason === "replaced" && this.#pending) return;
-    if (rejoin && this.#wanted) {
-      if (from || this.#peer) this.#lost();
-      else this.#entry.later();
-      return;
-    }
+    if (reason === "replaced" && this.#next.peer) return;
+    if (rejoin && this.#wanted) return from || this.#peer ? this.#lost() : this.#entry.later();
     this.#finish("ended", { reason });
   }
 
   /** @param {CallError} err @param {Peer | null} from */
   #error(err, from) {
-    const joining = !from && this.#pending !== null && this.#entry.sent;
+    const joining = !from && this.#next.peer !== null && this.#entry.sent;
     if (err.final) {
       if (err.code === "room_ended") return this.#finish("ended", { reason: "ended" });
       // Media in use outlives its signalling.
@@ -503,17 +450,15 @@ export class Call {
     this.grow(this.#seats);
   }
 
-  #sync() {
-    if (this.#peer) this.#mirror.sync(this.#peer, this.local);
-  }
+  #sync() { if (this.#peer) this.#mirror.sync(this.#peer, this.local); }
 
   /** @param {Kind} kind @param {Local} next */
   #setLocal(kind, next) {
     this.local[kind] = next;
     if (next.track) next.track.enabled = !next.muted;
     this.#peer?.attach(kind, next);
-    this.#pending?.attach(kind, next);
-    for (const peer of this.#move ? [this.#move.old, this.#move.next] : []) peer.attach(kind, next);
+    this.#next.peer?.attach(kind, next);
+    this.#handover.attach(kind, next);
     this.#sync();
     this.#events.emit("local", { kind, ...next });
   }
@@ -536,17 +481,15 @@ export class Call {
   }
 
   /** @param {CallError} err */
-  #fail(err) {
-    this.#finish("failed", { reason: err.code, error: errorInfo(err) });
-  }
+  #fail(err) { this.#finish("failed", { reason: err.code, error: errorInfo(err) }); }
 
   /** @param {"ended" | "failed"} state @param {CallEvents["ended"]} ended */
   #finish(state, ended) {
     if (this.over) return;
     this.#enter(state);
     this.#timers.clear();
-    this.#discard();
-    this.#move?.close();
+    this.#next.discard();
+    this.#handover.close();
     this.#peer?.close();
     this.#socket.stop();
     this.#joining?.reject(new CallError(ended.error?.code ?? "left", ended.error?.message ?? "the call is over"));
