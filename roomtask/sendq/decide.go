@@ -165,7 +165,10 @@ func loudness(src *ingest.Source) int {
 func (s *Sender) demand(st *seat, now int64) alloc.Demand {
 	src := st.a.Video
 	st.layers = st.layers[:0]
-	others := false
+	if l, since := st.video.f.Waiting(); l >= 0 && l < maxLayers && now-since > patience && st.video.f.State() == forward.WaitKey {
+		st.video.blocked[l] = now + blockedFor
+	}
+	others := false // there is an active layer that is not left aside
 	for i := range min(src.LayerCount(), maxLayers) {
 		info := src.LayerInfo(i)
 		layer := alloc.Layer{Active: info.Active, Width: info.Width, Height: info.Height, TIDs: info.TIDs, Bps: info.TIDBps}
@@ -175,9 +178,6 @@ func (s *Sender) demand(st *seat, now int64) alloc.Demand {
 		st.video.cost[i].smooth(&layer, src.Kind() == signal.KindScreen)
 		st.layers = append(st.layers, layer)
 		others = others || (info.Active && now >= st.video.blocked[i])
-	}
-	if l, since := st.video.f.Waiting(); l >= 0 && l < maxLayers && now-since > patience && st.video.f.State() == forward.WaitKey {
-		st.video.blocked[l] = now + blockedFor
 	}
 	for i := range st.layers {
 		if others && now < st.video.blocked[i] {

@@ -120,6 +120,32 @@ func TestNoKeyframeIsSaid(t *testing.T) {
 	})
 }
 
+// TestTheOnlyLayerIsNotLeftAside: a source of one layer, whose keyframe does not come, is
+// wanted all the time. Nobody is told, not even for a moment, that it is muted.
+func TestTheOnlyLayerIsNotLeftAside(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		ann := r.publisher("ann")
+		r.s.SetSeat(0, nil, r.wire.videoOut(0))
+		r.assign(0, Assignment{Video: ann.screen(), Width: 1280, Height: 720})
+		r.tick(time.Second, func() { ann.screenFrame(false) })
+		looks, said := 0, 0
+		r.tick(8*time.Second, func() {
+			ann.screenFrame(false)
+			looks++
+			switch st := r.seat(0); st.Paused {
+			case ReasonNoKeyframe:
+				said++
+			case "":
+			default:
+				t.Errorf("paused %q", st.Paused)
+			}
+		})
+		if said < looks/2 {
+			t.Errorf("told %d of %d times what is missing", said, looks)
+		}
+	})
+}
+
 // fill holds the sender in its first write while more packets come, and then lets all go.
 func (r *rig) fill(first, rest func()) {
 	w := r.wire
