@@ -72,7 +72,7 @@ func (p *Peer) apply(generation int, c *checked) (out negotiated) {
 			return out.failed("bind", fmt.Errorf("m-line %q has no sender", t.line.mid))
 		}
 	}
-	out.answer = slim(p.pc.LocalDescription().SDP)
+	out.answer = slim(p.pc.LocalDescription().SDP, p.cfg.Net.Candidates())
 	return out
 }
 
@@ -121,8 +121,8 @@ func (p *Peer) setSeats() {
 // slim leaves out of an answer what no client needs, nearly half of it: Plan B's
 // attributes of each SSRC, and candidates of an RTCP component that the bundle does
 // not have. An m-line's msid moves before its SSRCs, where Pion's own clients look
-// for it.
-func slim(answer string) string {
+// for it. The ways in that Pion does not know of follow the candidate that it knows.
+func slim(answer string, candidates []string) string {
 	var b, msid, ssrcs strings.Builder
 	b.Grow(len(answer))
 	flush := func() {
@@ -150,6 +150,11 @@ func slim(answer string) string {
 			if f := strings.Fields(rest); len(f) > 1 && f[1] == "2" {
 				continue
 			}
+			b.WriteString(line)
+			for _, c := range candidates {
+				b.WriteString("a=candidate:" + c + "\r\n")
+			}
+			continue
 		}
 		if strings.HasPrefix(line, "m=") {
 			flush()

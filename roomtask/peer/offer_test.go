@@ -408,10 +408,11 @@ func TestSlim(t *testing.T) {
 		"a=ssrc-group:FID 1 2\r\na=ssrc:1 cname:seat-1\r\na=ssrc:1 msid:seat-1 x\r\na=ssrc:1 mslabel:seat-1\r\n" +
 		"a=msid:seat-1 x\r\na=ssrc:2 cname:seat-1\r\na=ssrc:2 label:x\r\na=msid:seat-1 x\r\na=sendonly\r\n" +
 		"m=audio 9\r\na=ssrc:3 cname:seat-1\r\na=msid:seat-1 y\r\na=end-of-candidates\r\n"
-	const want = "v=0\r\nm=video 9\r\na=candidate:1 1 udp 1 127.0.0.1 1 typ host\r\na=sendonly\r\n" +
+	const want = "v=0\r\nm=video 9\r\na=candidate:1 1 udp 1 127.0.0.1 1 typ host\r\n" +
+		"a=candidate:2 1 tcp 1671430143 192.0.2.1 443 typ host tcptype passive\r\na=sendonly\r\n" +
 		"a=msid:seat-1 x\r\na=ssrc-group:FID 1 2\r\na=ssrc:1 cname:seat-1\r\na=ssrc:2 cname:seat-1\r\n" +
 		"m=audio 9\r\na=end-of-candidates\r\na=msid:seat-1 y\r\na=ssrc:3 cname:seat-1\r\n"
-	if got := slim(in); got != want {
+	if got := slim(in, []string{"2 1 tcp 1671430143 192.0.2.1 443 typ host tcptype passive"}); got != want {
 		t.Errorf("got:\n%s", got)
 	}
 }

@@ -17,7 +17,10 @@ type Counters struct {
 	UDPFallbacks, UDPDropped, UDPWaits uint64
 	// UDPRefused are datagrams that Pion was not shown: DTLS from where no check has
 	// passed, and what is neither STUN, DTLS nor RTP.
-	UDPRefused              uint64
+	UDPRefused uint64
+	// Unread are datagrams of any way for which an agent had no room, TCPDropped frames for
+	// which a TCP client had none.
+	Unread, TCPDropped      uint64
 	TCPAccepted, TCPRefused uint64
 	TCPBytesIn, TCPBytesOut uint64
 	TCPOpen                 int64
@@ -35,6 +38,7 @@ type counters struct {
 	udpPacketsIn, udpPacketsOut, udpBytesIn, udpBytesOut, udpReadErrors, udpWriteErrors atomic.Uint64
 	udpRuns, udpSegments, udpFallbacks, udpDropped, udpWaits, udpRefused                atomic.Uint64
 	tcpAccepted, tcpRefused, tcpBytesIn, tcpBytesOut                                    atomic.Uint64
+	unread, tcpDropped                                                                  atomic.Uint64
 	tcpUnknown, relayRefused, relayDropped, relayUnpaid                                 atomic.Uint64
 	tcpOpen, relayAllocations                                                           atomic.Int64
 }
@@ -48,6 +52,7 @@ func (c *counters) snapshot() Counters {
 		UDPDropped: c.udpDropped.Load(), UDPWaits: c.udpWaits.Load(), UDPRefused: c.udpRefused.Load(),
 		TCPAccepted: c.tcpAccepted.Load(), TCPRefused: c.tcpRefused.Load(),
 		TCPBytesIn: c.tcpBytesIn.Load(), TCPBytesOut: c.tcpBytesOut.Load(),
+		Unread: c.unread.Load(), TCPDropped: c.tcpDropped.Load(),
 		TCPOpen: c.tcpOpen.Load(), TCPUnknown: c.tcpUnknown.Load(),
 		RelayAllocations: c.relayAllocations.Load(), RelayRefused: c.relayRefused.Load(),
 		RelayDropped: c.relayDropped.Load(), RelayUnpaid: c.relayUnpaid.Load(),

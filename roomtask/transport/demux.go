@@ -8,7 +8,7 @@ import "encoding/binary"
 type class int8
 
 const (
-	classMedia   class = iota // ICE, DTLS, SRTP: Pion's muxes
+	classMedia   class = iota // ICE, DTLS, SRTP: the mux's
 	classControl              // a TURN request
 	classData                 // relayed data: a Send indication or ChannelData
 	classTLS                  // a TLS ClientHello
@@ -54,7 +54,7 @@ func classifyUDP(b []byte) class {
 const (
 	// sniffBytes hold RFC 4571's length and a STUN header up to its cookie.
 	sniffBytes = 10
-	// maxFirstFrame is what Pion's mux takes as the first frame.
+	// maxFirstFrame is the longest first frame: a check.
 	maxFirstFrame = 512
 )
 

@@ -3,7 +3,6 @@ package transport
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -14,17 +13,13 @@ import (
 )
 
 // The relay reaches nothing but the task's own media, and so needs no network: what a
-// TURN client sends to its peer is handed to an ICE mux of its own, the exchange, and
-// what that mux sends to the client is handed back. Neither a socket nor a port is
-// behind a relayed address. To the ICE agents each allocation is a client at an address
+// TURN client sends to its peer is handed to the ICE mux, of which the exchange is a way,
+// and what the mux sends to the client is handed back. Neither a socket nor a port is
+// behind a relayed address. To the mux each allocation is a client at an address
 // of the discard prefix 100::/64 (RFC 6666), whose port says which of the task's
-// addresses the client meant as peer; the mux's own is link-local, which Pion never
-// puts into an answer.
+// addresses the client meant as peer.
 
 const (
-	// exchangeQueue is in packets: what all relayed clients have sent and the mux has
-	// not read yet, about 20 ms of 200 Mbit/s.
-	exchangeQueue = 512
 	// relayQueue is in packets of one allocation: about a second of one viewer's video.
 	relayQueue = 256
 	// relayIdle is after how long without a packet an allocation ends. Connections in
@@ -32,30 +27,21 @@ const (
 	relayIdle = 2 * time.Minute
 )
 
-var (
-	exchangeAddr  = netip.AddrPortFrom(netip.MustParseAddr("fe80::6d61:7966:6c79"), 9)
-	relayedPrefix = netip.MustParsePrefix("100::/64")
-)
+var relayedPrefix = netip.MustParsePrefix("100::/64")
 
 // relayed tells whether an address is that of an allocation.
 func relayed(a netip.Addr) bool { return a.Is6() && relayedPrefix.Contains(a) }
 
-// relayedPacket is a datagram between an allocation and the mux.
+// relayedPacket is a datagram from the mux to an allocation.
 type relayedPacket struct {
-	buf  []byte         // of the exchange's pool
-	peer int            // index of the task's address
-	from netip.AddrPort // towards the mux: the allocation's address for that peer
+	buf  []byte // of the exchange's pool
+	peer int    // index of the task's address
 }
 
-// exchange joins the allocations to the mux. It is the mux's socket, an
-// ice.AddrPortReaderWriter.
+// exchange joins the allocations to the mux, as one of its ways.
 type exchange struct {
 	counters *counters
-	in       chan relayedPacket // to the mux
-	done     chan struct{}      // closed by Close
-	once     sync.Once
-	ended    chan struct{} // closed when the mux's reader has seen the end
-	endOnce  sync.Once
+	deliver  func(b []byte, from netip.AddrPort) // set once: to the mux
 	pool     sync.Pool
 
 	// own are the task's media addresses as candidates tell them: all that a client may
@@ -68,10 +54,7 @@ type exchange struct {
 }
 
 func newExchange(c *counters) *exchange {
-	x := &exchange{
-		counters: c, in: make(chan relayedPacket, exchangeQueue), done: make(chan struct{}), ended: make(chan struct{}),
-		allocations: map[netip.Addr]*relayConn{},
-	}
+	x := &exchange{counters: c, allocations: map[netip.Addr]*relayConn{}}
 	x.pool.New = func() any { b := make([]byte, 0, relayedBytes); return &b }
 	return x
 }
@@ -106,23 +89,9 @@ func (x *exchange) free(b []byte) {
 	x.pool.Put(&b)
 }
 
-// ReadFromAddrPort gives the mux the next packet. io.EOF is its sign to end quietly.
-func (x *exchange) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
-	select {
-	case p := <-x.in:
-		n := copy(b, p.buf)
-		x.free(p.buf)
-		return n, p.from, nil
-	case <-x.done:
-		x.endOnce.Do(func() { close(x.ended) })
-		return 0, netip.AddrPort{}, io.EOF
-	}
-}
-
-// WriteToAddrPort takes a packet of the mux for an allocation. What there is no room
-// for is dropped, as a network would. Its agents also try the other addresses that
-// they know of their clients, which lead nowhere from here.
-func (x *exchange) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
+// send takes a packet of the mux for an allocation. What there is no room for is dropped,
+// as a network would, and so is what is for an allocation that has ended.
+func (x *exchange) send(b []byte, to netip.AddrPort) (int, error) {
 	x.mu.RLock()
 	c := x.allocations[to.Addr()]
 	x.mu.RUnlock()
@@ -155,46 +124,17 @@ func (x *exchange) allocate(via string, closed func()) *relayConn {
 }
 
 // via is how the client of a relayed address reaches the relay, "" if nobody is there.
-func (x *exchange) via(a netip.Addr) string {
+func (x *exchange) via(to netip.AddrPort) string {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if c := x.allocations[a]; c != nil {
+	if c := x.allocations[to.Addr()]; c != nil {
 		return c.via
 	}
 	return ""
 }
 
-// Close ends the mux's reader.
-func (x *exchange) Close() error {
-	x.once.Do(func() { close(x.done) })
-	return nil
-}
-
-// LocalAddr is the candidate that nobody is told.
-func (x *exchange) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(exchangeAddr) }
-
-// ReadFrom is ReadFromAddrPort for callers of net.PacketConn.
-func (x *exchange) ReadFrom(b []byte) (int, net.Addr, error) {
-	n, from, err := x.ReadFromAddrPort(b)
-	if err != nil {
-		return 0, nil, err
-	}
-	return n, net.UDPAddrFromAddrPort(from), nil
-}
-
-// WriteTo is WriteToAddrPort for callers of net.PacketConn.
-func (x *exchange) WriteTo(b []byte, to net.Addr) (int, error) {
-	udp, ok := to.(*net.UDPAddr)
-	if !ok {
-		return len(b), nil
-	}
-	return x.WriteToAddrPort(b, udp.AddrPort())
-}
-
-// SetDeadline does nothing: neither direction blocks but for reading, which Close ends.
-func (x *exchange) SetDeadline(time.Time) error      { return nil }
-func (x *exchange) SetReadDeadline(time.Time) error  { return nil }
-func (x *exchange) SetWriteDeadline(time.Time) error { return nil }
+// forget does nothing: an allocation is its client's.
+func (x *exchange) forget(netip.AddrPort) {}
 
 // relayConn is what an allocation has for a socket: WriteTo is the client sending to a
 // peer, ReadFrom the peer's answer.
@@ -225,13 +165,7 @@ func (c *relayConn) WriteTo(b []byte, to net.Addr) (int, error) {
 		return len(b), nil
 	}
 	c.used.Store(true)
-	p := relayedPacket{buf: c.x.copied(b), from: netip.AddrPortFrom(c.addr, uint16(peer+1))}
-	select {
-	case c.x.in <- p:
-	default:
-		c.x.counters.relayDropped.Add(1)
-		c.x.free(p.buf)
-	}
+	c.x.deliver(b, netip.AddrPortFrom(c.addr, uint16(peer+1)))
 	return len(b), nil
 }
 

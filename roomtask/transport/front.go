@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -21,10 +20,11 @@ const (
 )
 
 // front is behind all TCP listeners: it reads a connection's first bytes, and hands it
-// to whom it is for. Each connection has a goroutine until then.
+// to whom it is for. Each connection has a goroutine until then; one of ICE keeps it.
 type front struct {
 	counters *counters
 	relay    *relay
+	mux      *mux
 	turn     *handoff // bare TURN
 	secure   *handoff // TURN within TLS
 	tls      *tls.Config
@@ -36,8 +36,8 @@ type front struct {
 	half list.List // guarded by mu: net.Conn that have not been told apart, the oldest first
 }
 
-func newFront(c *counters, r *relay, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), at net.Addr) *front {
-	f := &front{counters: c, relay: r, turn: newHandoff(at), secure: newHandoff(at)}
+func newFront(c *counters, r *relay, m *mux, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), at net.Addr) *front {
+	f := &front{counters: c, relay: r, mux: m, turn: newHandoff(at), secure: newHandoff(at)}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	if certificate != nil {
 		f.tls = &tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS12}
@@ -45,27 +45,27 @@ func newFront(c *counters, r *relay, certificate func(*tls.ClientHelloInfo) (*tl
 	return f
 }
 
-// serve accepts from a listener until it is closed; ICE connections go to ice.
-func (f *front) serve(l *listener, ice *handoff) {
+// serve accepts from a listener until it is closed.
+func (f *front) serve(l *listener) {
 	f.running.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			f.running.Go(func() { f.admit(c, ice) })
+			f.running.Go(func() { f.admit(c) })
 		}
 	})
 }
 
-// admit decides what a connection is.
-func (f *front) admit(c net.Conn, ice *handoff) {
+// admit decides what a connection is. One of ICE it serves until it ends.
+func (f *front) admit(c net.Conn) {
 	head, kind := f.sniff(c)
 	conn := &headed{Conn: c, head: head}
 	var err error
 	switch {
 	case kind == classMedia:
-		err = ice.give(conn)
+		f.frames(conn)
 	case kind == classControl && f.relay != nil:
 		err = f.give(f.turn, conn)
 	case kind == classTLS && f.tls != nil && f.relay != nil:
@@ -115,6 +115,9 @@ func (f *front) sniff(c net.Conn) (head []byte, kind class) {
 func (f *front) undecided(c net.Conn) (decided func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.ctx.Err() != nil { // close has gone through the others
+		_ = c.Close()
+	}
 	if f.half.Len() >= maxHalfOpen {
 		oldest := f.half.Front()
 		_ = f.half.Remove(oldest).(net.Conn).Close()
@@ -128,8 +131,8 @@ func (f *front) undecided(c net.Conn) (decided func()) {
 	}
 }
 
-// close ends what is undecided or shaking hands, and waits for it. The listeners are
-// closed before.
+// close ends what is undecided or shaking hands, and waits for all connections. The
+// listeners and the mux, which ends those of ICE, are closed before.
 func (f *front) close() {
 	f.stop()
 	f.mu.Lock()
@@ -196,59 +199,3 @@ func (h *handoff) Close() error {
 
 // Addr is the address of the listener in front.
 func (h *handoff) Addr() net.Addr { return h.at }
-
-// iceTCP is an ice.TCPMux of one mux per address and port, each of which answers for
-// its own address alone.
-type iceTCP struct{ muxes []tcpMux }
-
-type tcpMux struct {
-	ice interface {
-		GetConnByUfrag(ufrag string, inet6 bool, local net.IP) (net.PacketConn, error)
-		RemoveConnByUfrag(ufrag string)
-		Close() error
-	}
-	ip netip.Addr
-}
-
-// GetAllConns are the candidates of a local address.
-func (m *iceTCP) GetAllConns(ufrag string, inet6 bool, local net.IP) (conns []net.PacketConn, err error) {
-	for _, one := range m.muxes {
-		if !local.Equal(one.ip.AsSlice()) {
-			continue
-		}
-		c, err := one.ice.GetConnByUfrag(ufrag, one.ip.Is6(), local)
-		if err != nil {
-			return nil, err
-		}
-		conns = append(conns, c)
-	}
-	if len(conns) == 0 {
-		return nil, errors.New("transport: no TCP at this address")
-	}
-	return conns, nil
-}
-
-// GetConnByUfrag is what GetAllConns is instead of.
-func (m *iceTCP) GetConnByUfrag(ufrag string, inet6 bool, local net.IP) (net.PacketConn, error) {
-	conns, err := m.GetAllConns(ufrag, inet6, local)
-	if err != nil {
-		return nil, err
-	}
-	return conns[0], nil
-}
-
-// RemoveConnByUfrag forgets a client.
-func (m *iceTCP) RemoveConnByUfrag(ufrag string) {
-	for _, one := range m.muxes {
-		one.ice.RemoveConnByUfrag(ufrag)
-	}
-}
-
-// Close closes the muxes, and waits for their connections.
-func (m *iceTCP) Close() error {
-	var err error
-	for _, one := range m.muxes {
-		err = errors.Join(err, one.ice.Close())
-	}
-	return err
-}

@@ -5,10 +5,11 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/pion/ice/v4"
 	"github.com/pion/stun/v4"
 )
 
@@ -18,9 +19,20 @@ type stream struct {
 	net.Conn
 	rest []byte // owned by the reader
 	step int
+
+	head     []byte        // owned by the reader: comes before rest …
+	answered chan struct{} // … which waits for this; nil = it does not
 }
 
 func (s *stream) Read(b []byte) (int, error) {
+	if len(s.head) > 0 {
+		n := copy(b, s.head[:min(len(s.head), s.step)])
+		s.head = s.head[n:]
+		return n, nil
+	}
+	if s.answered != nil {
+		<-s.answered
+	}
 	if len(s.rest) == 0 {
 		return 0, io.EOF
 	}
@@ -83,34 +95,41 @@ func FuzzICETCP(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	const longest = 8192 // of Pion's mux
+	first, err := listenUDP(netip.AddrPortFrom(loopback, 0), &counters{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = first.Close() })
 	f.Fuzz(func(t *testing.T, b []byte, step byte) {
 		want := [][]byte{check.Raw}
 		for rest := b; len(rest) >= 2 && len(want) < 64; {
 			size := int(binary.BigEndian.Uint16(rest))
-			if rest = rest[2:]; size > longest || size > len(rest) {
+			if rest = rest[2:]; size > receiveLimit || size > len(rest) {
 				break
 			}
 			want, rest = append(want, rest[:size]), rest[size:]
 		}
-		h := newHandoff(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443})
-		mux := ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: h, ReadBufferSize: 64, Logger: NewLoggerFactory(discard()).NewLogger("ice")})
-		defer func() { _ = mux.Close() }()
-		client, err := mux.GetConnByUfrag("room", false, net.IPv4(192, 0, 2, 1))
+		mux := newMux(first, func(netip.Addr) bool { return true }, new(atomic.Uint64))
+		client, err := mux.GetConn("room", first.LocalAddr())
 		if err != nil {
 			t.Fatal(err)
 		}
-		front := newFront(&counters{}, nil, nil, h.Addr())
+		front := newFront(&counters{}, nil, mux, nil, first.LocalAddr())
+		in := &stream{rest: b, step: int(step) + 1, head: framed(check.Raw), answered: make(chan struct{})}
+		front.running.Go(func() { front.admit(in) })
 		defer front.close()
-		front.admit(&stream{rest: append(framed(check.Raw), b...), step: int(step) + 1}, h)
-		if err := client.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
-			t.Fatal(err)
-		}
-		buf := make([]byte, longest)
+		defer func() { _ = mux.Close() }()
+		buf := make([]byte, receiveLimit)
 		for i, w := range want {
-			n, _, err := client.ReadFrom(buf)
+			n, from, err := client.(*session).ReadFromAddrPort(buf)
 			if err != nil || !bytes.Equal(buf[:n], w) {
 				t.Fatalf("packet %d of %d is %x, want %x: %v", i, len(want), buf[:n], w, err)
+			}
+			if i == 0 {
+				if _, err := client.(*session).WriteToAddrPort([]byte("answer"), from); err != nil {
+					t.Fatal(err)
+				}
+				close(in.answered)
 			}
 		}
 	})

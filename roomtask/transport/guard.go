@@ -243,7 +243,11 @@ func stunOf(b []byte, kind uint16) bool {
 
 // stunUser is the receiver's half of a check's USERNAME (RFC 8445 §7.2.2).
 func stunUser(b []byte) (user []byte, ok bool) {
-	for b = b[stunHeader:]; len(b) >= 4; {
+	size := int(binary.BigEndian.Uint16(b[2:]))
+	if size > len(b)-stunHeader {
+		return nil, false
+	}
+	for b = b[stunHeader : stunHeader+size]; len(b) >= 4; {
 		kind, size := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
 		if len(b) < 4+size {
 			return nil, false

@@ -22,7 +22,7 @@ const (
 )
 
 // listener bounds and counts what the ICE-TCP mux accepts. Accept fails only when
-// it is closed: Pion's mux would never accept again.
+// it is closed: the front would never accept again.
 type listener struct {
 	net.Listener
 	local    netip.AddrPort

@@ -9,10 +9,10 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/pion/ice/v4"
-	"github.com/pion/logging"
 	"github.com/pion/transport/v4/stdnet"
 	"github.com/pion/webrtc/v4"
 )
@@ -55,13 +55,14 @@ type Transport struct {
 	exchange *exchange
 	relay    *relay
 	front    *front // nil without TCP
-	udpMuxes []*ice.UDPMuxDefault
-	udpMux   *ice.MultiUDPMuxDefault
-	tcpMux   *iceTCP     // nil without TCP
+	mux      *mux
 	net      *stdnet.Net // one look at the interfaces for all participants
 	loggers  *LoggerFactory
 	rewrites []webrtc.ICEAddressRewriteRule
 	counters counters
+	readers  sync.WaitGroup // of the UDP sockets
+
+	candidates []string // of all sockets but the first
 }
 
 // Open binds the sockets.
@@ -79,7 +80,7 @@ func Open(cfg Config) (*Transport, error) {
 	if err := t.bind(); err != nil {
 		return nil, errors.Join(fmt.Errorf("transport: %w", err), t.unbind())
 	}
-	if err := t.mux(t.loggers.NewLogger("ice")); err != nil {
+	if err := t.join(); err != nil {
 		return nil, errors.Join(fmt.Errorf("transport: %w", err), t.Close())
 	}
 	return t, nil
@@ -161,75 +162,76 @@ func (t *Transport) shown(a netip.AddrPort) netip.AddrPort {
 	return a
 }
 
-// mux puts Pion's muxes and the relay onto the sockets.
-func (t *Transport) mux(log logging.LeveledLogger) error {
+// join puts the mux and the relay onto the sockets, and begins to read.
+func (t *Transport) join() error {
 	own := make([]netip.AddrPort, 0, len(t.udp))
 	for _, s := range t.udp {
 		own = append(own, t.shown(s.local))
 	}
+	t.mux = newMux(t.udp[0], func(a netip.Addr) bool { return t.remoteAllowed(a.AsSlice()) }, &t.counters.unread)
 	t.exchange = newExchange(&t.counters)
+	t.exchange.deliver = func(b []byte, from netip.AddrPort) { t.mux.deliver(t.exchange, b, from) }
 	t.relay = newRelay(t.exchange, own)
+	if err := t.advertise(); err != nil {
+		return err
+	}
 	var ports []*turnPort
 	for _, s := range t.udp {
 		s.turn = newTURNPort(s)
 		ports = append(ports, s.turn)
 	}
-	all := make([]ice.UDPMux, 0, len(t.udp)+1)
-	for _, s := range t.udp {
-		m := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: s, Logger: log, Net: t.net})
-		t.udpMuxes, all = append(t.udpMuxes, m), append(all, m)
+	var bare, secure net.Listener
+	if len(t.tcp) > 0 {
+		t.front = newFront(&t.counters, t.relay, t.mux, t.cfg.Certificate, t.tcp[0].Addr())
+		bare, secure = t.front.turn, t.front.secure
 	}
-	inside := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: t.exchange, Logger: log, Net: t.net})
-	t.udpMuxes, all = append(t.udpMuxes, inside), append(all, inside)
-	t.udpMux = ice.NewMultiUDPMuxDefault(all...)
-	if len(t.tcp) == 0 {
-		return t.relay.serve(ports, nil, nil, t.loggers)
+	if err := t.relay.serve(ports, bare, secure, t.loggers); err != nil {
+		return err
 	}
-	t.tcpMux = &iceTCP{}
-	t.front = newFront(&t.counters, t.relay, t.cfg.Certificate, t.tcp[0].Addr())
 	for _, l := range t.tcp {
-		at := newHandoff(l.Addr())
-		t.tcpMux.muxes = append(t.tcpMux.muxes, tcpMux{ip: l.local.Addr(), ice: ice.NewTCPMuxDefault(ice.TCPMuxParams{
-			Listener: at, Logger: log,
-			ReadBufferSize:  32,
-			WriteBufferSize: tcpWriteBuffer,
-			// A connection that does not begin with a STUN check is not a client's.
-			FirstStunBindTimeout: 5 * time.Second,
-			// A user fragment is known before the answer that tells it has left the task,
-			// so a check for an unknown one never becomes valid.
-			AliveDurationForConnFromStun: 5 * time.Second,
-		})})
-		t.front.serve(l, at)
+		t.front.serve(l)
 	}
-	return t.relay.serve(ports, t.front.turn, t.front.secure, t.loggers)
+	for _, s := range t.udp {
+		t.readers.Go(func() { s.serve(t.mux) })
+	}
+	return nil
+}
+
+// advertise makes the candidates that the agents don't know of.
+func (t *Transport) advertise() error {
+	for i, s := range t.udp {
+		if i == 0 {
+			continue // every agent's own
+		}
+		c, err := t.candidate("udp", s.local)
+		if err != nil {
+			return err
+		}
+		t.candidates = append(t.candidates, c)
+	}
+	for _, l := range t.tcp {
+		c, err := t.candidate("tcp", l.local)
+		if err != nil {
+			return err
+		}
+		t.candidates = append(t.candidates, c)
+	}
+	return nil
 }
 
 // SettingEngine applies sockets, candidates, timeouts and logging.
 func (t *Transport) SettingEngine(se *webrtc.SettingEngine) {
 	se.LoggerFactory = t.loggers
 	se.SetNet(t.net)
-	se.SetICEUDPMux(t.udpMux)
-	var types []webrtc.NetworkType
-	for _, ip := range t.addresses() {
-		udp, tcp := webrtc.NetworkTypeUDP4, webrtc.NetworkTypeTCP4
-		if ip.Is6() {
-			udp, tcp = webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP6
-		}
-		if types = append(types, udp); t.tcpMux != nil {
-			types = append(types, tcp)
-		}
+	se.SetICEUDPMux(t.mux)
+	family := webrtc.NetworkTypeUDP4
+	if t.cfg.IP.Is6() {
+		family = webrtc.NetworkTypeUDP6
 	}
-	if t.tcpMux != nil {
-		se.SetICETCPMux(t.tcpMux)
-	}
-	se.SetNetworkTypes(types)
+	se.SetNetworkTypes([]webrtc.NetworkType{family})
 	se.DisableActiveTCP(true)
 	se.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	se.SetIncludeLoopbackCandidate(t.cfg.IP.IsLoopback())
-	se.SetIPFilter(func(ip net.IP) bool {
-		addr, ok := netip.AddrFromSlice(ip)
-		return ok && slices.Contains(t.addresses(), addr.Unmap())
-	})
 	se.SetRemoteIPFilter(t.remoteAllowed)
 	_ = se.SetICEAddressRewriteRules(t.rewrites...) // Open has tried them
 	se.SetICETimeouts(DisconnectedTimeout, FailedTimeout, KeepaliveInterval)
@@ -263,20 +265,15 @@ func (t *Transport) Counters() Counters { return t.counters.snapshot() }
 // PeerConnections should be closed first.
 func (t *Transport) Close() error {
 	err := t.relay.close()
-	// The sockets go before their muxes: the readers, which are the muxes', then surely
-	// meet the end.
 	for _, s := range t.udp {
 		err = errors.Join(err, s.Close())
-		<-s.ended
 	}
-	err = errors.Join(err, t.exchange.Close())
-	<-t.exchange.ended
-	err = errors.Join(err, t.udpMux.Close())
+	t.readers.Wait()
 	for _, l := range t.tcp {
 		err = errors.Join(err, l.Close())
 	}
+	err = errors.Join(err, t.mux.Close())
 	if t.front != nil {
-		err = errors.Join(err, t.tcpMux.Close())
 		t.front.close()
 	}
 	if err != nil {

@@ -47,7 +47,7 @@ func testCA(t testing.TB) (func(*tls.ClientHelloInfo) (*tls.Certificate, error),
 }
 
 // echoing is a relay whose peer, the task's media, sends everything back: relay and
-// sockets are the real ones, the echo stands where Pion's muxes are.
+// sockets are the real ones, the echo stands where the mux is.
 func echoing(t testing.TB) (*Transport, *x509.CertPool) {
 	t.Helper()
 	certificate, pool := testCA(t)
@@ -55,47 +55,23 @@ func echoing(t testing.TB) (*Transport, *x509.CertPool) {
 	if err := tr.bind(); err != nil {
 		t.Fatal(err)
 	}
-	tr.exchange = newExchange(&tr.counters)
+	x := newExchange(&tr.counters)
+	x.deliver = func(b []byte, from netip.AddrPort) { _, _ = x.send(b, from) }
+	tr.exchange = x
 	tr.relay = newRelay(tr.exchange, []netip.AddrPort{tr.udp[0].local})
 	s := tr.udp[0]
 	s.turn = newTURNPort(s)
-	tr.front = newFront(&tr.counters, tr.relay, certificate, tr.tcp[0].Addr())
-	ice := newHandoff(tr.tcp[0].Addr())
-	tr.front.serve(tr.tcp[0], ice)
+	tr.mux = newMux(s, func(netip.Addr) bool { return true }, &tr.counters.unread)
+	tr.front = newFront(&tr.counters, tr.relay, tr.mux, certificate, tr.tcp[0].Addr())
+	tr.front.serve(tr.tcp[0])
 	if err := tr.relay.serve([]*turnPort{s.turn}, tr.front.turn, tr.front.secure, tr.loggers); err != nil {
 		t.Fatal(err)
 	}
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		buf := make([]byte, 2000)
-		for {
-			if _, _, err := s.ReadFromAddrPort(buf); err != nil {
-				return
-			}
-		}
-	}()
-	echoed := make(chan struct{})
-	go func() {
-		defer close(echoed)
-		buf := make([]byte, 2000)
-		for {
-			n, from, err := tr.exchange.ReadFromAddrPort(buf)
-			if err != nil {
-				return
-			}
-			_, _ = tr.exchange.WriteToAddrPort(buf[:n], from)
-		}
-	}()
+	tr.readers.Go(func() { s.serve(tr.mux) })
 	t.Cleanup(func() {
-		_ = tr.relay.close()
-		_ = s.Close()
-		_ = tr.tcp[0].Close()
-		_ = ice.Close()
-		tr.front.close()
-		_ = tr.exchange.Close()
-		<-read
-		<-echoed
+		if err := tr.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	return tr, pool
 }

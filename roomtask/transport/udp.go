@@ -14,25 +14,21 @@ import (
 // 50 Mbit/s it covers a pause of the reader of about 300 ms.
 const udpBuffer = 2 << 20
 
-// readRetries is how many read errors in a row end the socket. Pion's mux gives up
-// at the first one, which would end the media of the whole room for what may be
-// one late ICMP error.
+// readRetries is how many read errors in a row end the socket: the first one may be one
+// late ICMP error.
 const readRetries = 100
 
-// socket is the task's UDP socket. It is an ice.AddrPortReaderWriter, so that
-// neither direction allocates.
+// socket is a UDP socket of the task's, a way of the mux. Neither direction allocates.
 type socket struct {
 	*net.UDPConn
 	local    netip.AddrPort
 	counters *counters
-	in       receiver // used by the mux's reader alone
+	in       receiver // used by serve's goroutine alone
 	quick    *quickSender
 	egress   *egress // nil where there is no batching
 	diverts  diverts
 	guard    *guard
 	turn     *turnPort // set before the first read; nil without a relay
-	endOnce  sync.Once
-	ended    chan struct{} // closed when the mux's reader has seen the end
 
 	closeOnce sync.Once
 	closeErr  error // set in closeOnce
@@ -52,7 +48,7 @@ func listenUDP(at netip.AddrPort, c *counters) (*socket, error) {
 	_ = conn.SetWriteBuffer(udpBuffer)
 	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	s := &socket{
-		UDPConn: conn, counters: c, in: newReceiver(conn), quick: newQuickSender(conn), ended: make(chan struct{}), guard: newGuard(),
+		UDPConn: conn, counters: c, in: newReceiver(conn), quick: newQuickSender(conn), guard: newGuard(),
 		local: netip.AddrPortFrom(local.Addr().Unmap(), local.Port()),
 	}
 	if out := newSender(conn, c); out != nil {
@@ -62,7 +58,7 @@ func listenUDP(at netip.AddrPort, c *counters) (*socket, error) {
 }
 
 // Close sends what is still batched, but waits at most drainTimeout for room, and
-// closes the socket. The mux closes it again, which does nothing.
+// closes the socket.
 func (s *socket) Close() error {
 	s.closeOnce.Do(func() {
 		if s.egress != nil {
@@ -74,36 +70,55 @@ func (s *socket) Close() error {
 	return s.closeErr
 }
 
-// ReadFromAddrPort reads one datagram. It returns an error only when the socket is
-// closed, which is io.EOF and the mux's sign to end quietly, or reading fails for good.
-func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
+// serve reads until the socket is closed, and hands to the mux what may be an agent's.
+func (s *socket) serve(m *mux) {
+	for {
+		b, from, err := s.next()
+		if err != nil {
+			return
+		}
+		m.deliver(s, b, from)
+	}
+}
+
+// next waits for a datagram that an agent may see. Its bytes are valid until the next call.
+// It fails only when the socket is closed, which is io.EOF, or reading fails for good.
+func (s *socket) next() ([]byte, netip.AddrPort, error) {
 	for tries := 0; ; tries++ {
 		p, from, err := s.in.next()
 		if err == nil {
+			tries = -1
+			from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 			s.counters.udpPacketsIn.Add(1)
 			s.counters.udpBytesIn.Add(uint64(len(p)))
 			if s.diverted(p, from) || s.aside(p, from) {
-				tries = -1
 				continue
 			}
-			if !s.guard.in(p, from) {
+			if reserved(from.Addr()) || !s.guard.in(p, from) {
 				s.counters.udpRefused.Add(1)
-				tries = -1
 				continue
 			}
-			return copy(b, p), from, nil
+			return p, from, nil
 		}
 		if errors.Is(err, net.ErrClosed) {
 			err = io.EOF
 		}
 		if errors.Is(err, io.EOF) || tries == readRetries {
-			s.endOnce.Do(func() { close(s.ended) })
-			return 0, netip.AddrPort{}, err
+			return nil, netip.AddrPort{}, err
 		}
 		s.counters.udpReadErrors.Add(1)
 		time.Sleep(time.Millisecond) // an error that stays must not spin
 	}
 }
+
+// send is WriteToAddrPort: the way of the mux.
+func (s *socket) send(b []byte, to netip.AddrPort) (int, error) { return s.WriteToAddrPort(b, to) }
+
+// via is the way of a client who is at an address of the socket's.
+func (s *socket) via(netip.AddrPort) string { return ViaUDP }
+
+// forget does nothing: the guard forgets by itself.
+func (s *socket) forget(netip.AddrPort) {}
 
 // WriteToAddrPort sends one datagram of any participant. Sealed RTP is copied and
 // leaves with the next flush, in the order of its destination; that it was sent is
@@ -120,9 +135,6 @@ func (s *socket) write(b []byte, to netip.AddrPort, wake bool) (int, error) {
 			s.counters.udpWriteErrors.Add(1)
 			return 0, err
 		}
-		return len(b), nil
-	}
-	if relayed(to.Addr()) { // an agent tries an allocation's address from its other candidates too
 		return len(b), nil
 	}
 	s.guard.out(b, to)
@@ -164,23 +176,4 @@ func (s *socket) batched(b []byte, to netip.AddrPort) bool {
 	addr := to.Addr()
 	return s.egress != nil && sealedRTP(b) && len(b) <= runBytes &&
 		addr.Is4() == s.local.Addr().Is4() && addr.Zone() == "" && to.Port() != 0
-}
-
-// ReadFrom is ReadFromAddrPort for callers of net.PacketConn.
-func (s *socket) ReadFrom(b []byte) (int, net.Addr, error) {
-	n, from, err := s.ReadFromAddrPort(b)
-	if err != nil {
-		return 0, nil, err
-	}
-	return n, net.UDPAddrFromAddrPort(from), nil
-}
-
-// WriteTo is WriteToAddrPort for callers of net.PacketConn.
-func (s *socket) WriteTo(b []byte, to net.Addr) (int, error) {
-	udp, ok := to.(*net.UDPAddr)
-	if !ok {
-		return 0, fmt.Errorf("transport: write to a %T", to)
-	}
-	addr := udp.AddrPort()
-	return s.WriteToAddrPort(b, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()))
 }

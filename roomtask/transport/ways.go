@@ -1,9 +1,11 @@
 package transport
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 
+	"github.com/pion/ice/v4"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -17,21 +19,23 @@ type Path struct {
 // Path finds the way of a pair, nil for what does not go over one of the task's own UDP
 // sockets: TCP, and the relay.
 func (t *Transport) Path(pair *webrtc.ICECandidatePair) *Path {
-	if pair == nil || pair.Remote == nil || pair.Local == nil || pair.Local.Protocol != webrtc.ICEProtocolUDP {
-		return nil
-	}
-	local, err1 := netip.ParseAddr(pair.Local.Address)
-	remote, err2 := netip.ParseAddr(pair.Remote.Address)
-	if err1 != nil || err2 != nil || relayed(remote) {
-		return nil
-	}
-	at := netip.AddrPortFrom(local.Unmap(), pair.Local.Port)
-	for _, s := range t.udp {
-		if t.shown(s.local) == at || s.local == at {
-			return &Path{s, netip.AddrPortFrom(remote.Unmap(), pair.Remote.Port)}
-		}
+	o, ok := t.where(pair)
+	if s, udp := o.by.(*socket); ok && udp {
+		return &Path{s, o.from}
 	}
 	return nil
+}
+
+// where is the way of a pair, and its client's address there.
+func (t *Transport) where(pair *webrtc.ICECandidatePair) (o origin, ok bool) {
+	if pair == nil || pair.Remote == nil {
+		return o, false
+	}
+	remote, err := netip.ParseAddr(pair.Remote.Address)
+	if err != nil {
+		return o, false
+	}
+	return t.mux.where(netip.AddrPortFrom(remote.Unmap(), pair.Remote.Port))
 }
 
 // Send sends a sealed RTP packet, as if Pion had written it to the socket, but that it
@@ -57,16 +61,28 @@ func (p *Path) Divert(take func(b []byte) bool) (remove func()) {
 
 // Via is the way in of a pair, in the ledger's words.
 func (t *Transport) Via(pair *webrtc.ICECandidatePair) string {
-	if pair == nil || pair.Local == nil || pair.Remote == nil {
-		return ""
+	if o, ok := t.where(pair); ok {
+		return o.by.via(o.from)
 	}
-	if pair.Local.Protocol == webrtc.ICEProtocolTCP {
-		return ViaTCP
+	return ""
+}
+
+// Candidates are the ways in that agents do not know of, as attributes of an answer
+// (RFC 8839 §5.1) without the attribute's name.
+func (t *Transport) Candidates() []string { return t.candidates }
+
+// candidate makes one of them. Its priority is what Pion gives a host candidate.
+func (t *Transport) candidate(network string, at netip.AddrPort) (string, error) {
+	at = t.shown(at)
+	c := ice.CandidateHostConfig{Network: network, Address: at.Addr().String(), Port: int(at.Port()), Component: ice.ComponentRTP}
+	if network == "tcp" {
+		c.TCPType = ice.TCPTypePassive
 	}
-	if remote, err := netip.ParseAddr(pair.Remote.Address); err == nil && relayed(remote) {
-		return t.exchange.via(remote)
+	host, err := ice.NewCandidateHost(&c)
+	if err != nil {
+		return "", fmt.Errorf("candidate: %w", err)
 	}
-	return ViaUDP
+	return host.Marshal(), nil
 }
 
 // Grant makes a credential of the relay for a participant, until Revoke.
