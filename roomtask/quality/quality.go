@@ -175,6 +175,23 @@ func delayPoints(rtt, jitter time.Duration) float64 {
 	return (way - 120) / 10
 }
 
+// MOS is the mean opinion score that the E-model (ITU-T G.107) gives a voice of which a
+// share is missing and which is on its way for so long: from 1 (bad) to 4.5. A decoder's
+// concealment is taken for that of G.711, as ITU-T G.113 has none for Opus (Appendix I:
+// Ie 0, Bpl 25.1).
+func MOS(way time.Duration, missing float64) float64 {
+	const best, robust, late = 93.2, 25.1, 177.3
+	ms, percent := float64(way.Microseconds())/1000, 100*max(0, min(1, missing))
+	r := best - 0.024*ms - 0.11*max(0, ms-late) - 95*percent/(percent+robust)
+	switch {
+	case r <= 0:
+		return 1
+	case r >= 100:
+		return 4.5
+	}
+	return max(1, 1+0.035*r+r*(r-60)*(100-r)*7e-6)
+}
+
 // Concealed estimates the share of a stream's packets that stay missing after repair,
 // if losses are independent: a retransmission (repaired) makes up for what its own loss
 // spares, redundancy for all but distance+1 losses in a row.

@@ -70,6 +70,7 @@ type seatStream struct {
 	of           plan
 	short        bool // the picture was below its view at the end of the last interval
 	concealed    float64
+	mos          float64
 }
 
 func newVitals(now time.Time) *vitals {
@@ -148,8 +149,24 @@ func (r *Room) judgeSound(s *seatStream, d DownHealth, path float64, w quality.W
 	w.Loss = max(d.AudioLoss, path)
 	w.Muted = s.of.audio == "" || r.muted(s.of.participant, s.of.audio)
 	s.concealed = concealment(&w, &d)
+	s.mos = quality.MOS(r.oneWay(s.of, w.RTT), s.concealed)
 	s.audio.packets, s.audio.loss = w.Packets, w.Loss
 	s.audio.meter.Add(w)
+}
+
+// oneWay is about how long a seat's sound is on its way: half of both round trips, and
+// what a receiver keeps back against the publisher's jitter, which is twice that.
+func (r *Room) oneWay(of plan, rtt time.Duration) time.Duration {
+	way := rtt / 2
+	if from := r.people[of.participant]; from != nil {
+		way += from.vitals.last.RTT / 2
+		for _, u := range from.vitals.last.Up {
+			if u.Kind == of.audio {
+				way += 2 * u.Jitter
+			}
+		}
+	}
+	return way
 }
 
 func (r *Room) judgePicture(s *seatStream, d DownHealth, path float64, w quality.Window) {

@@ -86,6 +86,7 @@ type Metrics struct {
 	rtt        *metrics.Histogram
 	jitter     *metrics.Histogram
 	concealed  *metrics.Histogram
+	mos        *metrics.Histogram
 	joins      [numSteps][2]*metrics.Histogram // udp, tcp
 	reconnects [numReconnects]atomic.Uint64
 	shown      atomic.Pointer[figures]
@@ -98,6 +99,7 @@ func NewMetrics() *Metrics {
 		rtt:       metrics.NewHistogram(5, 10, 25, 50, 100, 200, 400, 800, 1600),
 		jitter:    metrics.NewHistogram(1, 2, 5, 10, 20, 50, 100, 200),
 		concealed: ratios(),
+		mos:       metrics.NewHistogram(1, 1.5, 2, 2.5, 3, 3.5, 3.75, 4, 4.25, 4.5),
 	}
 	for i := range m.loss {
 		m.loss[i] = ratios()
@@ -139,6 +141,7 @@ func (m *Metrics) health(h *Health, v *vitals) {
 	for _, s := range v.down {
 		if s.audio.packets > 0 {
 			m.concealed.Observe(s.concealed)
+			m.mos.Observe(s.mos)
 		}
 	}
 	if len(v.down) > 0 {
@@ -171,6 +174,7 @@ func (m *Metrics) Collect(w *metrics.Writer) {
 	w.Family("rtt_ms", "histogram", "Round trip to each participant, every 2 s.").Histogram(m.rtt)
 	w.Family("jitter_ms", "histogram", "Interarrival jitter of each published source (RFC 3550), every 2 s.").Histogram(m.jitter)
 	w.Family("concealment_ratio", "histogram", "Estimated share of sound that stays missing after repair, of each seat, every 2 s.").Histogram(m.concealed)
+	w.Family("mos", "histogram", "Mean opinion score of each seat's sound as the E-model estimates it (ITU-T G.107), every 2 s.").Histogram(m.mos)
 	w.Family("forward_latency_us", "histogram", "From a packet's arrival to its write, one packet in 16.").Histogram(m.latency)
 	m.collectCounts(w, &f.counts)
 	w.Family("reconnects", metrics.Counter, "Participants that came back: over the same connection, or with a new one.")

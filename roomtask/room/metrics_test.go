@@ -14,7 +14,7 @@ import (
 
 // families are the names that operators and dashboards know.
 var families = []string{
-	"participants", "tracks", "bytes_total", "packets_lost_ratio", "rtt_ms", "jitter_ms", "concealment_ratio", "nack_total", "pli_total",
+	"participants", "tracks", "bytes_total", "packets_lost_ratio", "rtt_ms", "jitter_ms", "concealment_ratio", "mos", "nack_total", "pli_total",
 	"forward_latency_us", "layer_switches", "reconnects", "join_seconds", "drops_total",
 }
 
@@ -83,6 +83,10 @@ func TestMetrics(t *testing.T) {
 		}
 		if n := got[`concealment_ratio_bucket{le="0.01"}`] - got[`concealment_ratio_bucket{le="0.005"}`]; n != 2 {
 			t.Errorf("%v observations of what RED leaves", n)
+		}
+		// Two round trips of 40 ms, and hardly anything missing.
+		if n := got[`mos_bucket{le="4.5"}`] - got[`mos_bucket{le="4.25"}`]; n == 0 || n != got[`mos_count`] || got[`mos_count`] != got[`concealment_ratio_count`] {
+			t.Errorf("%v of %v scores are above 4.25, of %v seats", n, got[`mos_count`], got[`concealment_ratio_count`])
 		}
 		if got[`rtt_ms_count`] == 0 || got[`rtt_ms_sum`]/got[`rtt_ms_count`] != 40 {
 			t.Errorf("round trips: %v of %v", got[`rtt_ms_sum`], got[`rtt_ms_count`])

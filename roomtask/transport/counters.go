@@ -31,6 +31,9 @@ type Counters struct {
 	// RelayUnpaid the answers kept back from clients who had sent too little for them.
 	RelayAllocations                        int64
 	RelayRefused, RelayDropped, RelayUnpaid uint64
+	// Requests to the relay that were signed with a credential too old to allocate, of
+	// nobody who is here, or not by who was given it.
+	RelayExpired, RelayStrangers, RelayForged uint64
 }
 
 // counters are changed from any goroutine.
@@ -40,6 +43,7 @@ type counters struct {
 	tcpAccepted, tcpRefused, tcpBytesIn, tcpBytesOut                                    atomic.Uint64
 	unread, tcpDropped                                                                  atomic.Uint64
 	tcpUnknown, relayRefused, relayDropped, relayUnpaid                                 atomic.Uint64
+	relayExpired, relayStrangers, relayForged                                           atomic.Uint64
 	tcpOpen, relayAllocations                                                           atomic.Int64
 }
 
@@ -56,5 +60,6 @@ func (c *counters) snapshot() Counters {
 		TCPOpen: c.tcpOpen.Load(), TCPUnknown: c.tcpUnknown.Load(),
 		RelayAllocations: c.relayAllocations.Load(), RelayRefused: c.relayRefused.Load(),
 		RelayDropped: c.relayDropped.Load(), RelayUnpaid: c.relayUnpaid.Load(),
+		RelayExpired: c.relayExpired.Load(), RelayStrangers: c.relayStrangers.Load(), RelayForged: c.relayForged.Load(),
 	}
 }

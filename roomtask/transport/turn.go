@@ -93,6 +93,11 @@ func (r *relay) serve(ports []*turnPort, tcp, tls net.Listener, loggers *LoggerF
 		InboundMTU: maxTURNFrame + 1, // a frame of the full length would count as cut off
 		EventHandler: turn.EventHandler{
 			OnAllocationCreated: func(src, _ net.Addr, _, _, _ string, _ net.Addr, _ int) { r.settled(src) },
+			OnAuth: func(_, _ net.Addr, _, _, _, _ string, verdict bool) {
+				if !verdict { // whom authenticate has given a key for
+					r.exchange.counters.relayForged.Add(1)
+				}
+			},
 		},
 	}
 	permit := func(_ net.Addr, peer net.IP) bool { return r.exchange.allowed(peer) }
@@ -163,9 +168,11 @@ func (r *relay) authenticate(a *turn.RequestAttributes) (user string, key []byte
 	expires, participant, found := strings.Cut(a.Username, ":")
 	at, err := strconv.ParseInt(expires, 10, 64)
 	if !found || err != nil || a.Realm != realm {
+		r.exchange.counters.relayStrangers.Add(1)
 		return "", nil, false
 	}
 	if a.Method == stun.MethodAllocate && r.now().Unix() >= at {
+		r.exchange.counters.relayExpired.Add(1)
 		return "", nil, false
 	}
 	r.mu.Lock()
@@ -173,6 +180,7 @@ func (r *relay) authenticate(a *turn.RequestAttributes) (user string, key []byte
 	allowed := u != nil && u.allowed
 	r.mu.Unlock()
 	if !allowed {
+		r.exchange.counters.relayStrangers.Add(1)
 		return "", nil, false
 	}
 	return participant, turn.GenerateAuthKey(a.Username, realm, r.password(a.Username)), true

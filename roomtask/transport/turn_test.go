@@ -249,6 +249,11 @@ func TestCredentials(t *testing.T) {
 			}
 		})
 	}
+	// Forged are those of who is here, with a password that is not theirs; a later expiry is
+	// another name, with another password. Strangers are the other six.
+	if n := tr.Counters(); n.RelayForged < 2 || n.RelayExpired < 1 || n.RelayStrangers < 6 {
+		t.Errorf("%d requests with another's password, %d with an old credential, %d of strangers", n.RelayForged, n.RelayExpired, n.RelayStrangers)
+	}
 	client := dialRelay(t, tr, pool, ViaTURNTCP, good)
 	conn, err := client.Allocate()
 	if err != nil {

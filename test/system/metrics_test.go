@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,10 @@ func scrape(url string) (map[string]float64, error) {
 	return metricstest.Parse(string(text))
 }
 
+func has(got map[string]float64, series ...string) bool {
+	return !slices.ContainsFunc(series, func(name string) bool { _, ok := got[name]; return !ok })
+}
+
 // The task of a real call tells its figures on loopback, in a form that a strict reader
 // takes.
 func TestMetricsOfACall(t *testing.T) {
@@ -68,6 +73,8 @@ func TestMetricsOfACall(t *testing.T) {
 		`join_seconds_count{step="data",transport="udp"}`: got[`join_seconds_count{step="data",transport="udp"}`] == 2,
 		`transport_packets_total{dir="out"}`:              got[`transport_packets_total{dir="out"}`] > 100,
 		`transport_bytes_total{dir="in",transport="udp"}`: got[`transport_bytes_total{dir="in",transport="udp"}`] > got[`bytes_total{dir="in",kind="video"}`],
+		`turn_allocations`:                                has(got, "turn_allocations", `auth_failures{why="expired"}`),
+		`mos_sum`:                                         got[`mos_sum`] > 3.5*got[`mos_count`] && got[`mos_count`] > 0,
 		`process_resident_memory_bytes`:                   got[`process_resident_memory_bytes`] > 5<<20,
 		`packets_lost_ratio_count{dir="in"}`:              got[`packets_lost_ratio_count{dir="in"}`] > 0,
 	} {
