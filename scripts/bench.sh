@@ -5,12 +5,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 missed=0
+# However it ends, it says how long it took.
+trap 'echo "bench: $SECONDS s in all"' EXIT
 if [ "${BENCH:-cost}" = cost ]; then
 	go build -o bin/cost ./test/bench/cost
 	# shellcheck disable=SC2086 # several flags
 	bin/cost ${COSTFLAGS:-} || missed=1
 fi
 if [ "${BENCH:-system}" = system ]; then
+	since=$SECONDS
 	MAYFLY_BENCH=1 go test -count=1 -v -run "Figures|IdlePeerConnection" ./test/bench | grep -E ' ms |KB|FAIL|_test.go'
 	if command -v chromium >/dev/null && command -v node >/dev/null; then
 		make -s build
@@ -19,6 +22,7 @@ if [ "${BENCH:-system}" = system ]; then
 	else
 		echo "Chromium: join to decoded frame  no figure: chromium or node is missing"
 	fi
-	go test -run '^$' -bench . -benchmem -benchtime 200ms ./roomtask/... 2>/dev/null | grep -E '^(Benchmark|pkg:)'
+	go test -run '^$' -bench . -benchmem -benchtime 100ms ./roomtask/... 2>/dev/null | grep -E '^(Benchmark|pkg:)'
+	echo "system: $((SECONDS - since)) s in all"
 fi
 exit "$missed"

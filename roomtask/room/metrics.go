@@ -95,7 +95,7 @@ type Metrics struct {
 // NewMetrics makes empty ones.
 func NewMetrics() *Metrics {
 	m := &Metrics{
-		latency:   metrics.NewHistogram(50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 500_000),
+		latency:   metrics.NewHistogram(50, 100, 150, 200, 300, 400, 500, 750, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 500_000),
 		rtt:       metrics.NewHistogram(5, 10, 25, 50, 100, 200, 400, 800, 1600),
 		jitter:    metrics.NewHistogram(1, 2, 5, 10, 20, 50, 100, 200),
 		concealed: ratios(),
@@ -120,6 +120,10 @@ func ratios() *metrics.Histogram {
 // Forwarded notes how long a packet was in the task, in nanoseconds. sendq calls it for
 // some of its packets.
 func (m *Metrics) Forwarded(ns int64) { m.latency.Observe(float64(ns) / 1000) }
+
+// LatencyLimits gives the forwarding latency other buckets, in microseconds. The room must
+// not run yet.
+func (m *Metrics) LatencyLimits(limits ...float64) { m.latency = metrics.NewHistogram(limits...) }
 
 // ForwardLatency tells how many packets were in the task for at most so many microseconds
 // each, and last, how many were for longer.

@@ -11,8 +11,9 @@ const (
 	// turnSteps is how many steps one sender may take before the others have their turn.
 	turnSteps = 8
 	// flushAfter is after how many senders' turns the socket sends what they wrote, so
-	// that the first of many viewers need not wait for the last.
-	flushAfter = 32
+	// that the first of many viewers need not wait for the last. A run is one destination's,
+	// so fewer do not make runs shorter; a system call is little beside what it sends.
+	flushAfter = 8
 )
 
 // worker is a goroutine that does the work of many senders, one after the other. A

@@ -58,11 +58,12 @@ var rows = []row{
 var rowKeys = map[string]string{"twcc": "mayfly", "plain": "mayfly -twcc", "yardstick": "yardstick"}
 
 const (
-	windowLength = 3 * time.Second
-	shortWindow  = 2 * time.Second
+	windowLength = 2500 * time.Millisecond
+	shortWindow  = 1500 * time.Millisecond
 	searchWindow = 2 * time.Second
+	searchSettle = 2500 * time.Millisecond
 	settleLimit  = 20 * time.Second
-	settleLight  = 4 * time.Second // there is no estimate to wait for
+	settleLight  = 3 * time.Second // there is no estimate to wait for
 	// lossLimit is what counts as no loss: a machine that is shared drops a few packets
 	// whenever the receiver's processor is taken away.
 	lossLimit = 0.0005
@@ -79,6 +80,7 @@ type sample struct {
 }
 
 func conduct(o options) error {
+	defer func(from time.Time) { fmt.Printf("cost: %.0f s in all\n", time.Since(from).Seconds()) }(time.Now())
 	all := results{}
 	for _, s := range scenarios {
 		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), s.name) {
@@ -115,8 +117,8 @@ func conduct(o options) error {
 			}
 		}
 	}
-	for _, receivers := range []int{1, 100} {
-		if err := floor(os.Stderr, receivers); err != nil {
+	for _, w := range floors {
+		if _, err := floor(os.Stderr, w); err != nil {
 			fmt.Fprintln(os.Stderr, "null relay:", err)
 		}
 	}
@@ -243,34 +245,51 @@ func generated(me, role string, work any, read func(*json.Decoder) error) (err e
 // found is the highest rate that a row carried without loss.
 type found struct {
 	packets float64 // a second
-	last    sample  // the first step that lost, or the last one tried
+	last    sample  // the smallest that lost; zero if none did
 	best    sample
 }
 
-// searchAll adds light subscribers to ten publishers until packets are lost.
+// searchAll adds light subscribers to ten publishers until packets are lost, in steps of
+// about a fifth of what is found, and then tries the middle of the last step on a new server.
+// Both servers are searched by the same rule.
 func searchAll(o options) map[string]found {
 	all := map[string]found{}
 	for _, r := range rows {
 		if !r.light || !o.wants(r) {
 			continue
 		}
-		w := work{Publishers: 10, Subscribers: 30, Light: true, Window: searchWindow, Settle: 3 * time.Second, Search: &search{Step: 5, Most: 120}}
+		w := work{Publishers: 10, Subscribers: 40, Light: true, Window: searchWindow, Settle: searchSettle, Search: &search{Step: 10, Most: 150}}
 		if r.kind == kindMayfly {
-			w.Subscribers, w.Search = 80, &search{Step: 10, Most: 160}
+			w.Subscribers, w.Search = 80, &search{Step: 20, Most: 300}
 		}
-		got, err := run(r, w)
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "search, %s: %v\n", r.name, err)
-		}
+		step := w.Search.Step
 		var f found
-		for _, s := range got {
-			show(os.Stderr, scenario{name: fmt.Sprintf("10x%d light", s.Subscribers)}, r, s)
-			f.last = s
-			if rate := float64(s.Packets) / s.Seconds; s.loss() <= lossLimit && rate > f.packets {
-				f.packets, f.best = rate, s
-			}
+		f.try(r, w)
+		if w.Subscribers = f.best.Subscribers + step/2; f.packets > 0 && w.Subscribers < f.last.Subscribers {
+			w.Search = nil
+			f.try(r, w)
 		}
 		all[r.name] = f
 	}
 	return all
+}
+
+// try runs the steps of a search, and notes what they gave.
+func (f *found) try(r row, w work) {
+	got, err := run(r, w)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "search, %s: %v\n", r.name, err)
+	}
+	for _, s := range got {
+		show(os.Stderr, scenario{name: fmt.Sprintf("10x%d light", s.Subscribers)}, r, s)
+		rate := float64(s.Packets) / s.Seconds
+		switch {
+		case s.loss() > lossLimit:
+			if f.last.Subscribers == 0 || s.Subscribers < f.last.Subscribers {
+				f.last = s
+			}
+		case rate > f.packets:
+			f.packets, f.best = rate, s
+		}
+	}
 }

@@ -8,53 +8,74 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
+
+	"github.com/pion/rtp"
 )
 
-// The null relay sends what it reads to all receivers as it is, one call for each: no
-// cipher, no feedback, no sessions. How long a packet takes through it is what the machine
-// takes, with all that others do on it at the time: woken twice, and written so often.
+// The null relay sends what it reads to all receivers as it is: no cipher, no feedback, no
+// sessions (null.go). What a packet takes through it is what the machine takes, with all that
+// others do on it at the time. The publishers keep the schedule of the scenarios, and the
+// receivers are read as the scenario's are.
 
 const (
-	floorTime  = 3 * time.Second
+	floorTime  = 2 * time.Second
 	floorHello = "receive"
 )
 
-// nullRelay prints its address and relays until its standard input ends.
-func nullRelay() error {
-	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
-	if err != nil {
-		return err
-	}
-	_ = c.SetReadBuffer(receiveBuffer) // the kernel's limit wins silently
-	fmt.Println(c.LocalAddr())
-	var receivers []netip.AddrPort
-	buf := make([]byte, 2048)
-	for {
-		n, from, err := c.ReadFromUDPAddrPort(buf)
-		if err != nil {
-			return err
-		}
-		if string(buf[:n]) == floorHello {
-			receivers = append(receivers, from)
-			continue
-		}
-		for _, to := range receivers {
-			_, _ = c.WriteToUDPAddrPort(buf[:n], to) // what is lost is not counted
-		}
-	}
+// floors are the sizes that are tried, and how the relay sends.
+var floors = []floorWork{
+	{Publishers: 1, Receivers: 1},
+	{Publishers: 1, Receivers: 100},
+	{Publishers: 10, Receivers: 50, Light: true},
+	{Publishers: 10, Receivers: 50, Light: true, Runs: true},
 }
 
 // floorWork is what the other end is to do.
 type floorWork struct {
-	Relay     string
-	Receivers int
+	Relay                 string
+	PID                   int // of the relay
+	Publishers, Receivers int
+	Light                 bool // the receivers are polled, as light ones are
+	Runs                  bool // the relay sends as the room does, and not packet by packet
 }
 
-// floorOutcome is how long packets took to the receivers' sockets, and until they were read.
-type floorOutcome struct{ Socket50, Socket99, Read50, Read99 time.Duration }
+func (w *floorWork) name() string {
+	light, runs := "", "one by one"
+	if w.Light {
+		light = " light"
+	}
+	if w.Runs {
+		runs = "in runs"
+	}
+	return fmt.Sprintf("null relay, %dx%d%s, %s", w.Publishers, w.Receivers, light, runs)
+}
 
-// throughFloor sends a publisher's video through the null relay.
+// floorOutcome is how long packets took to the receivers' sockets, and until they were read,
+// and what they cost the relay.
+type floorOutcome struct {
+	Socket50, Socket99, Read50, Read99 time.Duration
+	Packets, Expected                  int64
+	CPU                                time.Duration
+}
+
+// floorEnd counts what the receivers get.
+type floorEnd struct {
+	window       window
+	socket, read histogram
+	packets      atomic.Int64
+}
+
+func (e *floorEnd) count(b []byte, reached, now int64) {
+	if t, ok := trailerOf(b); ok && e.window.has(t.sent) {
+		e.packets.Add(1)
+		e.socket.add(time.Duration(reached - t.sent))
+		e.read.add(time.Duration(now - t.sent))
+	}
+}
+
+// throughFloor sends publishers' packets through the null relay.
 func throughFloor(in io.Reader, out io.Writer) error {
 	var w floorWork
 	if err := json.NewDecoder(in).Decode(&w); err != nil {
@@ -65,82 +86,133 @@ func throughFloor(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	var socket, read histogram
+	e := &floorEnd{}
 	for range w.Receivers {
-		c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
-		if err != nil {
+		if err := e.receive(w.Light, relay); err != nil {
 			return err
 		}
-		s, err := stamped(c)
-		if err != nil {
-			return err
-		}
-		if _, err := s.WriteToAddrPort([]byte(floorHello), relay); err != nil {
-			return err
-		}
-		go s.receiveFloor(&socket, &read)
 	}
 	time.Sleep(100 * time.Millisecond)
-	if err := sendFloor(relay); err != nil {
-		return err
+	var all []*publisher
+	for n := range w.Publishers {
+		p := newPublisher(n, &e.window)
+		if err := p.direct(relay); err != nil {
+			return err
+		}
+		all = append(all, p)
+		go p.run()
 	}
-	time.Sleep(100 * time.Millisecond)
-	return json.NewEncoder(out).Encode(floorOutcome{socket.quantile(0.5), socket.quantile(0.99), read.quantile(0.5), read.quantile(0.99)})
-}
-
-// sendFloor sends two packets of video each slot, as a publisher does.
-func sendFloor(relay netip.AddrPort) error {
-	c, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(relay))
+	time.Sleep(2 * round) // until all have begun
+	cpu, err := processorOf(w.PID)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.Close() }()
-	p := make([]byte, videoBytes)
-	p[0] = 0x80
-	tick := time.NewTicker(slot)
-	defer tick.Stop()
-	for end := time.Now().Add(floorTime); time.Now().Before(end); <-tick.C {
-		for range perSlot {
-			binary.BigEndian.PutUint64(p[12:], uint64(nanos()))
-			if _, err := c.Write(p); err != nil {
-				return err
-			}
-		}
+	from := nanos()
+	e.window.to.Store(from + int64(floorTime))
+	e.window.from.Store(from)
+	time.Sleep(floorTime)
+	end, err := processorOf(w.PID)
+	if err != nil {
+		return err
 	}
-	return nil
+	time.Sleep(200 * time.Millisecond) // what is on its way still counts
+	o := floorOutcome{
+		Socket50: e.socket.quantile(0.5), Socket99: e.socket.quantile(0.99), Read50: e.read.quantile(0.5), Read99: e.read.quantile(0.99),
+		Packets: e.packets.Load(), CPU: end - cpu,
+	}
+	for _, p := range all {
+		o.Expected += (p.streams[0].inWindow.Load() + p.streams[1].inWindow.Load()) * int64(w.Receivers)
+	}
+	return json.NewEncoder(out).Encode(o)
 }
 
-func (c *stampedConn) receiveFloor(socket, read *histogram) {
+// receive makes one receiver, and tells the relay of it.
+func (e *floorEnd) receive(light bool, relay netip.AddrPort) error {
+	if light {
+		c, err := listenPolled(func(batch []arrival) {
+			now := nanos()
+			for i := range batch {
+				e.count(batch[i].b, batch[i].at, now)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		_, err = c.WriteToAddrPort([]byte(floorHello), relay)
+		return err
+	}
+	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+	if err != nil {
+		return err
+	}
+	s, err := stamped(c)
+	if err != nil {
+		return err
+	}
+	go s.receiveFloor(e)
+	_, err = s.WriteToAddrPort([]byte(floorHello), relay)
+	return err
+}
+
+func (c *stampedConn) receiveFloor(e *floorEnd) {
 	buf, control := make([]byte, 2048), make([]byte, 64)
 	for {
 		n, size, _, _, err := c.ReadMsgUDPAddrPort(buf, control)
 		if err != nil {
 			return
 		}
-		now := nanos()
-		if at, ok := arrivalIn(control[:size]); ok && n == videoBytes {
-			sent := int64(binary.BigEndian.Uint64(buf[12:]))
-			socket.add(time.Duration(at - sent))
-			read.add(time.Duration(now - sent))
+		if at, ok := arrivalIn(control[:size]); ok {
+			e.count(buf[:n], at, nanos())
 		}
 	}
 }
 
+// direct has the publisher's packets go to the relay as they are.
+func (p *publisher) direct(relay netip.AddrPort) error {
+	c, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(relay))
+	if err != nil {
+		return err
+	}
+	p.audio, p.video = &bareWriter{c: c, ssrc: p.streams[0].id}, &bareWriter{c: c, ssrc: p.streams[1].id}
+	return nil
+}
+
+type bareWriter struct {
+	c    *net.UDPConn
+	ssrc uint32
+	buf  [2048]byte
+}
+
+func (w *bareWriter) WriteRTP(p *rtp.Packet) error {
+	n, err := p.MarshalTo(w.buf[:])
+	if err != nil {
+		return err
+	}
+	binary.BigEndian.PutUint32(w.buf[8:], w.ssrc)
+	_, err = w.c.Write(w.buf[:n])
+	return err
+}
+
 // floor starts both ends and prints what came of it.
-func floor(w io.Writer, receivers int) error {
+func floor(out io.Writer, w floorWork) (o floorOutcome, err error) {
 	me, err := os.Executable()
 	if err != nil {
-		return err
+		return o, err
 	}
-	relay, line, err := startServer(me, nil, "-role", "null")
+	role := "null"
+	if w.Runs {
+		role = "null-runs"
+	}
+	relay, line, err := startServer(me, nil, "-role", role)
 	if err != nil {
-		return err
+		return o, err
 	}
 	defer stop(relay)
-	var o floorOutcome
-	err = generated(me, "floor", floorWork{line, receivers}, func(d *json.Decoder) error { return d.Decode(&o) })
+	w.Relay, w.PID = line, relay.Process.Pid
+	err = generated(me, "floor", w, func(d *json.Decoder) error { return d.Decode(&o) })
 	if err == nil {
-		fmt.Fprintf(w, "null relay, 1x%d: to the receiver's socket p50 %v, p99 %v; until it is read p50 %v, p99 %v\n", receivers, o.Socket50, o.Socket99, o.Read50, o.Read99)
+		fmt.Fprintf(out, "%-40s %.2f µs  core %.2f  loss %.3f %%  to the socket p50 %v, p99 %v; until it is read p50 %v, p99 %v\n", w.name(), float64(o.CPU.Microseconds())/float64(max(o.Packets, 1)),
+			o.CPU.Seconds()/floorTime.Seconds(), 100*(1-float64(o.Packets)/float64(max(o.Expected, 1))), o.Socket50, o.Socket99, o.Read50, o.Read99)
 	}
-	return err
+	return o, err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -57,6 +56,7 @@ type outcome struct {
 	JoinMax     time.Duration
 	Server      serverStats // the window's increase; Goroutines at its end
 	Settled     bool        // all arrived before the window began
+	Astray      int64       // times that a light receiver's numbering was found wrong
 }
 
 func (o *outcome) loss() float64 { return 1 - float64(o.Packets)/float64(max(o.Expected, 1)) }
@@ -76,7 +76,6 @@ func nanos() int64 { return int64(time.Since(began)) }
 
 type generator struct {
 	work
-	ctx          context.Context
 	engine       webrtc.SettingEngine
 	full         *webrtc.API // publishers and subscribers with all of Pion's feedback
 	certificates []webrtc.Certificate
@@ -90,7 +89,7 @@ type generator struct {
 
 // generate reads its work and writes an outcome for each window.
 func generate(in io.Reader, out io.Writer) error {
-	g := &generator{ctx: context.Background()}
+	g := &generator{}
 	if err := json.NewDecoder(in).Decode(&g.work); err != nil {
 		return err
 	}
@@ -318,17 +317,24 @@ func increase(before, after []uint64) (more []uint64) {
 	return more
 }
 
-// inside is a quantile of the time that packets were in the server: the end of the
-// bucket that holds it, 0 if the server does not tell.
+// inside is a quantile of the time that packets were in the server, 0 if the server does not
+// tell. Within a bucket packets are taken to lie evenly.
 func (s *serverStats) inside(q float64) time.Duration {
 	var total, sum uint64
 	for _, n := range s.Inside {
 		total += n
 	}
+	low := 0.0
 	for i, n := range s.Inside {
-		if sum += n; total > 0 && i < len(s.Limits) && float64(sum) >= q*float64(total) {
-			return time.Duration(s.Limits[i]) * time.Microsecond
+		if i == len(s.Limits) {
+			break
 		}
+		high := s.Limits[i]
+		if want := q*float64(total) - float64(sum); n > 0 && want <= float64(n) {
+			us := low + (high-low)*want/float64(n)
+			return time.Duration(us) * time.Microsecond
+		}
+		sum, low = sum+n, high
 	}
 	return 0
 }
@@ -370,6 +376,7 @@ func (g *generator) sum(o *outcome) {
 			o.Short++
 		}
 		o.Packets += s.packets.Load()
+		o.Astray += s.astray.Load()
 		all.merge(&s.latency)
 		reached.merge(&s.reached)
 	}
@@ -386,7 +393,7 @@ func (g *generator) sum(o *outcome) {
 // settle waits until every subscriber has got nearly all packets for a second, or the
 // time is over: an estimate has to grow first, and keyframes have to come.
 func (g *generator) settle() bool {
-	const look = 500 * time.Millisecond
+	const look = 4 * round
 	good := 0
 	before := make([]int64, len(g.subscribers))
 	from := time.Now()

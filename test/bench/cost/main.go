@@ -21,7 +21,7 @@ import (
 )
 
 func main() {
-	role := flag.String("role", "conduct", "conduct, server or generate; null and floor")
+	role := flag.String("role", "conduct", "conduct, server or generate; null, null-runs and floor")
 	kind := flag.String("kind", kindMayfly, "server: mayfly or yardstick")
 	var o options
 	flag.BoolVar(&o.short, "short", false, "conduct: one run of each scenario, 2 s each, no search")
@@ -42,6 +42,9 @@ func main() {
 	case "null":
 		go endWith(os.Stdin)
 		err = nullRelay()
+	case "null-runs":
+		go endWith(os.Stdin)
+		err = nullRuns()
 	case "floor":
 		err = throughFloor(os.Stdin, os.Stdout)
 	case "conduct":

@@ -35,6 +35,7 @@ func newHost() (*host, error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()}))
 	h := &host{waiting: map[string]chan signal.Frame{}}
 	h.metrics = room.NewMetrics()
+	h.metrics.LatencyLimits(fine()...)
 	h.peers = &room.Peers{Metrics: h.metrics, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, TCPPorts: []int{-1}, Log: log}
 	opened := make(chan error, 1)
 	h.room = room.New(room.Config{
@@ -61,6 +62,14 @@ func newHost() (*host, error) {
 		return nil, err
 	}
 	return h, <-opened
+}
+
+// fine are limits in steps of a tenth, from 20 µs to 2 s.
+func fine() (limits []float64) {
+	for us := 20.0; us < 2e6; us *= 1.1 {
+		limits = append(limits, us)
+	}
+	return limits
 }
 
 func (h *host) frame(typ string, body any) error {

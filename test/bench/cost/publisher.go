@@ -1,9 +1,10 @@
 package main
 
 import (
-	"context"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,7 @@ const (
 	audioBytes  = 100
 	audioEvery  = 20 * time.Millisecond
 	pps         = fps*perFrame + 50
+	round       = 100 * time.Millisecond // three pictures, five packets of audio: the schedule repeats
 )
 
 // The last bytes of each payload tell when it was sent, and who and which it is.
@@ -36,11 +38,21 @@ const (
 
 // stream numbers a publisher's packets of one kind.
 type stream struct {
-	id   uint32 // publisher × 2, + 1 for video
-	next uint32
-	// sent are when the packets were sent, by number modulo its length, for the
-	// count of those that fall into the window.
+	id       uint32 // publisher × 2, + 1 for video
+	next     uint32
 	inWindow atomic.Int64
+	// sent are when the last packets were sent, by number: 20 s of video.
+	sent [4096]struct {
+		number atomic.Uint32
+		at     atomic.Int64
+	}
+}
+
+// sentAt is when packet n was sent, if it is not too long ago.
+func (s *stream) sentAt(n uint32) (at int64, ok bool) {
+	e := &s.sent[n%uint32(len(s.sent))]
+	at = e.at.Load()
+	return at, at != 0 && e.number.Load() == n
 }
 
 func (s *stream) stamp(payload []byte, w *window) {
@@ -50,26 +62,55 @@ func (s *stream) stamp(payload []byte, w *window) {
 	binary.BigEndian.PutUint32(t[8:], s.next)
 	binary.BigEndian.PutUint32(t[12:], s.id)
 	binary.BigEndian.PutUint32(t[16:], trailerMagic)
+	e := &s.sent[s.next%uint32(len(s.sent))]
+	e.at.Store(0)
+	e.number.Store(s.next)
+	e.at.Store(now)
 	s.next++
 	if w.has(now) {
 		s.inWindow.Add(1)
 	}
 }
 
+// trailer is what the end of a payload tells.
+type trailer struct {
+	sent       int64
+	number, id uint32
+}
+
+func trailerOf(b []byte) (t trailer, ok bool) {
+	if len(b) < 12+trailerSize {
+		return t, false
+	}
+	b = b[len(b)-trailerSize:]
+	t = trailer{int64(binary.BigEndian.Uint64(b)), binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint32(b[12:])}
+	return t, binary.BigEndian.Uint32(b[16:]) == trailerMagic
+}
+
+// writer takes a publisher's packets.
+type writer interface {
+	WriteRTP(p *rtp.Packet) error
+}
+
 // publisher sends generated media.
 type publisher struct {
 	id           string
 	pc           *webrtc.PeerConnection
-	audio, video *webrtc.TrackLocalStaticRTP
+	audio, video writer
 	streams      [2]stream // audio, video
 	keyframe     atomic.Bool
 	window       *window
 	rng          *rand.Rand
 }
 
-func (g *generator) publish(n int) (*publisher, error) {
-	p := &publisher{id: publisherID(n), window: &g.window, rng: rand.New(rand.NewPCG(1, uint64(n)))}
+func newPublisher(n int, w *window) *publisher {
+	p := &publisher{id: publisherID(n), window: w, rng: rand.New(rand.NewPCG(1, uint64(n)))}
 	p.streams[0].id, p.streams[1].id = uint32(2*n), uint32(2*n+1)
+	return p
+}
+
+func (g *generator) publish(n int) (*publisher, error) {
+	p := newPublisher(n, &g.window)
 	pc, err := g.full.NewPeerConnection(webrtc.Configuration{Certificates: g.certificates})
 	if err != nil {
 		return nil, err
@@ -107,7 +148,7 @@ func (g *generator) publish(n int) (*publisher, error) {
 	for _, s := range pc.GetSenders() {
 		go p.listen(s)
 	}
-	go p.run(g.ctx)
+	go p.run()
 	return p, nil
 }
 
@@ -147,21 +188,23 @@ func (p *publisher) listen(s *webrtc.RTPSender) {
 	}
 }
 
-// run sends by the clock, so that a late wake-up is made up for.
-func (p *publisher) run(ctx context.Context) {
-	time.Sleep(time.Duration(p.rng.Int64N(int64(time.Second / fps)))) // publishers are not in step
-	tick := time.NewTicker(slot)
-	defer tick.Stop()
-	start := time.Now()
+// run sends by the clock, so that a late wake-up is made up for. All publishers began at the
+// same moment in thought, each with a delay of its own: how they lie to each other is the
+// same in each run, and for each server.
+func (p *publisher) run() {
+	start := time.Duration(p.rng.Int64N(int64(time.Second / fps)))
+	if late := time.Duration(nanos()) - start; late > 0 { // as much later as keeps the order
+		start += (late/round + 1) * round
+	}
+	tick, err := newTicks(start, slot)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "cost: publisher:", err)
+		os.Exit(1)
+	}
 	var audio, slots int
 	film := camera{p: p}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		at := time.Since(start)
+	for tick.wait() == nil {
+		at := time.Duration(nanos()) - start
 		for ; time.Duration(audio)*audioEvery <= at; audio++ {
 			payload := make([]byte, audioBytes)
 			p.streams[0].stamp(payload, p.window)

@@ -1,15 +1,11 @@
 package main
 
 import (
-	"encoding/binary"
 	"fmt"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/dtls/v3"
-	"github.com/pion/transport/v4/packetio"
 	"github.com/pion/webrtc/v4"
 
 	"mayfly/shared/signal"
@@ -28,8 +24,11 @@ type subscriber struct {
 	first sync.Once
 	told  chan time.Duration // from the offer in hand to the first packet
 
-	mu   sync.Mutex
-	seen []seen // by stream; guarded by mu
+	sources []*publisher // set once
+
+	mu     sync.Mutex
+	seen   []seen       // by stream; guarded by mu, or by the light receiver's
+	astray atomic.Int64 // times that a light receiver's numbering was found wrong
 }
 
 // seen remembers which of the last packets of a stream came, so that one that is
@@ -68,48 +67,57 @@ func (s *seen) add(n uint32) bool {
 
 func (s *subscriber) reset() {
 	s.packets.Store(0)
+	s.astray.Store(0)
 	s.latency.reset()
 	s.reached.reset()
 }
 
 // take counts one packet, the last bytes of whose payload tell what it is.
 func (s *subscriber) take(b []byte) {
-	if len(b) < 12+trailerSize {
-		return
-	}
-	t := b[len(b)-trailerSize:]
-	if binary.BigEndian.Uint32(t[16:]) != trailerMagic {
-		return
-	}
-	id, n := binary.BigEndian.Uint32(t[12:]), binary.BigEndian.Uint32(t[8:])
-	if int(id) >= len(s.seen) {
+	t, ok := trailerOf(b)
+	if !ok || int(t.id) >= len(s.seen) {
 		return
 	}
 	s.mu.Lock()
-	fresh := s.seen[id].add(n)
+	fresh := s.seen[t.id].add(t.number)
 	s.mu.Unlock()
 	if !fresh {
 		return
 	}
 	s.first.Do(func() { s.told <- time.Since(s.asked) })
 	s.all.Add(1)
-	if at := int64(binary.BigEndian.Uint64(t)); s.window.has(at) {
+	if s.window.has(t.sent) {
 		s.packets.Add(1)
-		s.latency.add(time.Duration(nanos() - at))
+		s.latency.add(time.Duration(nanos() - t.sent))
 		if reached, ok := arrived.take(b); ok {
-			s.reached.add(time.Duration(reached - at))
+			s.reached.add(time.Duration(reached - t.sent))
 		}
+	}
+}
+
+// count counts packet number of a publisher's stream id, which came into the socket at
+// reached and was read at now. Only a light receiver's poller calls it.
+func (s *subscriber) count(id, number uint32, reached, now int64) {
+	if !s.seen[id].add(number) {
+		return
+	}
+	s.all.Add(1)
+	sent, ok := s.sources[id/2].streams[id%2].sentAt(number)
+	if ok && s.window.has(sent) {
+		s.packets.Add(1)
+		s.latency.add(time.Duration(now - sent))
+		s.reached.add(time.Duration(reached - sent))
 	}
 }
 
 func subscriberID(n int) string { return fmt.Sprint("sub-", n) }
 
 func (g *generator) newSubscriber(n int) (*subscriber, error) {
-	s := &subscriber{window: &g.window, seen: make([]seen, 2*g.Publishers), told: make(chan time.Duration, 1)}
+	s := &subscriber{window: &g.window, sources: g.publishers, seen: make([]seen, 2*g.Publishers), told: make(chan time.Duration, 1)}
 	api := g.full
 	if g.Light {
 		var err error
-		if api, err = lightAPI(s, g.engine); err != nil {
+		if api, err = newLightAPI(s, g.engine); err != nil {
 			return nil, err
 		}
 	}
@@ -190,41 +198,4 @@ func (s *subscriber) read(t *webrtc.TrackRemote) {
 		}
 		s.take(buf[:n])
 	}
-}
-
-// lightAPI makes an API whose streams end in the count: Pion decrypts, and that is all.
-func lightAPI(s *subscriber, se webrtc.SettingEngine) (*webrtc.API, error) {
-	se.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM)
-	se.BufferFactory = func(t packetio.BufferPacketType, _ uint32) io.ReadWriteCloser {
-		b := &counted{closed: make(chan struct{})}
-		if t == packetio.RTPBufferPacket {
-			b.s = s
-		}
-		return b
-	}
-	return newAPI(false, false, se)
-}
-
-// counted is the far end of a stream of a light subscriber.
-type counted struct {
-	s      *subscriber // nil for RTCP
-	once   sync.Once
-	closed chan struct{}
-}
-
-func (c *counted) Write(b []byte) (int, error) {
-	if c.s != nil {
-		c.s.take(b)
-	}
-	return len(b), nil
-}
-
-func (c *counted) Read([]byte) (int, error) {
-	<-c.closed
-	return 0, io.EOF
-}
-
-func (c *counted) Close() error {
-	c.once.Do(func() { close(c.closed) })
-	return nil
 }

@@ -51,7 +51,7 @@ func summarize(all []sample) (f figures) {
 	f.objects = number(func(s sample) float64 { return float64(s.Server.Objects) / float64(max(s.Packets, 1)) })
 	f.perViewer = number(func(s sample) float64 { return float64(s.RSS-s.Empty.RSS) / float64(s.Subscribers) })
 	f.code = number(func(s sample) float64 { return float64(s.Code-s.Empty.Code) / float64(s.Subscribers) })
-	f.in50 = span(func(s sample) time.Duration { return s.Server.inside(0.5) })
+	f.in50 = span(func(s sample) time.Duration { return s.Server.inside(0.5).Round(time.Microsecond) })
 	f.in99 = span(func(s sample) time.Duration { return s.Server.inside(0.99) })
 	f.net50 = span(func(s sample) time.Duration { return s.Net50 })
 	f.net99 = span(func(s sample) time.Duration { return s.Net99 })
@@ -68,6 +68,9 @@ func show(w io.Writer, s scenario, r row, got sample) {
 	note := ""
 	if f.unsettled {
 		note = "  (not all had arrived before the window)"
+	}
+	if got.Astray > 0 {
+		note += fmt.Sprintf("  (numbers left out %d times)", got.Astray)
 	}
 	fmt.Fprintf(w, "%-13s %-13s %6.2f µs  core %.2f (generator %.2f)  loss %.3f %% (%d)  p50 %v  p99 %v (to the socket %v, %v; in task %v, %v)  join %v  %4.0f KB (code %.0f)  %.2f objects/packet, collector %.1f %%, %d goroutines, %.1f/run%s\n",
 		s.name, r.name, f.micros, f.cores, f.own, 100*f.loss, got.Short, f.p50, f.p99, f.net50, f.net99, f.in50, f.in99, f.join.Round(time.Millisecond), f.perViewer/1000, f.code/1000, f.objects,
@@ -100,8 +103,9 @@ func report(w io.Writer, all results, highest map[string]found) error {
 	}
 	for _, r := range rows {
 		if h, ok := highest[r.name]; ok {
-			fmt.Fprintf(w, "highest rate without loss on one processor: %-13s %7.0f packets/s (10x%d; %.2f µs, core %.2f, p99 %v; then 10x%d lost %.2f %%; generator %.2f)\n", r.name, h.packets,
-				h.best.Subscribers, h.best.micros(), h.best.CPU.Seconds()/h.best.Seconds, h.best.P99, h.last.Subscribers, 100*h.last.loss(), h.last.Own.Seconds()/h.last.Seconds)
+			fmt.Fprintf(w, "highest rate without loss on one processor: %-13s %7.0f packets/s (10x%d; %.2f µs, core %.2f, p99 to the socket %v, generator %.2f; 10x%d lost %.2f %%, generator %.2f)\n", r.name, h.packets,
+				h.best.Subscribers, h.best.micros(), h.best.CPU.Seconds()/max(h.best.Seconds, 1), h.best.Net99, h.best.Own.Seconds()/max(h.best.Seconds, 1),
+				h.last.Subscribers, 100*h.last.loss(), h.last.Own.Seconds()/max(h.last.Seconds, 1))
 		}
 	}
 	return targets(w, sum, highest)
