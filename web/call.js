@@ -1,24 +1,25 @@
 // The call page: it wires a Call (client.js) to the page. link.js reads the
 // address, prejoin.js is the page before the call, stage.js the tiles, chat.js the
-// chat, words.js what is said.
+// chat, connection.js the corner that says how it goes, words.js what is said.
 //
 // For tests, window.mayfly holds { call, stage, stats() }: the Call, the Stage, and
 // a promise of the state, the connection's statistics and what every tile shows.
 
 import { ChatPanel } from "./chat.js";
 import { Call } from "./client.js";
+import { ConnectionPanel } from "./connection.js";
 import { open, remembered } from "./devices.js";
 import { MediaCrypto } from "./e2ee.js";
 import { seatsFor } from "./layout.js";
 import { forget, keep, kept, readLink } from "./link.js";
 import { $, Prejoin, toggle } from "./prejoin.js";
 import { Stage } from "./stage.js";
-import { connectionLine, deviceProblem, nearTheEnd, weak, whyOver } from "./words.js";
+import { deviceProblem, nearTheEnd, standing, whyOver } from "./words.js";
 
-/** @import { CallErrorInfo, Quality, Stats } from "./types.js" */
+/** @import { CallErrorInfo, Kind } from "./types.js" */
 
-const STATS_MS = 2000;
 const FIRST_SIZE = { width: 640, height: 360 }; // asked for until it is known who is there, and how large
+const NOTICE_MS = 15_000;
 const BANNER_MS = 1500; // a rejoin that takes less is not worth a word
 
 const link = readLink(location, sessionStorage);
@@ -29,9 +30,7 @@ if (link.address) history.replaceState(null, "", location.pathname + location.se
 /** @type {Prejoin} */ let prejoin;
 /** @type {Stage} */ let stage;
 /** @type {ChatPanel} */ let chat;
-/** @type {Stats | null} */ let stats = null;
-/** @type {Quality | null} */ let quality = null;
-let signalling = true;
+/** Own sources that the room does not forward, whatever is sent. @type {Kind[]} */ let held = [];
 /** @type {any} */ let bannerTimer = null;
 
 /** @param {string} text */
@@ -105,6 +104,7 @@ function start() {
   call.view([], FIRST_SIZE);
   Object.assign(window, { mayfly: { call, stage, stats: snapshot, e2ee } });
   listen();
+  new ConnectionPanel(call);
   controls();
   call.watch();
   begin();
@@ -137,7 +137,6 @@ function listen() {
       prejoin.stop();
       $("incall").hidden = false;
       announce("You are in the call.");
-      setInterval(tick, STATS_MS);
     }
     stage.self.id = call.participant;
     stage.self.name = prejoin.name;
@@ -147,10 +146,6 @@ function listen() {
     clearTimeout(bannerTimer);
     if (state === "rejoining") bannerTimer = setTimeout(() => banner("Connection lost. Reconnecting…"), BANNER_MS);
     if (state === "joined") banner("");
-  });
-  call.on("connection", (c) => {
-    signalling = c.signalling;
-    showConnection();
   });
   let before = new Set(call.participants.keys());
   call.on("participants", (people) => {
@@ -170,14 +165,24 @@ function listen() {
   });
   call.on("chat", (c) => chat.add(c, c.from === call.participant));
   call.on("quality", (q) => {
-    stage.quality = quality = q;
+    stage.quality = q;
     stage.describe();
-    showConnection();
+  });
+  call.on("grants", ({ grants, muted }) => {
+    const now = link.publish.filter((kind) => muted.includes(kind) || !grants.publish.includes(kind));
+    const text = standing(held, now);
+    held = now;
+    chat.allow(grants.chat);
+    showLocal();
+    if (!text) return;
+    banner(text);
+    announce(text);
+    bannerTimer = setTimeout(() => banner(""), NOTICE_MS);
   });
   call.on("budget", (b) => {
     banner(nearTheEnd(b));
     announce(nearTheEnd(b));
-    bannerTimer = setTimeout(() => banner(""), 15_000);
+    bannerTimer = setTimeout(() => banner(""), NOTICE_MS);
   });
   call.on("local", showLocal);
   call.on("error", (err) => console.warn("mayfly:", err.code));
@@ -199,7 +204,14 @@ function showLocal() {
   $("share").setAttribute("aria-pressed", String(screen.track !== null));
   $("share").classList.toggle("on", screen.track !== null);
   $("share").querySelector("span").textContent = screen.track ? "Stop sharing" : "Share";
-  stage.self.muted = silent;
+  // The buttons of what is turned off still work: it comes back as it is then.
+  for (const [id, kind, title] of /** @type {const} */ ([["mic", "mic", "Microphone (D)"], ["camera", "camera", "Camera (E)"], ["share", "screen", "Share your screen"]])) {
+    $(id).classList.toggle("held", held.includes(kind));
+    $(id).title = held.includes(kind) ? "Turned off by whoever runs this call" : title;
+    if (held.includes(kind)) $(id).querySelector("span").textContent = "Turned off";
+  }
+  stage.self.muted = silent || held.includes("mic");
+  stage.self.held = held.includes("camera");
   if ((stage.self.camera?.getVideoTracks()[0] ?? null) !== camera.track) {
     stage.self.camera = camera.track ? new MediaStream([camera.track]) : null;
   }
@@ -290,17 +302,6 @@ function controls() {
     if (e.key === "d" || e.key === "D") before ? prejoin.toggleMic() : toggleMic();
     else if (e.key === "e" || e.key === "E") before ? prejoin.toggleCamera() : toggleCamera();
   });
-}
-
-async function tick() {
-  stats = await call.stats().catch(() => null);
-  showConnection();
-}
-
-function showConnection() {
-  const paused = call.seating.filter((s) => s.paused === "bandwidth").length;
-  $("connection").textContent = connectionLine(stats, signalling, quality, paused);
-  $("connection").classList.toggle("weak", weak(stats, quality));
 }
 
 /** What a test wants to know. */

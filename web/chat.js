@@ -30,6 +30,12 @@ export class ChatPanel {
     };
   }
 
+  /** Lets the person write, or only read. @param {boolean} may */
+  allow(may) {
+    for (const field of $("chat-form").querySelectorAll("input, button")) field.disabled = !may;
+    $("chat-text").placeholder = may ? "Write to everyone" : "You may read, but not write";
+  }
+
   /** @param {boolean} open */
   open(open) {
     $("chat").hidden = !open;

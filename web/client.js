@@ -379,7 +379,7 @@ export class Call {
         return this.#ended(body, from);
       case "error":
         return this.#error(new CallError(body.code, body.message, body.retryable), from);
-      case "speakers": case "chat": case "quality": case "budget":
+      case "speakers": case "chat": case "quality": case "budget": case "grants":
         return this.#events.emit(type, body);
     }
   }

@@ -1,7 +1,7 @@
 // The page before the call: devices, name, and how the room's start is going.
 
 import { Meter, list, open, openBoth, remember } from "./devices.js";
-import { deviceProblem, initials, roomStatus } from "./words.js";
+import { UNHEARD_MS, deviceProblem, initials, roomStatus } from "./words.js";
 
 /** @import { Room } from "./types.js" */
 
@@ -23,6 +23,8 @@ export class Prejoin {
   muted = false;
   cameraOff = false;
   waiting = false; // the person has asked to join
+  #opening = true; // the devices: what will be is not known yet
+  #since = Date.now(); // when it was first asked for the room
   /** @type {Room | null} */ #room = null;
   #meter = new Meter();
   /** @type {any} */ #clock = null;
@@ -65,6 +67,7 @@ export class Prejoin {
     navigator.mediaDevices?.addEventListener("devicechange", this.#changed);
     const got = await openBoth();
     this.o.opened();
+    this.#opening = false;
     this.mic = got.mic;
     this.camera = got.camera;
     $("device-hint").textContent = got.error ? deviceProblem(got.error) : "";
@@ -81,13 +84,16 @@ export class Prejoin {
     $("prejoin").hidden = true;
   }
 
-  toggleMic() {
-    this.muted = !this.muted;
+  /** Mutes or unmutes; one that is missing is tried again. */
+  async toggleMic() {
+    this.muted = this.mic || this.#opening ? !this.muted : false;
+    if (!this.mic && !this.#opening) await this.#choose("mic", $("mics").value);
     this.#show();
   }
 
   async toggleCamera() {
-    this.cameraOff = !this.cameraOff;
+    if (this.#opening) return;
+    this.cameraOff = this.camera !== null;
     if (this.cameraOff) {
       this.camera?.stop(); // its light goes out
       this.camera = null;
@@ -100,9 +106,10 @@ export class Prejoin {
   /** @param {Room | null} room */
   room(room) {
     this.#room = room;
-    const { text, done } = roomStatus(room, Date.now(), this.waiting);
+    const { text, done } = roomStatus(room, Date.now(), this.waiting, Date.now() - this.#since);
     const status = $("room-status");
     status.classList.toggle("live", room?.state === "live");
+    status.classList.toggle("bad", !room && Date.now() - this.#since >= UNHEARD_MS);
     $("room-text").textContent = text;
     $("room-bar").hidden = done === null;
     if (done !== null) $("room-bar").firstElementChild.style.setProperty("--done", done.toFixed(1));
@@ -133,10 +140,12 @@ export class Prejoin {
 
   #show() {
     const off = this.cameraOff || !this.camera;
-    toggle("pre-mic", this.muted, "i-mic", this.muted ? "Unmute" : "Mute");
-    toggle("pre-camera", this.cameraOff, "i-cam", this.cameraOff ? "Camera on" : "Camera off");
+    const silent = this.muted || (!this.mic && !this.#opening);
+    const dark = off && !this.#opening;
+    toggle("pre-mic", silent, "i-mic", silent ? "Unmute" : "Mute");
+    toggle("pre-camera", dark, "i-cam", dark ? "Camera on" : "Camera off");
     $("prejoin").querySelector(".preview").classList.toggle("off", off);
-    $("preview-note").textContent = this.cameraOff ? "Camera off" : "No camera";
+    $("preview-note").textContent = this.#opening ? "" : this.cameraOff ? "Camera off" : "No camera";
     $("preview-avatar").textContent = this.name ? initials(this.name) : "";
     const stream = off ? null : this.camera;
     const shown = $("preview").srcObject?.getVideoTracks()[0] ?? null;

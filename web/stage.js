@@ -61,15 +61,16 @@ class Tile {
     this.el.append(placeholder, this.video, this.audio, plate, this.pin); // the first frame covers the placeholder
   }
 
-  /** @param {{name: string, muted: boolean, blank: boolean, reason: string, pinned: boolean, speaking: boolean, level: Level, far: boolean}} s */
+  /** @param {{name: string, muted: boolean, blank: boolean, paused: boolean, reason: string, pinned: boolean, speaking: boolean, level: Level, far: boolean}} s */
   show(s) {
     const label = this.info.screen ? `${s.name}: screen` : this.info.self ? (s.name ? `${s.name} (you)` : "You") : s.name;
     if (this.name.textContent !== label) {
       this.name.textContent = label;
-      this.avatar.textContent = initials(s.name);
+      this.avatar.textContent = initials(s.name || "Guest");
     }
     this.reason.textContent = s.reason;
     this.el.classList.toggle("blank", s.blank);
+    this.el.classList.toggle("paused", s.paused);
     this.el.classList.toggle("muted", s.muted && !this.info.screen);
     this.el.classList.toggle("speaking", s.speaking);
     const { bars, text } = signalOf(s.level, s.far);
@@ -100,7 +101,7 @@ class Tile {
 export class Stage {
   /** @type {"grid" | "speaker"} */ layout = "grid";
   pinned = "";
-  self = { id: "", name: "", muted: false, camera: /** @type {MediaStream | null} */ (null) };
+  self = { id: "", name: "", muted: false, held: false, camera: /** @type {MediaStream | null} */ (null) }; // held: others do not get the camera, though it is on
   /** @type {Map<string, Participant>} */ people = new Map();
   /** @type {SeatView[]} */ seating = [];
   /** @type {Speakers} */ speakers = { active: "" };
@@ -173,7 +174,7 @@ export class Stage {
     if (info.self) {
       const off = !this.self.camera;
       const level = this.quality?.level ?? "excellent";
-      return tile.show({ name: this.self.name, muted: this.self.muted, blank: off, reason: off ? "Camera off" : "", pinned: false, speaking, level, far: false });
+      return tile.show({ name: this.self.name, muted: this.self.muted, blank: off || this.self.held, paused: !off && this.self.held, reason: off ? "Camera off" : this.self.held ? "Others do not see you" : "", pinned: false, speaking, level, far: false });
     }
     const person = this.people.get(info.participant);
     /** @param {Kind} kind */
@@ -187,7 +188,7 @@ export class Stage {
     tile.show({
       name: person?.name || person?.identity || "Guest",
       muted: source("mic")?.muted ?? true,
-      blank, reason, pinned: info.key === this.pinned, speaking, level: way?.level ?? "excellent", far: way?.far ?? false,
+      blank, paused: !off && reason !== "", reason, pinned: info.key === this.pinned, speaking, level: way?.level ?? "excellent", far: way?.far ?? false,
     });
   }
 

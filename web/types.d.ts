@@ -65,6 +65,8 @@ export interface Source {
   kind: Kind;
   codec?: string;
   muted: boolean;
+  /** Whoever runs the room has muted it: it is not forwarded, whatever is sent. */
+  held?: boolean;
 }
 export interface Participant {
   id: string;
@@ -141,6 +143,11 @@ export interface Publish {
   /** Layers that anybody looks at, from the lowest; 0 pauses the source. */
   layers: number;
   rids?: string[];
+}
+export interface Standing {
+  grants: { publish: Kind[]; subscribe: boolean; chat: boolean; moderate?: boolean };
+  /** Own sources that are not forwarded until further notice. */
+  muted: Kind[];
 }
 export interface Ended {
   reason: string;
@@ -260,6 +267,8 @@ export interface CallEvents {
   chat: Chat;
   quality: Quality;
   budget: Budget;
+  /** What the client may do differs from its ticket, or has changed. */
+  grants: Standing;
   /** Whether the WebSocket and the media connection are up. */
   connection: { signalling: boolean; media: boolean };
   /** An own source started or stopped to be sent. */

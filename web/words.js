@@ -1,6 +1,6 @@
 // What the page says. Pure: codes and states in, sentences out.
 
-/** @import { Budget, Level, Quality, Room, Stats } from "./types.js" */
+/** @import { Budget, Kind, Level, Quality, Room, Stats } from "./types.js" */
 
 /** @type {Record<string, string>} */
 const PHASES = {
@@ -13,12 +13,16 @@ const PHASES = {
   draining: "This room is closing",
 };
 
+/** For so long, nothing but connecting is said. */
+export const UNHEARD_MS = 5000;
+
 /**
  * The room's state in words, and how far it is (0 to 100, or null).
  * @param {Room | null} room @param {number} now ms @param {boolean} waiting whether the person has asked to join
+ * @param {number} [asking] ms for which nothing has been heard of the room
  */
-export function roomStatus(room, now, waiting) {
-  if (!room) return { text: "Connecting…", done: null };
+export function roomStatus(room, now, waiting, asking = 0) {
+  if (!room) return { text: asking < UNHEARD_MS ? "Connecting…" : "The service does not answer yet. Is your network up? Trying again…", done: null };
   if (room.state === "live") return { text: waiting ? "Joining…" : "Your room is ready.", done: null };
   const phase = PHASES[room.phase] ?? PHASES[room.state] ?? "Your room is starting";
   // The clocks of two machines: a negative or absurd difference says nothing.
@@ -102,25 +106,40 @@ export function signalOf(level, far) {
 }
 
 /**
- * The connection line: how it is in a word, then the figures, then what is missing for it.
- * @param {Stats | null} stats @param {boolean} signalling @param {Quality | null} [quality] @param {number} [paused] pictures paused for want of bandwidth
+ * The connection in a few words, and what is missing for it.
+ * @param {boolean} media whether it is up @param {boolean} met whether it ever was
+ * @param {Quality | null} [quality] @param {number} [paused] pictures paused for want of bandwidth
  */
-export function connectionLine(stats, signalling, quality = null, paused = 0) {
-  if (!stats || !stats.transport) return "Connecting…";
-  const parts = [...(quality ? [LEVELS[quality.level] ?? LEVELS.good] : []), (quality?.transport || stats.transport).toUpperCase()];
-  if (stats.rttMs !== null) parts.push(`${stats.rttMs} ms`);
-  parts.push(`${(100 * Math.max(stats.lossIn, stats.lossOut)).toFixed(1)} % loss`);
-  parts.push(`↓ ${megabits(stats.bpsIn)} ↑ ${megabits(stats.bpsOut)} Mbit/s`);
-  if (quality?.bandwidth_kbps) parts.push(`room for ↓ ${megabits(quality.bandwidth_kbps * 1000)} Mbit/s`);
-  if (paused > 0) parts.push(paused === 1 ? "one picture paused, too slow" : `${paused} pictures paused, too slow`);
-  if (!signalling) parts.push("service reconnecting");
+export function connectionState(media, met, quality = null, paused = 0) {
+  if (!media) return met ? "Reconnecting…" : "Connecting…";
+  const parts = [quality ? (LEVELS[quality.level] ?? LEVELS.good) : "Connected"];
+  if (paused > 0) parts.push(paused === 1 ? "one picture paused" : `${paused} pictures paused`);
   return parts.map((p) => p.replaceAll(" ", "\u00a0")).join(" · "); // lines break between parts only
+}
+
+/**
+ * The connection in figures: [what, value].
+ * @param {Stats | null} stats @param {boolean} signalling @param {Quality | null} [quality]
+ * @returns {[string, string][]}
+ */
+export function connectionFigures(stats, signalling, quality = null) {
+  /** @type {[string, string][]} */ const out = [];
+  const way = quality?.transport || stats?.transport;
+  if (way) out.push(["Way in", way.toUpperCase()]);
+  if (stats && stats.rttMs !== null) out.push(["Round trip", `${stats.rttMs} ms`]);
+  if (stats) {
+    out.push(["Loss", `${(100 * Math.max(stats.lossIn, stats.lossOut)).toFixed(1)} %`]);
+    out.push(["Receiving", `${megabits(stats.bpsIn)} Mbit/s`], ["Sending", `${megabits(stats.bpsOut)} Mbit/s`]);
+  }
+  if (quality?.bandwidth_kbps) out.push(["Room to receive", `${megabits(quality.bandwidth_kbps * 1000)} Mbit/s`]);
+  out.push(["Service", signalling ? "connected" : "reconnecting"]);
+  return out;
 }
 
 /** @param {number} bps */
 const megabits = (bps) => (Math.max(0, bps) / 1e6).toFixed(1);
 
-/** Whether the line should warn. @param {Stats | null} stats @param {Quality | null} quality */
+/** Whether to warn of the connection. @param {Stats | null} stats @param {Quality | null} quality */
 export function weak(stats, quality) {
   return (stats !== null && Math.max(stats.lossIn, stats.lossOut) > 0.05) || (quality !== null && quality.score < 40);
 }
@@ -131,6 +150,19 @@ export function initials(name) {
   const first = [...(words[0] ?? "?")][0] ?? "?";
   const last = words.length > 1 ? ([...(words.at(-1) ?? "")][0] ?? "") : "";
   return (first + last).toUpperCase();
+}
+
+/** @type {Record<Kind, string>} */
+const OWN = { mic: "microphone", camera: "camera", screen: "screen", "screen-audio": "screen's sound" };
+
+/** What to tell of own sources that whoever runs the room has muted, or no more; "" for nothing new. @param {Kind[]} was @param {Kind[]} is */
+export function standing(was, is) {
+  /** @param {Kind[]} kinds */
+  const words = (kinds) => kinds.map((k) => OWN[k]).join(" and ");
+  const held = is.filter((k) => !was.includes(k));
+  const free = was.filter((k) => !is.includes(k));
+  if (held.length > 0) return `Whoever runs this call has turned off your ${words(held)}.`;
+  return free.length > 0 ? `You may use your ${words(free)} again.` : "";
 }
 
 /** What to tell when the room comes near a cap. @param {Budget} b */

@@ -9,7 +9,7 @@ import (
 // product, and shows the API key to browsers on this machine only.
 var landingPage = template.Must(template.New("landing").Parse(`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>mayfly local</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}pre{background:#8882;padding:1rem;overflow:auto}
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}pre{background:#8882;padding:1rem;white-space:pre-wrap;overflow-wrap:anywhere}
 a.go{display:inline-block;padding:.6rem 1.2rem;border-radius:.4rem;background:#14532d;color:#fff;text-decoration:none}a.go:focus-visible{outline:3px solid #4ade80}</style></head>
 <body><main><h1>mayfly local</h1>
 {{if .Own}}<p><a class="go" href="/new">Start a call</a></p>

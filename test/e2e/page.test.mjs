@@ -256,6 +256,26 @@ const received = (page) => page.evaluate(async () => {
   ]))
 })
 
+/** corner is what the page says of the connection. */
+const corner = (page) => page.evaluate(() => document.getElementById('connection-state').textContent)
+
+/**
+ * drawn says whether each of the sources has been drawn and gone on by three frames since
+ * it was first looked at; which of them rest for a moment does not matter.
+ */
+const drawn = (page, sources) => page.evaluate(async (all) => {
+  const first = (window.testDrawn ??= {})
+  const { seats } = await window.mayfly.call.stats()
+  for (const { seat, video } of window.mayfly.call.seating) {
+    const frames = seats.find((s) => s.seat === seat)?.framesDecoded ?? 0
+    const picture = document.querySelector(`[data-source="${video}"] video`)
+    if (!all.includes(video) || !(picture?.videoWidth > 0) || frames === 0) continue
+    first[video] ??= { frames, on: false }
+    if (frames >= first[video].frames + 3 && !picture.closest('.blank')) first[video].on = true
+  }
+  return all.every((s) => first[s]?.on)
+}, sources)
+
 test('a crowd: the loudest are heard, seats grow', { timeout: 180_000 }, async (t) => {
   const quiet = Array.from({ length: 10 }, (_, i) => `voice${i}`)
   const filmed = Array.from({ length: 10 }, (_, i) => `face${i}`)
@@ -266,6 +286,8 @@ test('a crowd: the loudest are heard, seats grow', { timeout: 180_000 }, async (
   const [page] = await openAll(t, () => openChromium({ width: 1000, height: 700 }))
   try {
     await enter(page, room, 'ann')
+    const said = await until('media is up', 10_000, () => page.evaluate(() => window.mayfly.call.peerConnection.connectionState === 'connected' && document.getElementById('connection-state').textContent))
+    assert.notEqual(said, 'Connecting…', 'the corner says so, before there are any figures')
     await robots.do({ do: 'join', ws: system.info.ws_url, tickets: tickets(quiet), sound_only: true })
     await until('all are there', 20_000, () => page.evaluate(() => window.mayfly.call.participants.size === 10))
     const heard = async () => (await seats(page)).map((s) => s.audio).filter(Boolean)
@@ -291,10 +313,50 @@ test('a crowd: the loudest are heard, seats grow', { timeout: 180_000 }, async (
     t.diagnostic(`${all.length} seats: ${all.filter((s) => s.source).length} with a picture, ${all.filter((s) => !s.source).length} with sound only`)
     assert.ok(all.some((s) => !s.source && s.audio === mic), 'the loudest voice keeps a seat')
     assert.ok(await page.evaluate(() => window.mayfly.call.peerConnection.getTransceivers().length > 2 * 8 + 4), 'by a second offer')
+    await until('every face is drawn, and moves', 60_000, () => drawn(page, cameras))
+    assert.match(await corner(page), /connection/, 'the corner says how it is')
     await page.screenshot('out/e2e/crowd.png')
     await leave(page)
   } catch (err) {
     await report(t, [page], system)
+    throw err
+  }
+})
+
+test('whoever runs the call turns a microphone off, and on again', { timeout: 90_000 }, async (t) => {
+  const room = await system.createRoom(['ann', 'bob'])
+  const pages = await openAll(t, openChromium, () => openChromium({ width: 1000, height: 700 }))
+  const [ann, bob] = pages
+  const order = async (body) => {
+    const r = await system.api('PATCH', `/v1/rooms/${room.id}/participants/${idOf(room, 'ann')}`, body)
+    assert.equal(r.status, 200, JSON.stringify(r.body))
+  }
+  const shown = () => ann.evaluate(() => ({
+    label: document.querySelector('#mic span').textContent, title: document.getElementById('mic').title,
+    held: document.getElementById('mic').classList.contains('held'), banner: document.getElementById('banner').textContent,
+    chat: document.getElementById('chat-text').disabled,
+  }))
+  try {
+    await Promise.all([enter(ann, room, 'ann'), enter(bob, room, 'bob')])
+    await until('bob sees that ann speaks freely', 20_000, async () => (await tile(bob, idOf(room, 'ann')))?.muted === false)
+    await order({ muted: { mic: true }, grants: { publish: ['mic', 'camera', 'screen', 'screen-audio'], subscribe: true, chat: false, moderate: false } })
+    await until('ann is told', 10_000, async () => (await shown()).held)
+    const off = await shown()
+    assert.deepEqual([off.label, off.title, off.chat], ['Turned off', 'Turned off by whoever runs this call', true])
+    assert.equal(off.banner, 'Whoever runs this call has turned off your microphone.')
+    await until('bob is shown that ann is muted', 10_000, async () => (await tile(bob, idOf(room, 'ann'))).muted)
+    await ann.press('d') // what is turned off can be muted: it comes back as it is then
+    assert.equal(await pressed(ann, 'mic'), 'true')
+    await ann.screenshot('out/e2e/turned-off.png')
+    await order({ muted: { mic: false }, grants: { publish: ['mic', 'camera', 'screen', 'screen-audio'], subscribe: true, chat: true, moderate: false } })
+    await until('ann is told', 10_000, async () => !(await shown()).held)
+    const on = await shown()
+    assert.deepEqual([on.label, on.chat, on.banner], ['Unmute', false, 'You may use your microphone again.'])
+    assert.equal((await tile(bob, idOf(room, 'ann'))).muted, true, 'until she unmutes')
+    await ann.press('d')
+    await until('bob sees that ann speaks again', 10_000, async () => !(await tile(bob, idOf(room, 'ann'))).muted)
+  } catch (err) {
+    await report(t, pages, system)
     throw err
   }
 })

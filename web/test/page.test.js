@@ -4,11 +4,11 @@ import { test } from "node:test";
 import { grid, pickMain, seatsFor, wantsOf } from "../layout.js";
 import { keep, readLink, readTicket } from "../link.js";
 import { summarize } from "../stats.js";
-import { connectionLine as line, deviceProblem, initials, roomStatus, signalOf, weak, whyOver, whyPaused } from "../words.js";
+import { connectionFigures, connectionState as state, deviceProblem, initials, roomStatus, signalOf, standing, weak, whyOver, whyPaused } from "../words.js";
 import { golden } from "./client.js";
 
-/** The line with plain spaces. @param {Parameters<typeof line>} args */
-const connectionLine = (...args) => line(...args).replaceAll("\u00a0", " ");
+/** The words with plain spaces. @param {Parameters<typeof state>} args */
+const connectionState = (...args) => state(...args).replaceAll("\u00a0", " ");
 
 test("grid: tiles fit, keep their shape and use the space", () => {
   for (const [w, h] of [[1280, 720], [390, 650], [2560, 1300]]) {
@@ -107,6 +107,7 @@ test("words: the start of a room", () => {
   assert.equal(roomStatus({ ...room, phase: "unheard of", eta_ms: undefined }, 2000, false).text, "Your room is starting, 1\u00a0s");
   assert.equal(roomStatus({ ...room, state: "live" }, 0, true).text, "Joining…");
   assert.equal(roomStatus(null, 0, false).text, "Connecting…");
+  assert.match(roomStatus(null, 0, false, 5000).text, /does not answer yet/);
 });
 
 test("words: every end and every pause has some, even an unknown one", () => {
@@ -150,14 +151,32 @@ test("stats: one summary of both browsers' reports", () => {
   const c = summarize(chromium, seatOf, null, 1000).stats;
   assert.deepEqual([c.transport, c.bytesOut, c.bytesIn, c.rttMs], ["udp", 5, 6, null]);
   assert.equal(summarize([], seatOf, null, 0).stats.transport, "");
-  assert.equal(connectionLine(later, true), "TCP · 12 ms · 10.0 % loss · ↓ 0.0 ↑ 0.0 Mbit/s");
-  assert.match(connectionLine(later, false), /service reconnecting$/);
-  const good = golden("quality");
+  const figures = /** @param {Parameters<typeof connectionFigures>} args */ (...args) => Object.fromEntries(connectionFigures(...args));
+  assert.deepEqual(figures(later, true), {
+    "Way in": "TCP", "Round trip": "12 ms", Loss: "10.0 %", Receiving: "0.0 Mbit/s", Sending: "0.0 Mbit/s", Service: "connected",
+  });
   // The room sees what the browser does not: that the path leads through its relay.
-  assert.equal(connectionLine(later, true, { ...good, transport: "turn-tls" }, 0), "Good connection · TURN-TLS · 12 ms · 10.0 % loss · ↓ 0.0 ↑ 0.0 Mbit/s · room for ↓ 1.3 Mbit/s");
-  assert.match(connectionLine(later, true, { ...good, level: "poor", bandwidth_kbps: undefined }, 2), /^Weak connection · .*Mbit\/s · 2 pictures paused, too slow$/);
-  assert.equal(connectionLine(null, true), "Connecting…");
+  const seen = figures(later, false, { ...golden("quality"), transport: "turn-tls" });
+  assert.deepEqual([seen["Way in"], seen["Room to receive"], seen.Service], ["TURN-TLS", "1.3 Mbit/s", "reconnecting"]);
+  assert.deepEqual(figures(null, true), { Service: "connected" });
   assert.ok(weak(later, null) && !weak(firefox.stats, null) && weak(null, { ...golden("quality"), score: 10, level: "poor" }));
+});
+
+test("words: the connection is up before its figures are known", () => {
+  const good = golden("quality");
+  assert.equal(connectionState(false, false), "Connecting…");
+  assert.equal(connectionState(false, true, good, 2), "Reconnecting…", "what was known is of no use");
+  assert.equal(connectionState(true, true), "Connected");
+  assert.equal(connectionState(true, true, good), "Good connection");
+  assert.equal(connectionState(true, true, { ...good, level: "poor" }, 1), "Weak connection · one picture paused");
+  assert.equal(connectionState(true, true, good, 2), "Good connection · 2 pictures paused");
+});
+
+test("words: what whoever runs the call has turned off, and on again", () => {
+  assert.equal(standing([], ["mic"]), "Whoever runs this call has turned off your microphone.");
+  assert.equal(standing(["mic"], ["mic", "camera", "screen"]), "Whoever runs this call has turned off your camera and screen.");
+  assert.equal(standing(["mic", "camera"], ["camera"]), "You may use your microphone again.");
+  assert.equal(standing(["mic"], ["mic"]), "");
 });
 
 test("words: a tile says whose connection is the worse one, or nothing", () => {
