@@ -3,13 +3,16 @@ package forward
 import "github.com/pion/rtcp"
 
 const (
-	// reportEvery is how often it is looked whether a report is due.
+	// reportEvery is how often it is looked whether a report is due, and the time between
+	// those about video. A stint that is young is looked at more often, as what is known
+	// of the publisher's clock gets better with each of its first packets and reports.
 	reportEvery = second
+	reportSoon  = second / 10
+	reportYoung = 3 * second
 	// audioReportEvery is the time between reports about audio while nothing changes.
 	audioReportEvery = 5 * second
-	// maxMoved is how far the publisher's clock may seem to move before audio is
-	// reported again. Video tells of it each second, and the two must agree: lips and
-	// voice are seen to part at about 40 ms.
+	// maxMoved is how far the publisher's clock may seem to move before it is reported
+	// again. Audio and video must agree: lips and voice are seen to part at about 40 ms.
 	maxMoved = 4 * second / 1000
 	// maxDisagree is the distance between what a sender report and what the arrival
 	// of the last frame say about the present, above which the report is taken to be
@@ -34,6 +37,7 @@ func (t *timeline) now(now int64, rate uint32) uint32 {
 // told is what the last report rested on.
 type told struct {
 	at    int64 // when it went out, 0 = no report of this stint yet
+	first int64 // when the first of this stint did
 	known bool  // the publisher's own report was there
 	line  timeline
 }
@@ -46,12 +50,19 @@ func (f *Forwarder) Report(now int64) []rtcp.Packet {
 	if f.cur.tap == nil || !f.begun || now < f.reportAt {
 		return nil
 	}
+	first := f.told.first
+	if f.told.at == 0 {
+		first = now
+	}
 	f.reportAt = now + reportEvery
+	if now-first < reportYoung {
+		f.reportAt = now + reportSoon
+	}
 	rtp, known := f.rtpAt(now)
 	if !f.due(now, rtp, known) {
 		return nil
 	}
-	f.told = told{at: now, known: known, line: timeline{rtp, now}}
+	f.told = told{at: now, first: first, known: known, line: timeline{rtp, now}}
 	return []rtcp.Packet{
 		&rtcp.SenderReport{
 			SSRC:        f.line.SSRC,
@@ -69,8 +80,11 @@ func (f *Forwarder) Report(now int64) []rtcp.Packet {
 
 // due says whether a report goes out that tells rtp for now.
 func (f *Forwarder) due(now int64, rtp uint32, known bool) bool {
-	t := &f.told
-	if f.line.Video || t.at == 0 || now-t.at >= audioReportEvery || known != t.known {
+	t, every := &f.told, audioReportEvery
+	if f.line.Video {
+		every = reportEvery
+	}
+	if t.at == 0 || now-t.at >= every || known != t.known {
 		return true
 	}
 	moved := nanos(int64(int32(rtp-t.line.now(now, f.line.ClockRate))), f.line.ClockRate)

@@ -155,9 +155,20 @@ func TestReports(t *testing.T) {
 	// The publisher's clock is an hour ahead; the frame was 30 ms old on arrival.
 	pub := start + 3600*second
 	s.layers[0].sr = &ingest.SR{NTP: NTP(pub), RTP: 500_000 + 2700, At: start + 20e6, Local: start + 20e6}
-	sr = report(start + second + 10e6)
-	if want := uint32(5000 + 2700 + 990*90); sr.RTPTime+1 < want || sr.RTPTime > want+1 {
+	sr = report(start + second + 100e6)
+	if want := uint32(5000 + 2700 + 1080*90); sr.RTPTime+1 < want || sr.RTPTime > want+1 {
 		t.Errorf("RTP time %d, want %d", sr.RTPTime, want)
+	}
+	// The stint is young: a clock that turns out to be another is told at once.
+	s.layers[0].sr.Local -= 30e6
+	sr = report(start + second + 200e6)
+	if want := uint32(5000 + 2700 + 1210*90); sr.RTPTime+1 < want || sr.RTPTime > want+1 {
+		t.Errorf("RTP time %d, want %d", sr.RTPTime, want)
+	}
+	for now := start + second + 210e6; now < start+2*second+200e6; now += 10e6 {
+		if f.Report(now) != nil {
+			t.Fatalf("a report without news at %d ms", (now-start)/1e6)
+		}
 	}
 	if f.Select(nil, 0, start); f.Report(start+9*second) != nil {
 		t.Error("a report while nothing is sent")

@@ -35,6 +35,7 @@ type person struct {
 	media  [4]func([]byte)
 	rtcp   [4]func([]byte)
 	rtp0   [4]uint32 // timestamp at our time start
+	ssrcs  [4]uint32
 	seq    [4]uint16
 	pid    [4]uint16
 	lastAt [4]int64 // arrival of the newest packet: a path keeps the order of a stream
@@ -78,7 +79,7 @@ func newPerson(t *testing.T, name string, pool *rtpx.Pool, now func() int64, rng
 		media, control := p.in.BufferFactory(packetio.RTPBufferPacket, ssrc), p.in.BufferFactory(packetio.RTCPBufferPacket, ssrc)
 		p.media[i] = func(b []byte) { _, _ = media.Write(b) }
 		p.rtcp[i] = func(b []byte) { _, _ = control.Write(b) }
-		p.rtp0[i] = rng.Uint32()
+		p.ssrcs[i], p.rtp0[i] = ssrc, rng.Uint32()
 	}
 	return p
 }
@@ -93,7 +94,7 @@ func (p *person) send(i int, now int64, do func()) {
 func (p *person) packet(t *testing.T, i int, now int64, key bool) {
 	p.seq[i]++
 	p.pid[i]++
-	h := rtp.Header{Version: 2, PayloadType: 96, SequenceNumber: p.seq[i], Timestamp: p.rtpTime(i, now), SSRC: p.ssrc(i), Marker: true}
+	h := rtp.Header{Version: 2, PayloadType: 96, SequenceNumber: p.seq[i], Timestamp: p.rtpTime(i, now), SSRC: p.ssrcs[i], Marker: true}
 	payload := pic{id: p.pid[i] & 0x7FFF, tl0: uint8(p.pid[i]), first: true, isKey: key}.payload(0)
 	if key {
 		payload = append([]byte{0x90, 0xE0, byte(p.pid[i]>>8) | 0x80, byte(p.pid[i]), byte(p.pid[i]), 0}, 0x10, 0, 0, 0x9D, 0x01, 0x2A, 64, 1, 180, 0)
@@ -110,19 +111,19 @@ func (p *person) packet(t *testing.T, i int, now int64, key bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.send(i, now, func() { p.media[i](b) })
+	media := p.media[i]
+	p.send(i, now, func() { media(b) })
 }
-
-func (p *person) ssrc(i int) uint32 { return uint32(p.in.Sources()[0].ID()[0])<<8 + uint32(i) }
 
 func (p *person) report(i int, now int64) {
 	b := make([]byte, 28)
 	b[0], b[1], b[3] = 0x80, byte(rtcp.TypeSenderReport), 6
-	binary.BigEndian.PutUint32(b[4:], p.ssrc(i))
+	binary.BigEndian.PutUint32(b[4:], p.ssrcs[i])
 	wall := now + p.offset + int64(float64(now-start)*p.drift)
 	binary.BigEndian.PutUint64(b[8:], NTP(wall))
 	binary.BigEndian.PutUint32(b[16:], p.rtpTime(i, now))
-	p.send(i, now, func() { p.rtcp[i](b) })
+	control := p.rtcp[i]
+	p.send(i, now, func() { control(b) })
 }
 
 // arrive delivers what is due.

@@ -8,6 +8,7 @@ import "time"
 const clockWindow = int64(15 * time.Second)
 
 // senderClock relates a publisher's wall clock, as its sender reports tell it, to ours.
+// Packets that come faster than the reports did make it more exact.
 // All its sources share one: then what the network does to a single report moves audio
 // and video by the same amount, and lip-sync holds. The offset is the smallest seen in
 // the last 15 to 30 s, because a delayed report only makes it larger. It is guarded by
@@ -20,7 +21,35 @@ type senderClock struct {
 
 // update takes in a report of the publisher's time ntp that arrived at our time at.
 func (c *senderClock) update(ntp uint64, at int64) {
-	off := at - NTPNanos(ntp)
+	c.note(at-NTPNanos(ntp), at)
+}
+
+const (
+	// clockReach is how far a packet may be from the report by which its time is told:
+	// two of libwebrtc's intervals for video.
+	clockReach = int64(2 * time.Second)
+	// clockTrust is by how much a single packet may make the offset smaller: a report has
+	// rarely waited longer. A stream whose timestamps leap would make it anything.
+	clockTrust = int64(250 * time.Millisecond)
+)
+
+// packet takes in a packet that arrived at our time at, whose timestamp the last report of
+// its stream explains. It cannot have come before it was captured, so it may show that
+// all reports so far were late, as the first one of a publisher may be on a path with
+// jitter.
+func (c *senderClock) packet(sr *SR, ts, rate uint32, at int64) {
+	if !c.have || rate == 0 {
+		return
+	}
+	since := int64(int32(ts-sr.RTP)) * int64(time.Second) / int64(rate)
+	off := at - NTPNanos(sr.NTP) - since
+	if since < -clockReach || since > clockReach || off >= c.cur || off < c.cur-clockTrust {
+		return
+	}
+	c.note(off, at)
+}
+
+func (c *senderClock) note(off, at int64) {
 	switch {
 	case !c.have:
 		c.have, c.cur, c.start = true, off, at

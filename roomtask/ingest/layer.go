@@ -138,6 +138,9 @@ func (l *layer) receive(p *Publisher, in *incoming) (pkt *rtpx.Packet, news bool
 	}
 	l.packets++
 	l.bytes += uint64(len(in.payload))
+	if l.hasSR && !in.repaired && !in.restored {
+		p.clock.packet(&l.sr, in.ts, in.codec.clock, in.now)
+	}
 	if in.hasLevel && !in.repaired {
 		l.src.level.add(in.level, in.voice, in.now)
 	}
