@@ -3,10 +3,7 @@ package store_test
 import (
 	"crypto/rand"
 	"errors"
-	"io"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"mayfly/functions/store"
@@ -30,8 +27,8 @@ func TestContractMoto(t *testing.T) {
 // The store must tell its own write from another's. moto does not keep the tokens
 // that make a transaction repeatable.
 func TestLostAnswers(t *testing.T) {
-	lossy := &lossy{}
-	s := open(t, engine.DynamoDBLocal, func(to http.RoundTripper) http.RoundTripper { lossy.to = to; return lossy })
+	lossy := &engine.Lossy{}
+	s := open(t, engine.DynamoDBLocal, lossy.Wrap)
 	ctx := t.Context()
 	key := store.Key{PK: "lost#" + rand.Text(), SK: "1"}
 	one := store.Write{Item: store.Item{Key: key, Data: []byte(`1`)}}
@@ -52,7 +49,7 @@ func TestLostAnswers(t *testing.T) {
 		if err := s.Commit(ctx, step.writes...); err != nil {
 			t.Fatalf("%s: %v, although it took effect", step.name, err)
 		}
-		if got := lossy.lost.Load(); got != int64(i+1) {
+		if got := lossy.Lost(); got != int64(i+1) {
 			t.Fatalf("%s: %d answers lost so far, want %d", step.name, got, i+1)
 		}
 		it, err := s.Get(ctx, key)
@@ -67,31 +64,6 @@ func TestLostAnswers(t *testing.T) {
 	if err := s.Commit(ctx, one, other); !errors.As(err, &conflict) || conflict.Index != 1 {
 		t.Fatalf("creating what exists = %v, want a conflict on write 1", err)
 	}
-}
-
-// lossy loses the answer to the first attempt of each write that the engine accepts.
-type lossy struct {
-	to   http.RoundTripper // set once
-	lost atomic.Int64
-	seen sync.Map // invocation ids that lost an answer already
-}
-
-func (l *lossy) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := l.to.RoundTrip(r)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return resp, err
-	}
-	switch r.Header.Get("X-Amz-Target") {
-	case "DynamoDB_20120810.PutItem", "DynamoDB_20120810.TransactWriteItems":
-		// The SDK gives the attempts of one call the same invocation id.
-		if _, again := l.seen.LoadOrStore(r.Header.Get("Amz-Sdk-Invocation-Id"), true); again {
-			return resp, nil
-		}
-		_ = resp.Body.Close() // the answer is meant to be lost
-		l.lost.Add(1)
-		return nil, io.ErrUnexpectedEOF
-	}
-	return resp, nil
 }
 
 // open returns a store in a new table of the engine.

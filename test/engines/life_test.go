@@ -3,11 +3,8 @@ package engines
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,36 +23,13 @@ func TestLife(t *testing.T) {
 // The same while every write takes effect and then fails on its first attempt: what is
 // repeated by the SDK is known again, by the item's mark or the transaction's token.
 func TestLifeWithLostAnswers(t *testing.T) {
-	lost := &lossy{}
-	s := setting{wrap: func(to http.RoundTripper) http.RoundTripper { lost.to = to; return lost }}
+	lost := &engine.Lossy{}
+	s := setting{wrap: lost.Wrap}
 	w := newWorld(t, open(t, engine.DynamoDBLocal, s.wrap), s)
 	w.wholeLife()
-	if n := lost.lost.Load(); n < 30 {
+	if n := lost.Lost(); n < 30 {
 		t.Errorf("%d answers were lost", n)
 	}
-}
-
-// lossy loses the answer to the first attempt of each write that the engine accepts.
-type lossy struct {
-	to   http.RoundTripper // set once
-	lost atomic.Int64
-	seen sync.Map // invocation ids that lost an answer already
-}
-
-// RoundTrip implements http.RoundTripper.
-func (l *lossy) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := l.to.RoundTrip(r)
-	op := r.Header.Get("X-Amz-Target")
-	if err != nil || resp.StatusCode != http.StatusOK || !strings.HasSuffix(op, ".PutItem") && !strings.HasSuffix(op, ".TransactWriteItems") {
-		return resp, err
-	}
-	// The SDK gives the attempts of one call the same invocation id.
-	if _, again := l.seen.LoadOrStore(r.Header.Get("Amz-Sdk-Invocation-Id"), true); again {
-		return resp, nil
-	}
-	_ = resp.Body.Close() // the answer is meant to be lost
-	l.lost.Add(1)
-	return nil, io.ErrUnexpectedEOF
 }
 
 func (w *world) wholeLife() {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"mayfly/test/certs"
 	"mayfly/test/robot"
 	"mayfly/test/system"
 )
@@ -133,7 +134,8 @@ func open(t *testing.T) *network {
 		t.Skip("no network namespace can be made here:", err)
 	}
 	n := &network{wires: w, t: t, dir: t.TempDir()}
-	n.ca, n.pem = certificate(t, n.dir)
+	issued := certs.Issue(t, n.dir, relayName)
+	n.ca, n.pem = issued.CA, issued.Both
 	return n
 }
 

@@ -2,15 +2,8 @@ package system_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"maps"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -22,6 +15,7 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"mayfly/shared/signal"
+	"mayfly/test/certs"
 	"mayfly/test/robot"
 	"mayfly/test/system"
 )
@@ -82,13 +76,12 @@ func TestThroughCoturn(t *testing.T) {
 func coturn(t *testing.T) (plain, secure int) {
 	t.Helper()
 	dir := t.TempDir()
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	selfSigned(t, cert, key)
-	t.Setenv("SSL_CERT_FILE", cert) // read with the first handshake of this process
+	issued := certs.Issue(t, dir, "127.0.0.1")
+	t.Setenv("SSL_CERT_FILE", issued.CA) // read with the first handshake of this process
 	plain, secure = freePort(t), freePort(t)
 	cmd := exec.Command("turnserver", "-n", "--no-cli", "--listening-ip", "127.0.0.1", "--relay-ip", "127.0.0.1", "--allow-loopback-peers",
 		"--listening-port", fmt.Sprint(plain), "--tls-listening-port", fmt.Sprint(secure), "--lt-cred-mech", "--user", "robot:secret", "--realm", "test",
-		"--cert", cert, "--pkey", key, "--no-dtls", "--pidfile", filepath.Join(dir, "pid"), "--userdb", filepath.Join(dir, "db"), "--log-file", filepath.Join(dir, "log"), "--simple-log",
+		"--cert", issued.Cert, "--pkey", issued.Key, "--no-dtls", "--pidfile", filepath.Join(dir, "pid"), "--userdb", filepath.Join(dir, "db"), "--log-file", filepath.Join(dir, "log"), "--simple-log",
 		"--min-port", "30000", "--max-port", "30999")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -120,30 +113,4 @@ func freePort(t *testing.T) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
-}
-
-// selfSigned writes a certificate of 127.0.0.1 and its key.
-func selfSigned(t *testing.T, cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &k.PublicKey, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalECPrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "EC PRIVATE KEY", Bytes: raw}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
 }

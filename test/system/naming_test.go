@@ -3,7 +3,6 @@ package system_test
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"mayfly/shared/signal"
+	"mayfly/test/certs"
 	"mayfly/test/robot"
 	"mayfly/test/system"
 )
@@ -24,22 +24,9 @@ func TestNameComesLater(t *testing.T) {
 	if os.Getenv("MAYFLY_NAMES") == "" {
 		t.Skip("takes half a minute, and the trust of this process: set MAYFLY_NAMES=1")
 	}
-	dir := t.TempDir()
-	cert, key, both := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "both.pem")
-	selfSigned(t, cert, key)
-	var text []byte
-	for _, path := range []string{cert, key} {
-		part, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = append(text, part...)
-	}
-	if err := os.WriteFile(both, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SSL_CERT_FILE", cert) // read with the first handshake of this process
-	s := system.Start(t, "-relay-name", "127.0.0.1", "-relay-cert", both, "-relay-spread", "20s")
+	issued := certs.Issue(t, t.TempDir(), "127.0.0.1")
+	t.Setenv("SSL_CERT_FILE", issued.CA) // read with the first handshake of this process
+	s := system.Start(t, "-relay-name", "127.0.0.1", "-relay-cert", issued.Both, "-relay-spread", "20s")
 	room := s.Create([]string{"ann", "bob"}, nil)
 	began := time.Now()
 	ann := listener(t, s, room.Participants[0].Ticket, robot.WayDirect)
