@@ -163,14 +163,7 @@ func (m *peerMedia) Assign(seat int, from Media, p Placement) {
 }
 
 // Paused implements Media.
-func (m *peerMedia) Paused(seat int) string {
-	for _, s := range m.Sender().Snapshot().Seats {
-		if s.Seat == seat {
-			return s.Paused
-		}
-	}
-	return ""
-}
+func (m *peerMedia) Paused(seat int) string { return m.Sender().Paused(seat) }
 
 // Usage implements Media. Of what came in, the parts count payload; of what went
 // out, SRTP packets; the totals are the transport's own.

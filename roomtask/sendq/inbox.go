@@ -2,6 +2,7 @@ package sendq
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
 
 	"github.com/pion/rtcp"
@@ -57,10 +58,13 @@ func (q *fifo) put(e entry, room int) (out entry, full bool) {
 	return out, true
 }
 
-// straighten puts the oldest entry first.
+// straighten puts the oldest entry first, in place: who is behind overflows at every turn,
+// and must not make garbage as well.
 func (q *fifo) straighten() {
 	if q.head != 0 {
-		q.slots = append(append(make([]entry, 0, cap(q.slots)), q.slots[q.head:]...), q.slots[:q.head]...)
+		slices.Reverse(q.slots[:q.head])
+		slices.Reverse(q.slots[q.head:])
+		slices.Reverse(q.slots)
 		q.head = 0
 	}
 }

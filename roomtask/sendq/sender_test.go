@@ -15,6 +15,9 @@ func (r *rig) seat(num int) SeatState {
 	r.t.Helper()
 	for _, st := range r.s.Snapshot().Seats {
 		if st.Seat == num {
+			if why := r.s.Paused(num); why != st.Paused {
+				r.t.Errorf("seat %d is paused %q by itself, %q in the snapshot", num, why, st.Paused)
+			}
 			return st
 		}
 	}

@@ -150,6 +150,19 @@ func (s *Sender) RTT() int64 {
 	return s.shown.snap.RTT
 }
 
+// Paused is the seat's SeatState.Paused alone: a room asks for it for each seat of each
+// viewer every second.
+func (s *Sender) Paused(seat int) string {
+	s.shown.mu.Lock()
+	defer s.shown.mu.Unlock()
+	for i := range s.shown.snap.Seats {
+		if st := &s.shown.snap.Seats[i]; st.Seat == seat {
+			return st.Paused
+		}
+	}
+	return ""
+}
+
 // show publishes what Snapshot returns.
 func (s *Sender) show() {
 	s.shown.mu.Lock()

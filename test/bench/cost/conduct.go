@@ -58,7 +58,7 @@ var rows = []row{
 var rowKeys = map[string]string{"twcc": "mayfly", "plain": "mayfly -twcc", "yardstick": "yardstick"}
 
 const (
-	windowLength = 2500 * time.Millisecond
+	windowLength = 2 * time.Second
 	shortWindow  = 1500 * time.Millisecond
 	searchWindow = 2 * time.Second
 	searchSettle = 2500 * time.Millisecond

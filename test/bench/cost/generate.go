@@ -266,7 +266,11 @@ func (g *generator) subscribe(n int) error {
 
 // measure waits until everything arrives, and then counts for a window.
 func (g *generator) measure() (o outcome, err error) {
+	joined := time.Now()
 	o.Settled = g.settle()
+	if g.Search == nil { // a search must be quick, and does not ask what a packet costs
+		time.Sleep(time.Until(joined.Add(restAfter)))
+	}
 	for _, s := range g.subscribers {
 		s.reset()
 	}
@@ -293,7 +297,7 @@ func (g *generator) measure() (o outcome, err error) {
 	}
 	defer func() { err = errors.Join(err, <-profiled) }()
 	seconds := time.Duration(nanos() - from).Seconds()
-	time.Sleep(500 * time.Millisecond) // what is on its way still counts
+	time.Sleep(300 * time.Millisecond) // what is on its way still counts
 	after, err := g.stats()
 	if err != nil {
 		return o, err
@@ -389,6 +393,10 @@ func (g *generator) sum(o *outcome) {
 		o.Join50, o.JoinMax = g.joins[n/2], g.joins[n-1]
 	}
 }
+
+// restAfter is when a server has come to rest after the last join: what joins left is
+// collected (room.Rest), which is no part of what packets cost.
+const restAfter = 3300 * time.Millisecond
 
 // settle waits until every subscriber has got nearly all packets for a second, or the
 // time is over: an estimate has to grow first, and keyframes have to come.
