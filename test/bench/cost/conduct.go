@@ -16,6 +16,7 @@ import (
 
 type options struct {
 	short, search       bool
+	floor               bool
 	only, rows, profile string
 	repeat              int
 	window              time.Duration
@@ -92,10 +93,13 @@ func conduct(o options) error {
 		} else if o.short {
 			repeat = 1
 		}
-		for range repeat { // interleaved: what disturbs the machine disturbs all
+		for turn := range repeat { // interleaved: what disturbs the machine disturbs all
 			for _, r := range rows {
 				if s.light && !r.light || !o.wants(r) {
 					continue
+				}
+				if turn > 0 && o.repeat == 0 && !r.twcc && !s.light {
+					continue // no target is about it
 				}
 				w := work{
 					Publishers: s.publishers, Subscribers: s.subscribers, Light: s.light, TWCC: r.twcc && !s.light,
@@ -118,6 +122,9 @@ func conduct(o options) error {
 		}
 	}
 	for _, w := range floors {
+		if !o.floor {
+			break
+		}
 		if _, err := floor(os.Stderr, w); err != nil {
 			fmt.Fprintln(os.Stderr, "null relay:", err)
 		}

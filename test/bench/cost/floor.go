@@ -20,7 +20,7 @@ import (
 // receivers are read as the scenario's are.
 
 const (
-	floorTime  = 2 * time.Second
+	floorTime  = 1500 * time.Millisecond
 	floorHello = "receive"
 )
 

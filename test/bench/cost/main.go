@@ -29,6 +29,7 @@ func main() {
 	flag.StringVar(&o.rows, "rows", "", "conduct: rows, comma-separated: twcc, plain, yardstick")
 	flag.IntVar(&o.repeat, "repeat", 0, "conduct: runs of each, instead of the scenario's own number")
 	flag.BoolVar(&o.search, "search", true, "conduct: look for the highest rate without loss")
+	flag.BoolVar(&o.floor, "floor", true, "conduct: run the null relays")
 	flag.DurationVar(&o.window, "window", windowLength, "conduct: how long each run counts")
 	flag.StringVar(&o.profile, "profile", "", "conduct: write profiles of each server, processor and heap, into this directory")
 	flag.Parse()
