@@ -294,6 +294,9 @@ function controls() {
   $("leave").onclick = () => call.leave();
   document.addEventListener("visibilitychange", () => stage.visibility());
   addEventListener("online", () => call.nudge());
+  /** @type {any} */ const network = /** @type {any} */ (navigator).connection; // what it is of: phones say so, and change without being offline
+  let kind = network?.type;
+  network?.addEventListener("change", () => kind !== network.type && ((kind = network.type), call.nudge()));
   addEventListener("keydown", (e) => {
     const typing = e.target instanceof HTMLElement && e.target.closest("input, select, textarea");
     if (typing || e.ctrlKey || e.metaKey || e.altKey || e.repeat) return;

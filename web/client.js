@@ -188,7 +188,7 @@ export class Call {
       this.#next.discard(); // it was made for a network that is gone
       this.prepare();
     }
-    if (this.room) this.#socket.check(); // it may have died with its network
+    if (this.room) this.#socket.check(true); // it may have died with its network
     else this.#socket.nudge();
   }
 

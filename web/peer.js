@@ -165,6 +165,11 @@ export class Peer {
     return !this.closed && this.#pulse.quiet(this.env.now());
   }
 
+  /** Whether something came a moment ago. */
+  get flows() {
+    return !this.closed && this.#pulse.flows(this.env.now());
+  }
+
   /** Looks whether anything still comes. */
   async #listen() {
     const report = this.closed ? null : await this.pc.getStats?.();

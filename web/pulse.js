@@ -50,6 +50,11 @@ export class Pulse {
     return this.#steady >= STEADY_LOOKS && now - this.#at > LOOK_MS;
   }
 
+  /** Whether something came all the time, and still did at the last look. @param {number} now */
+  flows(now) {
+    return this.#steady >= STEADY_LOOKS && now - this.#at <= LOOK_MS + SOON_MS;
+  }
+
   /** When to look next. @param {number} now */
   wait(now) {
     return this.#steady >= STEADY_LOOKS && now > this.#at && now - this.#at < 2 * SILENT_MS ? SOON_MS : LOOK_MS;

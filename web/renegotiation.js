@@ -26,6 +26,7 @@ export class Renegotiation {
   /** @type {Peer | null} */ #asked = null; // has offered something, and waits for the answer
   /** @type {Offer | null} */ #again = null; // an ICE restart, until it is answered
   #againAt = 0; // when it was made
+  /** @type {Peer | null} */ #moved = null; // is looked for anew when a WebSocket has shown that there is another network: addresses are gathered with the offer
   #upAt = 0; // when the WebSocket came up, or another took over
   #doubtedAt = 0; // since when it is asked whether the room can be reached at all; 0 = nothing speaks against it
 
@@ -75,13 +76,21 @@ export class Renegotiation {
       this.#call.timers.after("restart", LOOK_MS, () => void (peer === this.#call.peer() && peer.quiet && this.restart(peer)));
       return;
     }
-    this.doubt();
+    if (peer.flows) { // the browser gives up a path that is not silent when its network has gone
+      this.#moved = peer;
+      return this.#ask(true);
+    }
+    this.#ask(false);
     if (this.#call.env.now() - this.#againAt < AGAIN_MS) return; // one is under way
+    await this.#begin(peer);
+  }
+
+  /** @param {Peer} peer */
+  async #begin(peer) {
     this.#againAt = this.#call.env.now();
     const offer = await this.#restarted(peer);
     if (!offer) return;
     this.#again = offer;
-    peer.send("offer", offer);
     this.#send(offer);
   }
 
@@ -103,20 +112,29 @@ export class Renegotiation {
   doubt(peer) {
     if (!this.#call.peer()) return;
     if (peer && this.#call.env.now() - this.#upAt < AGAIN_MS) return void this.restart(peer);
+    this.#ask(false);
+  }
+
+  /** @param {boolean} moved whether the network is another one, for all that is known */
+  #ask(moved) {
     this.#doubtedAt ||= this.#call.env.now();
-    this.#call.socket.check();
+    this.#call.socket.check(moved);
   }
 
   /** Media comes again. */
   heard() {
     this.#doubtedAt = 0;
+    this.#moved = null;
     this.#call.socket.calm();
   }
 
   /** The WebSocket is up: an offer may wait for its answer, or both had died with a network. */
   up() {
     const peer = this.#call.peer();
-    if (this.#again) this.#repair(peer);
+    const moved = this.#moved;
+    this.#moved = null;
+    if (peer && moved === peer) this.#begin(peer);
+    else if (this.#again) this.#repair(peer);
     else if (peer?.quiet) this.restart(peer);
     this.#upAt = this.#call.env.now();
   }
@@ -129,10 +147,16 @@ export class Renegotiation {
     else this.#send(this.#again);
   }
 
-  /** Sends an offer over the WebSocket, beside the data channel: the room takes it once. @param {Offer} offer */
+  /**
+   * Sends an offer over the WebSocket, or if it is too large over the data channel, in case
+   * that gets through. Nothing else is sent there meanwhile: where the network has gone,
+   * Firefox takes one packet that cannot be sent for the end of DTLS, and of the connection.
+   * @param {Offer} offer
+   */
   #send(offer) {
-    if (fits(offer)) this.#call.socket.send("offer", offer);
-    else this.#again = null;
+    if (fits(offer)) return void this.#call.socket.send("offer", offer);
+    this.#again = null;
+    this.#call.peer()?.send("offer", offer);
   }
 
   /** Takes an answer; true if it was asked for, and applied. @param {Answer} answer @returns {Promise<boolean>} */

@@ -145,15 +145,17 @@ export class Socket {
    * The call is cut off: asks whether the connection still lives. A dead one says nothing
    * for minutes, and one that lives again may take seconds to notice, so without an answer
    * another one is opened beside it, again and again until calm is called.
+   * @param {boolean} [moved] the network is another one, so it can hardly live: none is waited for
    */
-  check() {
+  check(moved = false) {
     if (this.#stopped) return;
     const now = this.o.env.now();
     if (!this.#hurries) this.#hurry = now;
     const link = this.#link;
     if (!link) return this.nudge();
     link.send("ping", undefined, false);
-    link.after(() => this.#doubt(link, now), PROBE_MS);
+    if (moved) this.#doubt(link, Infinity);
+    else link.after(() => this.#doubt(link, now), PROBE_MS);
   }
 
   /** The call is whole again. */
