@@ -37,7 +37,10 @@ const marks = () => {
       const at = performance.now()
       const r = await super.getStats()
       let b = ''
-      for (const x of r.values()) if (x.type === 'transport' || (x.type === 'candidate-pair' && x.bytesReceived)) b += ` ${x.type[0]}${x.bytesReceived}`
+      for (const x of r.values()) {
+        if (x.type === 'transport' || (x.type === 'candidate-pair' && x.bytesReceived)) b += ` ${x.type[0]}${x.bytesReceived}`
+        if (x.type === 'inbound-rtp' && x.kind === 'video' && x.packetsReceived) b += ` v${x.packetsReceived} frames ${x.framesReceived}/${x.framesDecoded} key ${x.keyFramesDecoded} pli ${x.pliCount} nack ${x.nackCount}`
+      }
       note('stats', Math.round(performance.now() - at), b)
       return r
     }

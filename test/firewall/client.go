@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"time"
 
@@ -18,6 +19,9 @@ import (
 
 // envRole says, in a process of a namespace, what it is to be: a role below.
 const envRole = "MAYFLY_FIREWALL_ROLE"
+
+// roles are what a process of a namespace may be; they take an argument.
+var roles = map[string]func(string){"client": client, "middlebox": onlyTLS}
 
 // order is what a client is to do; it is told as JSON in the role's argument.
 type order struct {
@@ -37,17 +41,19 @@ type status struct {
 	Way         string // as the client's own ICE sees it
 }
 
+// seen is a packet of a kind that had not been seen before from or to an address.
+type seen struct {
+	Kind string
+	At   int64 // µs of Unix time
+}
+
 // play is a process's life in a namespace, if it has a role; false if it has none.
 func play() bool {
-	role, arg := os.Getenv(envRole), os.Getenv(envRole+"_ARG")
-	switch role {
-	case "client":
-		client(arg)
-	case "middlebox":
-		onlyTLS(arg)
-	default:
+	role := roles[os.Getenv(envRole)]
+	if role == nil {
 		return false
 	}
+	role(os.Getenv(envRole + "_ARG"))
 	return true
 }
 
@@ -62,6 +68,7 @@ func client(arg string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
+	knock(ctx, o.WS)
 	began := time.Now()
 	r, err := robot.Join(ctx, robot.Config{WS: o.WS, Ticket: o.Ticket, Way: o.Way, Seats: max(2, o.Seats), Others: &signal.Size{Width: 320, Height: 180}})
 	if err != nil {
@@ -108,6 +115,19 @@ func client(arg string) {
 			s.Way = wayOf(r.PC)
 			_ = out.Encode(s)
 		}
+	}
+}
+
+// knock reaches the service, as a browser has that got its page from there. The first
+// packets into a new network take up to 2 s: neighbours are asked for once a second
+// (RFC 4861 §7.2.2), and are not heard before their interfaces are wholly up.
+func knock(ctx context.Context, ws string) {
+	u, err := url.Parse(ws)
+	if err != nil {
+		return // the join says so
+	}
+	if c, err := new(net.Dialer).DialContext(ctx, "tcp", u.Host); err == nil {
+		_ = c.Close()
 	}
 }
 

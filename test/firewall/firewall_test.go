@@ -247,14 +247,22 @@ func (n *network) guest(ns string, o order) *guest {
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	cmd := n.role(ns, "client", string(arg))
+	cmd.Env = append(cmd.Env, "SSL_CERT_FILE="+n.ca)
+	return n.follow(cmd)
+}
+
+// role is this program, in a namespace, as one of roles.
+func (n *network) role(ns, role, arg string) *exec.Cmd {
+	n.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	cmd := n.command(ns, self)
-	cmd.Env = append(os.Environ(), envRole+"=client", envRole+"_ARG="+string(arg), "SSL_CERT_FILE="+n.ca)
+	cmd.Env = append(os.Environ(), envRole+"="+role, envRole+"_ARG="+arg)
 	cmd.Stderr = os.Stderr
-	return n.follow(cmd)
+	return cmd
 }
 
 // follow starts a client and reads what it says of itself.
@@ -377,13 +385,7 @@ func slack() time.Duration {
 // middlebox starts the router's proxy, which ends with the test.
 func (n *network) middlebox() {
 	n.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	cmd := n.command(n.router, self)
-	cmd.Env = append(os.Environ(), envRole+"=middlebox", envRole+"_ARG="+serverIP+":443")
-	cmd.Stderr = os.Stderr
+	cmd := n.role(n.router, "middlebox", serverIP+":443")
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()

@@ -14,15 +14,18 @@ import (
 // are public ones, of RFC 5737 and RFC 3849: browsers take no candidate of port 80 or 443
 // at a private address.
 const (
-	serverIP   = "203.0.113.2"
-	serverIP6  = "2001:db8:2::2"
-	clientIP   = "198.51.100.2"
-	clientIP6  = "2001:db8:1::2"
-	apiPort    = "8080"
-	relayName  = "relay.test.invalid"
-	middlebox  = "9443" // port of the router's own proxy
-	routerSeen = "203.0.113.1"
-	routerAlso = "203.0.113.9" // its next one
+	serverIP    = "203.0.113.2"
+	serverIP6   = "2001:db8:2::2"
+	clientIP    = "198.51.100.2"
+	clientIP6   = "2001:db8:1::2"
+	clientAlso  = "198.51.100.77" // the client's next ones
+	clientAlso6 = "2001:db8:1::77"
+	roamIP      = "192.0.2.2" // at its other interface
+	apiPort     = "8080"
+	relayName   = "relay.test.invalid"
+	middlebox   = "9443" // port of the router's own proxy
+	routerSeen  = "203.0.113.1"
+	routerAlso  = "203.0.113.9" // its next one
 )
 
 // wires are three namespaces: client – router – server. The client has a second interface
@@ -48,6 +51,9 @@ func lay() (*wires, error) {
 	}
 	err := errors.Join(
 		w.wire(w.client, "c0", w.router, "rc"), w.wire(w.client, "c1", w.router, "rd"), w.wire(w.server, "s0", w.router, "rs"),
+		// No IPv6 at the other interface: the kernel's own address would come a second after
+		// the rest (RFC 4862 §5.4), and Chromium waits until nothing has changed for 2 s.
+		w.in(w.client, "ip", "link", "set", "c1", "addrgenmode", "none"),
 		w.address(w.client, "c0", clientIP+"/24", clientIP6+"/64", "198.51.100.1", "2001:db8:1::1"),
 		w.address(w.server, "s0", serverIP+"/24", serverIP6+"/64", "203.0.113.1", "2001:db8:2::1"),
 		w.address(w.router, "rc", "198.51.100.1/24", "2001:db8:1::1/64", "", ""),

@@ -21,6 +21,7 @@ type recovery struct {
 	cut   func(*wires) error
 	heal  func(*wires) error
 	after func(*wires) error // leaves the network as it was before
+	here  string             // the client's next addresses, of whose first packets is told
 }
 
 const (
@@ -32,10 +33,11 @@ const (
 var (
 	nothing    = func(*wires) error { return nil }
 	recoveries = []recovery{
-		{"10 s without network", "", hole, 3 * time.Second, func(w *wires) error { return w.rules(blocked) }, func(w *wires) error { return w.rules("") }, nothing},
+		{"10 s without network", "", hole, 3 * time.Second, func(w *wires) error { return w.rules(blocked) }, func(w *wires) error { return w.rules("") }, nothing, ""},
 		{"another address: the NAT's", noIPv6 + nat + `oifname "rs" masquerade; }
-}`, 0, 2 * time.Second, (*wires).renumber, nothing, (*wires).renumberBack},
-		{"another address: another interface", "", 0, 2 * time.Second, (*wires).roam, nothing, (*wires).roamBack},
+}`, 0, 2 * time.Second, (*wires).renumber, nothing, (*wires).renumberBack, ""},
+		{"another address: the interface's", "", 0, 2 * time.Second, (*wires).readdress, nothing, (*wires).readdressBack, clientAlso + " " + clientAlso6},
+		{"another address: another interface", "", 0, 2 * time.Second, (*wires).roam, nothing, (*wires).roamBack, roamIP},
 	}
 )
 
@@ -44,7 +46,7 @@ func (w *wires) roam() error {
 	return errors.Join(
 		w.in(w.client, "ip", "link", "set", "c0", "down"),
 		w.in(w.client, "ip", "link", "set", "c1", "up"),
-		w.in(w.client, "ip", "addr", "replace", "192.0.2.2/24", "dev", "c1"),
+		w.in(w.client, "ip", "addr", "replace", roamIP+"/24", "dev", "c1"),
 		w.in(w.client, "ip", "route", "replace", "default", "via", "192.0.2.1"),
 	)
 }
@@ -56,6 +58,24 @@ func (w *wires) roamBack() error {
 		w.in(w.client, "ip", "addr", "replace", clientIP6+"/64", "dev", "c0", "nodad"),
 		w.in(w.client, "ip", "route", "replace", "default", "via", "198.51.100.1"),
 		w.in(w.client, "ip", "-6", "route", "replace", "default", "via", "2001:db8:1::1"),
+	)
+}
+
+// readdress gives the client's interface other addresses, as another lease does.
+func (w *wires) readdress() error { return w.change(clientIP, clientIP6, clientAlso, clientAlso6) }
+
+func (w *wires) readdressBack() error {
+	return w.change(clientAlso, clientAlso6, clientIP, clientIP6)
+}
+
+func (w *wires) change(old, old6, next, next6 string) error {
+	return errors.Join(
+		w.in(w.client, "ip", "addr", "del", old+"/24", "dev", "c0"),
+		w.in(w.client, "ip", "addr", "del", old6+"/64", "dev", "c0"),
+		w.in(w.client, "ip", "addr", "add", next6+"/64", "dev", "c0", "nodad"),
+		w.in(w.client, "ip", "-6", "route", "replace", "default", "via", "2001:db8:1::1"),
+		w.in(w.client, "ip", "addr", "add", next+"/24", "dev", "c0"),
+		w.in(w.client, "ip", "route", "replace", "default", "via", "198.51.100.1"),
 	)
 }
 
@@ -118,6 +138,10 @@ func (n *network) recovers(t *testing.T, r recovery, ann *guest, enter func() *g
 	system.Until(t, 10*time.Second, "media both ways", since(before, status{}))
 	<-time.After(2 * time.Second) // a call that has settled
 	joined := n.count("participant.joined")
+	var trace *trace
+	if r.here != "" {
+		trace = n.trace(r.here)
+	}
 	if err := r.cut(n.wires); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +167,7 @@ func (n *network) recovers(t *testing.T, r recovery, ann *guest, enter func() *g
 	})
 	back := time.Since(ends)
 	s := bob.status()
-	fmt.Printf("| %s | %s | media back after %d ms | %v; %s |\n", r.name, s.Transport, back.Milliseconds(), parts, s.Way)
+	fmt.Printf("| %s | %s | media back after %d ms | %v; %v%s |\n", r.name, s.Transport, back.Milliseconds(), parts, trace.since(ends), s.Way)
 	if os.Getenv("MAYFLY_FIREWALL_STRICT") != "" && back > r.limit {
 		t.Errorf("media back after %v, want %v", back, r.limit)
 	}
