@@ -17,8 +17,10 @@ import (
 // family when it gathers. A robot of WayRelay6 allocates by itself, and gives the agent
 // the allocation as the socket that its candidate is of.
 
-// allocateFor is how long one of the relay's servers may take to answer.
-const allocateFor = time.Second
+const (
+	allocateFor = 2 * time.Second        // one of the relay's servers may take so long to answer
+	headStart   = 200 * time.Millisecond // of each server before the next is asked too
+)
 
 // allocation is the ice.UDPMux of a robot that is relayed: without addresses until one is
 // allocated.
@@ -70,36 +72,80 @@ func (a *allocation) Close() error {
 	return err
 }
 
-// allocate asks the servers that have an IPv6 address, one after the other.
+// allocated is an answer of one of the relay's servers.
+type allocated struct {
+	conn net.PacketConn
+	end  func()
+	err  error
+}
+
+// allocate asks the servers that have an IPv6 address, each a little later than the one
+// before, as browsers do at once, and takes the first allocation.
 func (a *allocation) allocate(ctx context.Context, urls []string, username, password string) error {
-	last := errors.New("robot: no server of the relay has an IPv6 address")
+	ctx, cancel := context.WithTimeout(ctx, allocateFor)
+	defer cancel()
+	answers := make(chan allocated)
+	asked := 0
 	for _, url := range urls {
 		host, ok := strings.CutPrefix(url, "turn:")
 		if !ok || !strings.HasPrefix(host, "[") {
 			continue
 		}
 		at, query, _ := strings.Cut(host, "?")
-		if last = a.ask(ctx, at, strings.HasSuffix(query, "tcp"), username, password); last == nil {
-			return nil
+		go later(ctx, time.Duration(asked)*headStart, answers, func() allocated {
+			return ask(ctx, at, strings.HasSuffix(query, "tcp"), username, password)
+		})
+		asked++
+	}
+	last := errors.New("robot: no server of the relay has an IPv6 address")
+	for ; asked > 0; asked-- {
+		got := <-answers
+		if last = got.err; last != nil {
+			continue
 		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.inner = ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: got.conn})
+		a.close = got.end
+		cancel() // the others
+		go drop(answers, asked-1)
+		return nil
 	}
 	return last
 }
 
-func (a *allocation) ask(ctx context.Context, at string, tcp bool, username, password string) error {
-	ctx, cancel := context.WithTimeout(ctx, allocateFor)
-	defer cancel()
+// later asks after a while, unless there is no need any more.
+func later(ctx context.Context, wait time.Duration, answers chan<- allocated, ask func() allocated) {
+	select {
+	case <-time.After(wait):
+		answers <- ask()
+	case <-ctx.Done():
+		answers <- allocated{err: ctx.Err()}
+	}
+}
+
+// drop gives back what n more servers allocate.
+func drop(answers <-chan allocated, n int) {
+	for range n {
+		if got := <-answers; got.err == nil {
+			got.end()
+		}
+	}
+}
+
+func ask(ctx context.Context, at string, tcp bool, username, password string) allocated {
+	fail := func(err error) allocated { return allocated{err: fmt.Errorf("robot: relay: %w", err)} }
 	var conn net.PacketConn
 	if tcp {
 		c, err := new(net.Dialer).DialContext(ctx, "tcp6", at)
 		if err != nil {
-			return fmt.Errorf("robot: relay: %w", err)
+			return fail(err)
 		}
 		conn = turn.NewSTUNConn(c)
 	} else {
 		c, err := net.ListenPacket("udp6", "[::]:0")
 		if err != nil {
-			return fmt.Errorf("robot: relay: %w", err)
+			return fail(err)
 		}
 		conn = c
 	}
@@ -107,7 +153,7 @@ func (a *allocation) ask(ctx context.Context, at string, tcp bool, username, pas
 		TURNServerAddr: at, Conn: conn, Username: username, Password: password, RequestedAddressFamily: turn.RequestedAddressFamilyIPv6,
 	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("robot: relay: %w", err), conn.Close())
+		return fail(errors.Join(err, conn.Close()))
 	}
 	end := func() { client.Close(); _ = conn.Close() }
 	stop := context.AfterFunc(ctx, end) // Allocate knows no context
@@ -117,11 +163,7 @@ func (a *allocation) ask(ctx context.Context, at string, tcp bool, username, pas
 	}
 	if !stop() || err != nil {
 		end()
-		return fmt.Errorf("robot: relay: allocate: %w", errors.Join(err, ctx.Err()))
+		return fail(errors.Join(err, ctx.Err()))
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.inner = ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: relayed})
-	a.close = func() { _ = relayed.Close(); end() }
-	return nil
+	return allocated{conn: relayed, end: func() { _ = relayed.Close(); end() }}
 }
