@@ -164,6 +164,21 @@ func TestUnprovedGrowthIsBounded(t *testing.T) {
 	}
 }
 
+// TestOnlyWhatArrivesIsProof: as much again is sent without numbers, of which nothing is
+// told. The estimate, which is not idle then, stays at 1.5 times what arrives; the rest
+// are the windows over which that is measured.
+func TestOnlyWhatArrivesIsProof(t *testing.T) {
+	f := newFeeder()
+	for range 600 {
+		f.e.OnSentPlain(6000, f.now)
+		f.run(480_000, 100*ms)
+	}
+	s := f.e.Snapshot(f.now)
+	if s.Idle || s.SentBps < 900_000 || s.Bps < s.AckedBps*14/10 || s.Bps > s.AckedBps*16/10 {
+		t.Errorf("estimate %d after a minute of %d bit/s, of which %d are told to arrive; idle %v", s.Bps, s.SentBps, s.AckedBps, s.Idle)
+	}
+}
+
 func TestGrowthIsSlow(t *testing.T) {
 	f := newFeeder()
 	f.run(480_000, 3*second)

@@ -95,6 +95,38 @@ func TestAudioStartsAnywhere(t *testing.T) {
 	}
 }
 
+// TestPausesOfTheEncoderPass: with DTX a packet of a byte comes each 400 ms, and then
+// speech. Numbers go on without a hole, timestamps have the pause, payloads are as they were.
+func TestPausesOfTheEncoderPass(t *testing.T) {
+	s, d := newFeed(1), newDirect(t, audioLine(), 0)
+	d.f.Select(s, 0, d.now)
+	ts, want := uint32(1<<32-30_000), []uint32{}
+	var payloads [][]byte
+	for i := range 60 {
+		payload, step := []byte{0x78, 1, 2, 3, byte(i)}, uint32(960)
+		if i%20 >= 10 {
+			payload, step = []byte{0x78}, 19_200
+		}
+		ts += step
+		d.now += int64(step) * second / 48000
+		s.give(t, 0, pkt{ssrc: 7, ext: 70_000 + uint64(i), ts: ts, start: true, key: true, payload: payload, at: d.now})
+		want, payloads = append(want, step), append(payloads, payload)
+	}
+	got := d.take()
+	if len(got) != len(want) {
+		t.Fatalf("%d of %d packets passed", len(got), len(want))
+	}
+	for i := range got {
+		if string(got[i].payload) != string(payloads[i]) {
+			t.Errorf("packet %d is %x, was %x", i, got[i].payload, payloads[i])
+		}
+		if i > 0 && (got[i].h.SequenceNumber != got[i-1].h.SequenceNumber+1 || got[i].h.Timestamp-got[i-1].h.Timestamp != want[i]) {
+			t.Errorf("packet %d is %d ticks and %d numbers after the one before, want %d and 1", i,
+				got[i].h.Timestamp-got[i-1].h.Timestamp, got[i].h.SequenceNumber-got[i-1].h.SequenceNumber, want[i])
+		}
+	}
+}
+
 func TestAudioChangesOccupantAtOnce(t *testing.T) {
 	a, b, d := newFeed(1), newFeed(1), newDirect(t, audioLine(), 0)
 	give := func(s *feed, ssrc uint32, ext uint64, ts uint32) {
