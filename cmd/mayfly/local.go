@@ -64,6 +64,7 @@ func (a app) localOptions(args []string) (localOptions, error) {
 	}
 	fs.StringVar(&o.cfg.Addr, "addr", env("ADDR", "127.0.0.1:8080"), "address to listen on [ADDR]")
 	fs.StringVar(&o.cfg.PublicURL, "public-url", a.getenv("PUBLIC_URL"), "URL at which browsers reach it, if not http://<addr> [PUBLIC_URL]")
+	fs.StringVar(&o.cfg.Origins, "origins", a.getenv("ALLOWED_ORIGINS"), "pages of your own that may connect, as http://localhost:3000, by commas [ALLOWED_ORIGINS]")
 	fs.StringVar(&o.cfg.DataDir, "data", a.getenv("DATA"), "directory that keeps rooms and keys over a restart; without it they are temporary [DATA]")
 	fs.StringVar(&o.out, "out", a.outDir(), "directory for local.json and the logs [OUT]")
 	fs.StringVar(&o.cfg.RoomTask, "roomtask", a.getenv("ROOMTASK"), "room task binary; default: roomtask beside this program [ROOMTASK]")

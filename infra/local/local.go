@@ -64,6 +64,9 @@ type Config struct {
 	// PublicURL is how browsers reach it, without a slash at the end. Default
 	// http://<Addr>, with 127.0.0.1 for an unspecified address.
 	PublicURL string
+	// Origins are the pages of others that may call the API and open WebSockets, as
+	// "http://localhost:3000", by commas.
+	Origins string
 	// DataDir keeps rooms, keys and the tasks' journal over a restart. "" keeps them
 	// in a temporary directory that Close removes.
 	DataDir string

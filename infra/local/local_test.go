@@ -455,6 +455,7 @@ func TestStartFailsWithAReason(t *testing.T) {
 		{"binary that is not there", Config{RoomTask: "/nonexistent"}, "room task binary"},
 		{"address in use", Config{RoomTask: os.Args[0], Addr: busy.URL()[len("http://"):]}, "listen on"},
 		{"bad media address", Config{RoomTask: os.Args[0], Addr: "127.0.0.1:0", MediaIP: "here"}, "media address"},
+		{"bad origin", Config{RoomTask: os.Args[0], Addr: "127.0.0.1:0", Origins: "localhost:3000"}, "ALLOWED_ORIGINS"},
 		{"bad public URL", Config{RoomTask: os.Args[0], Addr: "127.0.0.1:0", PublicURL: "ftp://x"}, "PUBLIC_URL"},
 	} {
 		l, err := Start(t.Context(), tc.cfg)

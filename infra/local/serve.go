@@ -98,13 +98,13 @@ func (l *Local) env(name string) string {
 	}[name]
 }
 
-// origins are the pages that may connect: this machine's other name for itself.
+// origins are the pages that may connect: this machine's other name for itself, and others' by order.
 func (l *Local) origins() []string {
 	u, err := url.Parse(l.url)
 	if err != nil {
 		return nil
 	}
-	return []string{l.url, "http://" + net.JoinHostPort("localhost", u.Port())}
+	return []string{l.url, "http://" + net.JoinHostPort("localhost", u.Port()), l.cfg.Origins}
 }
 
 // taskEnv is what ECS and the task definition give a task.
