@@ -247,7 +247,7 @@ async function device(kind) {
   try {
     return await open(kind, remembered()[kind]);
   } catch (err) {
-    banner(deviceProblem(err), { label: "Close", act: () => banner("") });
+    banner(deviceProblem(err, true), { label: "Close", act: () => banner("") });
     return null;
   }
 }

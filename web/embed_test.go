@@ -31,6 +31,8 @@ func TestFile(t *testing.T) {
 	}
 }
 
+const maxLines = 500 // of a file, as test/arch wants it of Go
+
 // TestPageKeepsItsOwnPolicy looks in every file for what the CSP forbids: the page
 // would load and something would silently not work.
 func TestPageKeepsItsOwnPolicy(t *testing.T) {
@@ -51,6 +53,9 @@ func TestPageKeepsItsOwnPolicy(t *testing.T) {
 		body, _, ok := File(e.Name())
 		if !ok {
 			t.Errorf("%s is embedded and not served", e.Name())
+		}
+		if lines := bytes.Count(body, []byte("\n")); lines > maxLines {
+			t.Errorf("%s has %d lines, more than the %d that a reader can hold in the head", e.Name(), lines, maxLines)
 		}
 		for what, pattern := range forbidden {
 			if at := pattern.Find(body); at != nil {

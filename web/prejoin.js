@@ -130,6 +130,7 @@ export class Prejoin {
       this[kind] = track;
       remember({ [kind]: id });
       $("device-hint").textContent = "";
+      await this.#changed(); // what was forbidden before has names now
       if (kind === "mic") this.#meter.start(track, (level) => $("meter").firstElementChild.style.setProperty("--level", String(this.muted ? 0 : level)));
       else this.cameraOff = false;
     } catch (err) {

@@ -171,13 +171,16 @@ export function nearTheEnd(b) {
   return b.reduce ? `${text}. Pictures are smaller until then.` : `${text}.`;
 }
 
-/** What to do when a device does not open. @param {unknown} err */
-export function deviceProblem(err) {
-  const name = err instanceof Error ? err.name : "";
-  if (name === "NotAllowedError") {
-    return "Camera and microphone are blocked. Allow them with the icon in the address bar, then choose them here again. You can also join without.";
+/** What to do when a device does not open. @param {unknown} err @param {boolean} [inside] the call */
+export function deviceProblem(err, inside = false) {
+  const without = inside ? "" : " You can also join without.";
+  switch (err instanceof Error ? err.name : "") {
+    case "NotAllowedError":
+      return `Camera and microphone are blocked. Allow them with the icon in the address bar, then turn them on again.${without}`;
+    case "NotFoundError": case "OverconstrainedError":
+      return `No such camera or microphone was found.${without}`;
+    case "NotReadableError":
+      return `Another program uses the camera or microphone. Close it, then turn them on again.${without}`;
   }
-  if (name === "NotFoundError" || name === "OverconstrainedError") return "No such camera or microphone was found. You can join without.";
-  if (name === "NotReadableError") return "Another program uses the camera or microphone. Close it, or join without.";
-  return "Camera and microphone cannot be used here. You can join without.";
+  return `Camera and microphone cannot be used here.${without}`;
 }

@@ -122,6 +122,7 @@ test("words: every end and every pause has some, even an unknown one", () => {
   assert.equal(whyPaused(undefined, false), "");
   assert.match(deviceProblem(new DOMException("", "NotAllowedError")), /Allow/);
   assert.match(deviceProblem("?"), /join without/);
+  assert.doesNotMatch(deviceProblem(new DOMException("", "NotReadableError"), true), /join/);
   assert.deepEqual(["Ada Lovelace", "ada", "  ", "🙂 x", "A B C"].map(initials), ["AL", "A", "?", "🙂X", "AC"]);
 });
 
