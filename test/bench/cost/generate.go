@@ -401,7 +401,7 @@ const restAfter = 3300 * time.Millisecond
 // settle waits until every subscriber has got nearly all packets for a second, or the
 // time is over: an estimate has to grow first, and keyframes have to come.
 func (g *generator) settle() bool {
-	const look = 4 * round
+	const look = 3 * round
 	good := 0
 	before := make([]int64, len(g.subscribers))
 	from := time.Now()

@@ -142,7 +142,7 @@ func targets(w io.Writer, sum map[string]map[string]figures, highest map[string]
 		judge("10x50 light: p99 forward latency", ms(m.net99), 10, " ms")
 		judge("10x50 light: p50 forward latency, at half load", ms(m.net50), 0.5, " ms")
 	}
-	if m, y := highest["mayfly -twcc"], highest["yardstick"]; y.packets > 0 {
+	if m, y := highest["mayfly -twcc"], highest["yardstick"]; y.packets > 0 && m.packets > 0 {
 		judge("highest rate without loss: the yardstick's, of ours", y.packets/max(m.packets, 1), 0.5, "")
 	}
 	if failed > 0 {
