@@ -152,7 +152,7 @@ function listen() {
     for (const [id, p] of people) if (!before.has(id)) announce(`${p.name || "Guest"} joined`);
     before = new Set(people.keys());
     stage.people = people;
-    $("count").textContent = people.size === 0 ? "Nobody else is here yet" : `${people.size + 1} people`;
+    $("count").textContent = people.size === 0 ? "Nobody else is here yet" : `${people.size + 1}\u00a0people`;
     stage.update();
   });
   call.on("seating", (seating) => {

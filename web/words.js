@@ -114,7 +114,7 @@ export function connectionState(media, met, quality = null, paused = 0) {
   if (!media) return met ? "Reconnecting…" : "Connecting…";
   const parts = [quality ? (LEVELS[quality.level] ?? LEVELS.good) : "Connected"];
   if (paused > 0) parts.push(paused === 1 ? "one picture paused" : `${paused} pictures paused`);
-  return parts.map((p) => p.replaceAll(" ", "\u00a0")).join(" · "); // lines break between parts only
+  return parts.join(" · ");
 }
 
 /**

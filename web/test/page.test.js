@@ -4,11 +4,8 @@ import { test } from "node:test";
 import { grid, pickMain, seatsFor, wantsOf } from "../layout.js";
 import { keep, readLink, readTicket } from "../link.js";
 import { summarize } from "../stats.js";
-import { connectionFigures, connectionState as state, deviceProblem, initials, roomStatus, signalOf, standing, weak, whyOver, whyPaused } from "../words.js";
+import { connectionFigures, connectionState, deviceProblem, initials, roomStatus, signalOf, standing, weak, whyOver, whyPaused } from "../words.js";
 import { golden } from "./client.js";
-
-/** The words with plain spaces. @param {Parameters<typeof state>} args */
-const connectionState = (...args) => state(...args).replaceAll("\u00a0", " ");
 
 test("grid: tiles fit, keep their shape and use the space", () => {
   for (const [w, h] of [[1280, 720], [390, 650], [2560, 1300]]) {
