@@ -21,11 +21,12 @@ type negotiated struct {
 	err        error // Pion refused; the PeerConnection cannot be used any more
 }
 
-// answerCache answers an offer that comes twice, as when the first answer was lost.
-type answerCache struct {
+// answered is the offer that was applied last. It is answered again when it comes twice,
+// as when the first answer was lost.
+type answered struct {
 	generation int
 	offer      [sha256.Size]byte // of its SDP
-	answer     string
+	done       bool              // there is an answer
 }
 
 // apply has Pion negotiate. It may block, and runs in a goroutine of its own.
@@ -72,9 +73,12 @@ func (p *Peer) apply(generation int, c *checked) (out negotiated) {
 			return out.failed("bind", fmt.Errorf("m-line %q has no sender", t.line.mid))
 		}
 	}
-	out.answer = slim(p.pc.LocalDescription().SDP, p.cfg.Net.Candidates())
+	out.answer = p.answer()
 	return out
 }
+
+// answer is that of the offer that Pion has applied last.
+func (p *Peer) answer() string { return slim(p.pc.LocalDescription().SDP, p.cfg.Net.Candidates()) }
 
 func (n negotiated) failed(step string, err error) negotiated {
 	n.err = fmt.Errorf("peer: %s: %w", step, err)

@@ -78,7 +78,7 @@ type Peer struct {
 	layout layout
 	seats  map[int]seatOuts
 	unset  []int // seats that the Sender does not know yet
-	last   answerCache
+	last   answered
 	up     bool                       // has been connected
 	shown  webrtc.PeerConnectionState // as last told to the room
 }
@@ -257,7 +257,7 @@ func (p *Peer) loop() {
 			}
 			offers = p.offers
 			p.adopt(n)
-			p.last.answer = n.answer
+			p.last.done = true
 			p.post(Answered{Generation: n.generation, SDP: n.answer})
 		case <-limit.C:
 			p.fail(FailNegotiation, errors.New("peer: negotiation timed out"))
@@ -268,11 +268,11 @@ func (p *Peer) loop() {
 // begin starts the negotiation of an offer, unless it is refused or a repetition.
 func (p *Peer) begin(o signal.Offer, results chan<- negotiated) bool {
 	offer := sha256.Sum256([]byte(o.SDP))
-	if p.last.answer != "" && o.Generation == p.last.generation && offer == p.last.offer {
-		p.post(Answered{Generation: o.Generation, SDP: p.last.answer})
+	if p.last.done && o.Generation == p.last.generation && offer == p.last.offer {
+		p.post(Answered{Generation: o.Generation, SDP: p.answer()})
 		return false
 	}
-	if p.last.answer != "" && o.Generation <= p.last.generation {
+	if p.last.done && o.Generation <= p.last.generation {
 		p.post(refused(o.Generation, refuse("generation %d was answered already", p.last.generation)))
 		return false
 	}
@@ -281,7 +281,7 @@ func (p *Peer) begin(o signal.Offer, results chan<- negotiated) bool {
 		p.post(refused(o.Generation, fault))
 		return false
 	}
-	p.last = answerCache{generation: o.Generation, offer: offer}
+	p.last = answered{generation: o.Generation, offer: offer}
 	return p.start(func() { results <- p.apply(o.Generation, c) })
 }
 

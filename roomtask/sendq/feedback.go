@@ -147,7 +147,7 @@ func (s *Sender) onTWCC(b []byte, now int64) {
 	if err != nil || t.Count > maxStatuses {
 		return
 	}
-	acks := s.path.acks[:0]
+	acks := s.worker.acks[:0]
 	for {
 		seq, received, at, ok := t.Next()
 		if !ok {
@@ -161,5 +161,5 @@ func (s *Sender) onTWCC(b []byte, now int64) {
 	}
 	s.path.acked.add(acks, s.copying)
 	s.path.est.OnFeedback(now, acks)
-	s.path.acks = acks
+	s.worker.acks = acks
 }

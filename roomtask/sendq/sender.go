@@ -87,6 +87,7 @@ type Sender struct {
 	// owned by the goroutine
 	broken    bool // a panic ended it
 	work      batch
+	holds     bool             // work is one of the worker's batches
 	more      bool             // some of work is left
 	next      int              // of work.video, the first that is not sent yet
 	seats     []*seat          // by number, ascending
@@ -113,7 +114,6 @@ type Sender struct {
 type path struct {
 	est      bwe.Estimator
 	now      bwe.Snapshot // of the last tick or report
-	acks     []bwe.Ack
 	acked    lossMeter
 	heard    bool // some report came
 	opened   opening

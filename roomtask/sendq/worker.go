@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 
+	"mayfly/roomtask/bwe"
 	"mayfly/roomtask/forward"
 )
 
@@ -26,6 +27,8 @@ type worker struct {
 	wheel *Wheel        // set once
 
 	scratch forward.Scratch // owned by the goroutine: of all forwarders that it runs
+	acks    []bwe.Ack       // owned by the goroutine: of the report that it reads
+	batches []batch         // owned by the goroutine: empty ones, for the senders' turns
 
 	mu      sync.Mutex
 	ready   []*Sender // have something in their inbox; each is here at most once
@@ -147,8 +150,10 @@ func (k *worker) flush() {
 // urgent is looked for again after every few packets of video, so that audio never
 // waits for more than those.
 func (s *Sender) turn() (again bool) {
+	s.borrow()
 	for range turnSteps {
 		if !s.in.take(&s.work, s.more) {
+			s.giveBack()
 			return false
 		}
 		if s.work.closed {
@@ -160,4 +165,41 @@ func (s *Sender) turn() (again bool) {
 		s.more = s.step(s.cfg.Now())
 	}
 	return true
+}
+
+// keptRoom is how many packets a batch that nobody uses may have room for, and keptTWCC
+// how many bytes of feedback: what one sender's bad moment took is not kept for all.
+const (
+	keptRoom = 128
+	keptTWCC = 2 << 10
+)
+
+// borrow takes one of the worker's batches for a turn, unless the last one left some in
+// the sender's own. So there are a few, and not one for each sender.
+func (s *Sender) borrow() {
+	k := s.worker
+	if s.holds {
+		return
+	}
+	if s.holds = true; len(k.batches) > 0 {
+		last := len(k.batches) - 1
+		s.work, k.batches = k.batches[last], k.batches[:last]
+	}
+}
+
+// giveBack ends the use of a batch of which nothing is left.
+func (s *Sender) giveBack() {
+	b := s.work
+	b.nudges, b.closed = 0, false
+	for _, q := range []*fifo{&b.audio, &b.video} {
+		if q.head = 0; cap(q.slots) > keptRoom {
+			q.slots = nil
+		}
+		q.slots = q.slots[:0]
+	}
+	if cap(b.twcc) > keptTWCC {
+		b.twcc = nil
+	}
+	s.work, s.holds = batch{}, false
+	s.worker.batches = append(s.worker.batches, b)
 }

@@ -129,7 +129,7 @@ func (w *iceConn) write() {
 		b := w.out
 		w.out, w.spare = w.spare[:0], nil
 		w.mu.Unlock()
-		if _, err := w.Conn.Write(b); err != nil {
+		if _, err := w.Write(b); err != nil {
 			_ = w.Close()
 		}
 		w.mu.Lock()
