@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -20,6 +21,7 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"mayfly/roomtask/peer"
+	"mayfly/roomtask/transport"
 )
 
 // What a viewer takes of memory cannot be less than what Pion takes for a connection that
@@ -47,8 +49,14 @@ func TestIdlePeerConnection(t *testing.T) {
 	if os.Getenv("MAYFLY_BENCH") == "" {
 		t.Skip("prints figures: make bench (MAYFLY_BENCH=1)")
 	}
+	for _, mux := range []string{"Pion's mux", "our mux"} {
+		t.Run(mux, func(t *testing.T) { measureIdle(t, mux) })
+	}
+}
+
+func measureIdle(t *testing.T, mux string) {
 	child := exec.Command(os.Args[0], "-test.run=^TestIdlePeerConnection$", "-test.timeout=2m")
-	child.Env = append(os.Environ(), idleRole+"=1", "GOGC=5")
+	child.Env = append(os.Environ(), idleRole+"="+mux, "GOGC=5")
 	in, err := child.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -80,11 +88,12 @@ func TestIdlePeerConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	each := func(a, b int64) float64 { return float64(a-b) / idleConnections / 1000 }
-	fmt.Printf("an idle PeerConnection of Pion: %.0f KB resident (heap %.0f, stacks of %.1f goroutines %.0f)\n",
-		each(after.RSS, before.RSS), each(after.Heap, before.Heap), float64(after.Goroutines-before.Goroutines)/idleConnections, each(after.Stacks, before.Stacks))
+	fmt.Printf("an idle PeerConnection of Pion with %s: %.0f KB resident (heap %.0f, stacks of %.1f goroutines %.0f)\n",
+		mux, each(after.RSS, before.RSS), each(after.Heap, before.Heap), float64(after.Goroutines-before.Goroutines)/idleConnections, each(after.Stacks, before.Stacks))
 }
 
-func idleAPI(t *testing.T, mux ice.UDPMux) *webrtc.API {
+// idleAPI is the client's, or with sockets the process's that is measured.
+func idleAPI(t *testing.T, sockets func(*webrtc.SettingEngine)) *webrtc.API {
 	t.Helper()
 	me := &webrtc.MediaEngine{}
 	for kind, c := range map[webrtc.RTPCodecType]webrtc.RTPCodecParameters{
@@ -100,8 +109,8 @@ func idleAPI(t *testing.T, mux ice.UDPMux) *webrtc.API {
 	se.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
 	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	se.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	if mux != nil {
-		se.SetICEUDPMux(mux)
+	if sockets != nil {
+		sockets(&se)
 		se.DetachDataChannels() // else each reader has 64 KB
 	}
 	return webrtc.NewAPI(webrtc.WithMediaEngine(me), webrtc.WithSettingEngine(se), webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
@@ -155,11 +164,7 @@ func connectIdle(t *testing.T, api *webrtc.API, ask *json.Encoder, answers *json
 // answerIdle is the process that is measured.
 func answerIdle(t *testing.T) {
 	runtime.MemProfileRate = 0
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	api := idleAPI(t, ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: c}))
+	api := idleAPI(t, idleSockets(t))
 	cert, err := peer.NewCertificate()
 	if err != nil {
 		t.Fatal(err)
@@ -187,6 +192,24 @@ func answerIdle(t *testing.T) {
 	<-time.After(3 * time.Second) // flights of handshakes are over
 	_ = out.Encode(ownUse(t))
 	_ = in.Decode(new(string)) // until the parent is gone
+}
+
+// idleSockets are one UDP port, under Pion's mux or under ours, with the relay beside it.
+func idleSockets(t *testing.T) func(*webrtc.SettingEngine) {
+	t.Helper()
+	if os.Getenv(idleRole) == "our mux" {
+		tr, err := transport.Open(transport.Config{IP: netip.MustParseAddr("127.0.0.1"), TCPPort: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tr.SettingEngine
+	}
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: c})
+	return func(se *webrtc.SettingEngine) { se.SetICEUDPMux(mux) }
 }
 
 func answerOne(api *webrtc.API, cert webrtc.Certificate, sdp string, open *atomic.Int64) (string, error) {
