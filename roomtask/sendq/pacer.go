@@ -41,6 +41,10 @@ type waiting[T any] struct {
 	frame uint32
 }
 
+// keptWaiting is how many packets an empty queue may have room for: what a keyframe took
+// is not kept until the next one.
+const keptWaiting = 16
+
 // packetQueue is first in, first out; its room is reused.
 type packetQueue[T any] struct {
 	slots []waiting[T]
@@ -66,7 +70,9 @@ func (q *packetQueue[T]) take() (w waiting[T]) {
 	q.first++
 	q.bytes -= int64(w.size)
 	if q.first == len(q.slots) {
-		q.slots, q.first = q.slots[:0], 0
+		if q.slots, q.first = q.slots[:0], 0; cap(q.slots) > keptWaiting {
+			q.slots = nil
+		}
 	}
 	return w
 }

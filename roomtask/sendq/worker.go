@@ -170,7 +170,7 @@ func (s *Sender) turn() (again bool) {
 // keptRoom is how many packets a batch that nobody uses may have room for, and keptTWCC
 // how many bytes of feedback: what one sender's bad moment took is not kept for all.
 const (
-	keptRoom = 128
+	keptRoom = 32
 	keptTWCC = 2 << 10
 )
 
