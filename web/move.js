@@ -1,6 +1,6 @@
 // A room moves to its next task: the connection to the new one is up, or will be, and
 // the old one still plays. This decides when to go over, and takes what both say until
-// then. client.js makes the connections and changes its own when told to.
+// then. handover.js makes one for each move, and goes over when told to.
 
 import { Roster } from "./roster.js";
 
