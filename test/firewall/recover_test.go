@@ -137,6 +137,16 @@ func (n *network) recovers(t *testing.T, r recovery, ann *guest, enter func() *g
 	system.Until(t, 40*time.Second, "connected", func() bool { return n.up(bob) })
 	system.Until(t, 10*time.Second, "media both ways", since(before, status{}))
 	<-time.After(2 * time.Second) // a call that has settled
+	was, at := bob.status(), time.Now()
+	system.Until(t, 30*time.Second, "pictures come, which the room has stopped for a while where the machine is too busy", func() bool {
+		if time.Since(at) < 500*time.Millisecond {
+			return false
+		}
+		now := bob.status()
+		come := now.Video > was.Video+5
+		was, at = now, time.Now()
+		return come
+	})
 	joined := n.count("participant.joined")
 	var trace *trace
 	if r.here != "" {
