@@ -76,6 +76,17 @@ async function open(row) {
   return page
 }
 
+/** Opens a page. A new network's last address may still come then, and Chromium stops a load for that. */
+async function load(page, url) {
+  for (let left = 3; ; left--) {
+    try {
+      return await page.goto(url)
+    } catch (err) {
+      if (left === 0 || !/ERR_NETWORK_CHANGED/.test(String(err))) throw err
+    }
+  }
+}
+
 async function tried(row) {
   router(['nft', '-f', '-'], `flush ruleset\n${row.rules}\n`)
   if (row.mtu) {
@@ -84,7 +95,7 @@ async function tried(row) {
   }
   const page = await open(row)
   try {
-    await page.goto(row.url.replace('#', '?autojoin=1#'))
+    await load(page, row.url.replace('#', '?autojoin=1#'))
     const got = await until('sound and picture', 20_000, () => page.evaluate(async () => {
       const call = window.mayfly?.call
       if (!call) return false
@@ -141,7 +152,7 @@ async function live({ url }) {
   let over = false
   process.stdin.on('data', () => {}).on('end', () => { over = true })
   try {
-    await page.goto(url.replace('#', '?autojoin=1#'))
+    await load(page, url.replace('#', '?autojoin=1#'))
     while (!over) {
       const status = await page.evaluate(has)
       if (status) console.log(JSON.stringify(status))

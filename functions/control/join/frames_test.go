@@ -3,6 +3,7 @@ package join
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -194,5 +195,20 @@ func TestRegisterIdentity(t *testing.T) {
 	}
 	if r := w.get(a.ID); r.State != lifecycle.Starting {
 		t.Errorf("room is %s", r.State)
+	}
+}
+
+// TestALinksPingIsNoFault: a task keeps its idle link open every few minutes.
+func TestALinksPingIsNoFault(t *testing.T) {
+	w := newWorld(t)
+	var said bytes.Buffer
+	w.join.Log = slog.New(slog.NewTextHandler(&said, nil))
+	w.fromTask("link1", signal.TypePing, struct{}{})
+	if said.Len() > 0 {
+		t.Errorf("it is logged: %s", said.String())
+	}
+	w.fromTask("link1", signal.TypeChat, struct{}{})
+	if !strings.Contains(said.String(), "unknown type") {
+		t.Error("a frame that no task sends is not logged")
 	}
 }

@@ -52,6 +52,9 @@ func (j *Join) TaskFrame(ctx context.Context, conn string, data []byte) error {
 		}
 	case signal.LinkToClient:
 		err = j.fromTask(ctx, conn, f)
+	case signal.TypePing:
+		// It has done its work: the gateway cuts a connection on which nothing was sent for
+		// 10 minutes.
 	default:
 		err = fmt.Errorf("unknown type %.40q", f.Type)
 	}
