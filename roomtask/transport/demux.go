@@ -115,9 +115,8 @@ func unauthenticated(b []byte) bool {
 	if len(b) < stunHeader || b[0] > 0x3f || binary.BigEndian.Uint16(b)&0x0110 != 0x0110 {
 		return false
 	}
-	const messageIntegrity = 0x0008
 	for rest := b[stunHeader:]; len(rest) >= 4; {
-		if binary.BigEndian.Uint16(rest) == messageIntegrity {
+		if binary.BigEndian.Uint16(rest) == attrIntegrity {
 			return false
 		}
 		size := 4 + (int(binary.BigEndian.Uint16(rest[2:]))+3)&^3

@@ -235,6 +235,9 @@ const (
 	bindingRequest = 0x0001
 	bindingSuccess = 0x0101
 	attrUsername   = 0x0006
+	// What follows a signature is not part of the message (RFC 8489 §14.5, §14.6).
+	attrIntegrity       = 0x0008
+	attrIntegritySHA256 = 0x001c
 )
 
 func stunOf(b []byte, kind uint16) bool {
@@ -252,7 +255,10 @@ func stunUser(b []byte) (user []byte, ok bool) {
 		if len(b) < 4+size {
 			return nil, false
 		}
-		if kind == attrUsername {
+		switch kind {
+		case attrIntegrity, attrIntegritySHA256:
+			return nil, false
+		case attrUsername:
 			for i, c := range b[4 : 4+size] {
 				if c == ':' {
 					return b[4 : 4+i], i > 0 && i <= maxUserBytes
