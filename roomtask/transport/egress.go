@@ -114,4 +114,6 @@ func (e *egress) close() {
 		e.wake <- struct{}{}
 	}
 	<-e.done
+	e.sendMu.Lock() // a writer that found the batch full may still be sending it
+	defer e.sendMu.Unlock()
 }
