@@ -14,8 +14,8 @@
 // Congestion is seen in three ways: the delay of packets grows (delay.go), a queue
 // stands, or much is lost (loss.go). Then the estimate is cut to what really arrived,
 // and for as long below that as the queue needs to empty. Else it grows (control.go):
-// slowly, never beyond 1.5 times what arrives, unless a probe (probe.go) proved that
-// there is more. A receiver that reads in bursts, or falls silent, is no congestion
+// slowly, never beyond 1.5 times what arrived in the last 500 ms, unless a probe (probe.go)
+// proved that there is more. A receiver that reads in bursts, or falls silent, is no congestion
 // (stall.go), though its packets are late.
 //
 // Without transport-wide feedback, or without the means to send probes (Probes), Bps is

@@ -4,7 +4,11 @@ const (
 	growPerSec = 0.08  // of the estimate, far from the last congestion
 	growPacket = 9_600 // bits per response time, near it
 	growPlain  = second
-	// The estimate is bounded by this much of what arrives, unless a probe proved it.
+	// No growth takes the estimate above this much of what arrives, unless a probe proved it.
+	// What arrives is counted over 500 ms of the receiver's clock, with a packet at both ends:
+	// so it may be too much by one packet in 500 ms, of 1200 bytes 19 kbit/s, which is 4 % of
+	// 480 kbit/s; or by a frame, if one arrives at once. To count less would hold back who
+	// receives a frame at a time, or reads in bursts.
 	growRoomNum, growRoomDen = 3, 2
 	idleNum, idleDen         = 65, 100 // sent below this share of the estimate: idle
 
@@ -13,7 +17,8 @@ const (
 	queueEmpty         = 20 * ms
 	pressNum, pressDen = 80, 100 // arrives of what is sent, below this: the path is too narrow
 	pressTime          = 2 * second
-	strikeLimit        = 2 // reports in a row
+	pressEven          = second // the same if packets come without a gap all the while
+	strikeLimit        = 2      // reports in a row
 
 	trialNum, trialDen = 85, 100 // the same for loss: enough to show whether it helps
 	keepNum, keepDen   = 90, 100 // of what arrived, after a cut
@@ -165,9 +170,14 @@ func (e *Estimator) cutForDelay(now int64) {
 }
 
 // pressed says that late packets are proof enough to go below the floor: fewer arrive
-// than are sent, many are lost, or it has lasted.
+// than are sent, many are lost, or it has lasted. A receiver that is busy has gaps between
+// what it reads; out of a full queue packets come evenly, and that need not last as long.
 func (e *Estimator) pressed(now int64) bool {
-	return e.fewer(now) || e.losses.excess() > lossLimit || (e.lateFor != 0 && now-e.lateFor > pressTime)
+	if e.fewer(now) || e.losses.excess() > lossLimit {
+		return true
+	}
+	late := now - e.lateFor
+	return e.lateFor != 0 && (late > pressTime || (late > pressEven && e.arrived.even() > pressEven))
 }
 
 // fewer says that less arrives than is sent, by more than what is lost, and not because

@@ -1,6 +1,9 @@
 package bwe
 
-import "testing"
+import (
+	"math/rand/v2"
+	"testing"
+)
 
 // feeder sends and reports without loss or queue: what is sent arrives 30 ms later.
 type feeder struct {
@@ -161,6 +164,62 @@ func TestUnprovedGrowthIsBounded(t *testing.T) {
 	f.run(100_000, 10*second)
 	if s = f.e.Snapshot(f.now); s.Bps != before || !s.Idle {
 		t.Errorf("estimate %d, idle %v, after 10 s of 100 kbit/s; it was %d", s.Bps, s.Idle, before)
+	}
+}
+
+// TestGrowthKeepsToItsBound: whatever is sent, in whatever pieces, however it is reported on
+// and whichever probes get through, no growth goes beyond 1.5 times what the last 500 ms
+// brought, or what a probe proved. Of a steady rate the 500 ms bring one packet too much at
+// most, and with it the bound has nothing left to spare.
+func TestGrowthKeepsToItsBound(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 9))
+	grown, closest := 0, 0.0
+	for range 60 {
+		f := newFeeder()
+		bps := 60_000 + r.Int64N(1_500_000)
+		size := 100 + r.IntN(1100)
+		gap := int64(size) * 8 * second / bps
+		every := (1 + r.Int64N(6)) * 25 * ms
+		probes := r.IntN(2) == 0
+		next := f.now
+		for end := f.now + 30*second; f.now < end; f.now += ms {
+			for ; next <= f.now; next += gap {
+				f.seq++
+				f.e.OnSent(f.seq, size, f.now, 0)
+				f.acks = append(f.acks, Ack{f.seq, true, next + 30*ms})
+			}
+			if f.now%every == 0 {
+				f.report()
+			}
+			if f.now%(20*ms) != 0 {
+				continue
+			}
+			before := f.e.bps
+			f.e.Tick(f.now)
+			proved := f.e.proved
+			limit := max(float64(f.e.through(f.now)), 0) * 1.5
+			steady := (float64(bps) + float64(size)*8*2) * 1.5
+			if after := f.e.bps; after > before && before > 0 {
+				grown++
+				if float64(after) > max(limit, float64(proved)) || (proved == 0 && float64(after) > steady+1) {
+					t.Fatalf("from %d to %d: %.0f arrives, %d bit/s is sent in packets of %d, %d is proved", before, after, limit/1.5, bps, size, proved)
+				}
+				if proved == 0 {
+					closest = max(closest, float64(after)/(1.5*float64(bps)))
+				}
+			}
+			if p, ok := f.e.NextProbe(f.now, 2*bps, 2*bps); ok && probes {
+				f.probe(p, 1)
+				next = max(next, f.now)
+			} else if ok {
+				f.e.ProbeSent(p.ID, f.now)
+				f.e.probe.giveUps = 0
+			}
+		}
+	}
+	t.Logf("%d steps, up to %.3f of 1.5 times the steady rate", grown, closest)
+	if grown < 1000 || closest < 1 {
+		t.Errorf("%d steps of growth up to %.3f of the bound prove nothing", grown, closest)
 	}
 }
 

@@ -306,3 +306,26 @@ func TestAudioIsSpared(t *testing.T) {
 		t.Errorf("%.1f %% of audio lost at 100 kbit/s", 100*lost)
 	}
 }
+
+// TestAFloorIsNoReasonToFillTheQueue: the path became a little narrower than what the least
+// costs, so that hardly anything is lost and nearly all arrives. Packets that come evenly out
+// of a full queue are proof enough after a second.
+func TestAFloorIsNoReasonToFillTheQueue(t *testing.T) {
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			n := linksim.New(seed)
+			p := path(2_000_000)
+			p.QueueTime = 3 * second
+			l := n.Link(p)
+			e := newProbed()
+			e.SetFloor(720_000)
+			f := n.Flow(l, e, want(700_000))
+			n.Run(20 * second)
+			l.Rate = 600_000
+			n.Run(20 * second)
+			draw(t, f)
+			within(t, "empty", settles(f, 20, 600_000), 3500)
+			measure(f, 24, 40).check(t, "then", limits{received: 540_000, queue: 90, queue95: 220})
+		})
+	}
+}
