@@ -24,29 +24,81 @@ type bottleneck struct {
 	readAt    int64                // when it reads the last packet that waits
 	bad       float64              // chance of a burst of losses to begin, which ends with each tenth packet
 	burst     bool
-	free      int64 // when the link is free again
-	flying    []flight
+	free      int64    // when the link is free again
+	newest    int64    // transport-wide number of the last packet
+	flying    []flight // what arrives and was not reported yet, by arrival
+	in        receiver
 	sum       map[uint32]*passed // by SSRC
 	high      int64              // bytes that waited at most
+	// trunk is the link that this one is a part of: its rate, room and queue are those of
+	// all its parts. nil = this one is the link itself.
+	trunk *bottleneck
 }
 
-// flight is a packet that is told of in the next report.
+// flight is a packet that arrives.
 type flight struct {
-	seq     uint16
-	arrival int64 // 0 = lost
-	known   int64 // when the receiver knows
+	seq     int64 // the transport-wide number, which does not wrap
+	arrival int64
+}
+
+// receiver is what the browser knows of transport-wide numbers. It tells of each once, and
+// again if one that it told of as lost came after all; of two that are the same the first
+// counts.
+type receiver struct {
+	got   [1 << 11]flight // by the last bits of their numbers
+	next  int64           // the first that was in no report
+	first int64           // of those that arrived since the last report
+	last  int64
+	fresh bool
+}
+
+func (r *receiver) take(f flight) {
+	if r.arrival(f.seq) != 0 {
+		return
+	}
+	if r.next == 0 {
+		r.next = f.seq
+	}
+	if !r.fresh {
+		r.first, r.last, r.fresh = f.seq, f.seq, true
+	}
+	r.first, r.last = min(r.first, f.seq), max(r.last, f.seq)
+	r.got[f.seq%int64(len(r.got))] = f
+}
+
+// arrival is when a packet came, 0 = it has not.
+func (r *receiver) arrival(seq int64) int64 {
+	if f := r.got[seq%int64(len(r.got))]; f.seq == seq {
+		return f.arrival
+	}
+	return 0
+}
+
+// report lists from the first number that is new to the last that arrived; arrival 0 = lost.
+func (r *receiver) report() (told []flight) {
+	if !r.fresh {
+		return nil
+	}
+	r.fresh = false
+	for seq := min(r.first, r.next); seq <= max(r.last, r.next-1); seq++ {
+		told = append(told, flight{seq, r.arrival(seq)})
+	}
+	r.next = max(r.next, r.last+1)
+	return told
 }
 
 // passed is what became of the packets of one SSRC.
 type passed struct {
 	got, lost int
+	overflow  int // of those that were lost, for want of room
 	bytes     int64
 	lastAt    int64
 	delay     int64 // the longest way, ns
 }
 
 func newBottleneck(bps int64) *bottleneck {
-	return &bottleneck{bps: bps, queue: 300 * ms, delay: 20 * ms, rng: rand.New(rand.NewPCG(1, 1)), sum: map[uint32]*passed{}}
+	return &bottleneck{bps: bps, queue: 300 * ms, delay: 20 * ms, newest: 1 << 20,
+		rng: rand.New(rand.NewPCG(1, 1)), sum: map[uint32]*passed{}}
 }
 
 func (b *bottleneck) set(bps int64) {
@@ -62,6 +114,42 @@ func (b *bottleneck) change(f func()) {
 	f()
 }
 
+// beside returns another receiver's way over the same link, with a delay and losses of
+// its own.
+func (b *bottleneck) beside() *bottleneck {
+	o := newBottleneck(0)
+	o.trunk = b
+	o.rng = rand.New(rand.NewPCG(3, 3))
+	return o
+}
+
+// pass lets a packet of size bytes wait for its turn at now, and returns when it
+// has left; false = there is no room.
+func (b *bottleneck) pass(size int, now int64) (end int64, ok bool) {
+	if b.trunk != nil {
+		b.trunk.mu.Lock()
+		defer b.trunk.mu.Unlock()
+		return b.trunk.pass(size, now)
+	}
+	start := max(b.free, now)
+	if start-now > b.queue {
+		return 0, false
+	}
+	b.free = start + int64(size)*8*second/b.bps
+	b.high = max(b.high, (start-now)*b.bps/8/second)
+	return b.free, true
+}
+
+// line is the rate of the link, and how long a packet that comes at now would wait.
+func (b *bottleneck) line(now int64) (bps, wait int64) {
+	if b.trunk != nil {
+		b = b.trunk
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bps, max(0, b.free-now)
+}
+
 // send takes a packet of size bytes at now.
 func (b *bottleneck) send(h *rtp.Header, size int, now int64) {
 	b.mu.Lock()
@@ -71,31 +159,34 @@ func (b *bottleneck) send(h *rtp.Header, size int, now int64) {
 		of = &passed{}
 		b.sum[h.SSRC] = of
 	}
-	f := flight{known: now + b.delay}
-	if e := h.GetExtension(4); len(e) == 2 {
-		f.seq = binary.BigEndian.Uint16(e)
+	e := h.GetExtension(4)
+	numbered := len(e) == 2
+	if numbered {
+		b.newest += int64(int16(binary.BigEndian.Uint16(e) - uint16(b.newest)))
 	}
-	start := max(b.free, now)
+	f := flight{seq: b.newest}
 	if b.bad > 0 {
 		b.burst = b.rng.Float64() < b.bad || (b.burst && b.rng.Float64() < 0.9)
 	}
-	if start-now > b.queue || b.rng.Float64() < b.loss || b.burst || (b.noPadding && h.Padding) {
+	if b.rng.Float64() < b.loss || b.burst || (b.noPadding && h.Padding) {
 		of.lost++
+	} else if end, ok := b.pass(size, now); !ok {
+		of.lost++
+		of.overflow++
 	} else {
-		b.free = start + int64(size)*8*second/b.bps
-		f.arrival = b.free + b.delay
+		f.arrival = end + b.delay
 		if b.pause != nil {
 			b.readAt = max(b.pause(f.arrival), b.readAt+ms/10)
 			f.arrival = b.readAt
 		}
-		f.known = f.arrival
 		of.got++
 		of.bytes += int64(size)
 		of.lastAt = f.arrival
 		of.delay = max(of.delay, f.arrival-now)
-		b.high = max(b.high, (start-now)*b.bps/8/second)
+		if numbered {
+			b.flying = append(b.flying, f)
+		}
 	}
-	b.flying = append(b.flying, f)
 }
 
 // take returns what became of each SSRC's packets since the last call.
@@ -108,7 +199,6 @@ func (b *bottleneck) take() map[uint32]*passed {
 }
 
 // report is the feedback about all that the receiver knows at now, nil if nothing.
-// What is known later is left for the next one, with all that was sent after it.
 func (b *bottleneck) report(now int64) []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -116,15 +206,15 @@ func (b *bottleneck) report(now int64) []byte {
 		return nil // it does not report either
 	}
 	n := 0
-	for n < len(b.flying) && b.flying[n].known <= now-b.delay {
+	for n < len(b.flying) && b.flying[n].arrival <= now-b.delay {
+		b.in.take(b.flying[n])
 		n++
 	}
-	told := b.flying[:n]
 	b.flying = b.flying[n:]
-	if n == 0 {
-		return nil
+	if told := b.in.report(); told != nil {
+		return feedbackOf(told)
 	}
-	return feedbackOf(told)
+	return nil
 }
 
 // feedbackOf builds transport-wide feedback, with two bytes for each delta.
@@ -137,7 +227,7 @@ func feedbackOf(told []flight) []byte {
 		}
 	}
 	b := []byte{0x8F, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2}
-	b = binary.BigEndian.AppendUint16(b, told[0].seq)
+	b = binary.BigEndian.AppendUint16(b, uint16(told[0].seq))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(told)))
 	b = binary.BigEndian.AppendUint32(b, uint32(at)<<8)
 	for i := 0; i < len(told); i += 7 {

@@ -44,20 +44,30 @@ func (c *show) step() {
 // call is one subscriber who sees a screen and three cameras and hears everybody, over
 // a bottleneck.
 func (r *rig) call(b *bottleneck) (steps []func()) {
-	names := []string{"ann", "bob", "cat", "dan"}
-	for i, name := range names {
+	for i, name := range []string{"ann", "bob", "cat", "dan"} {
 		p := newShow(r.publisher(name), 375, 1250) // 150 and 500 kbit/s
-		r.s.SetSeat(i, r.wire.audioOut(i), r.wire.numberedOut(i))
 		if i == 0 {
-			r.s.Assign(0, Assignment{Audio: p.mic(), Video: p.screen(), Width: 1280, Height: 720})
 			steps = append(steps, func() { p.screenFrame(p.key(p.base() + 9)); p.speak(); p.n++ })
 			continue
 		}
-		r.s.Assign(i, Assignment{Audio: p.mic(), Video: p.camera(), Width: 640, Height: 360, Speaking: i == 1})
 		steps = append(steps, p.step)
 	}
-	r.wire.forget = true
-	return append(steps, r.wire.through(b, r.s))
+	return append(steps, r.attend(r.wire, r.s, b))
+}
+
+// attend lets s see and hear the call of r over w and b. The result is to be called at
+// every step.
+func (r *rig) attend(w *wire, s *Sender, b *bottleneck) (report func()) {
+	for i, p := range r.pubs {
+		s.SetSeat(i, w.audioOut(i), w.numberedOut(i))
+		if i == 0 {
+			s.Assign(0, Assignment{Audio: p.mic(), Video: p.screen(), Width: 1280, Height: 720})
+			continue
+		}
+		s.Assign(i, Assignment{Audio: p.mic(), Video: p.camera(), Width: 640, Height: 360, Speaking: i == 1})
+	}
+	w.forget = true
+	return w.through(b, s)
 }
 
 func audioLost(sum map[uint32]*passed) (lost, got int) {

@@ -22,10 +22,14 @@ type episode struct {
 	paused    int // moments, of all of the seats
 	audioLost int
 	audioGot  int
-	queue     []int64 // ms, each 100 ms
-	lowest    int64   // estimate
-	highest   int64
-	sum, n    int64
+	// crowdedOut is the audio that was lost because the queue was full, and not to the
+	// path's own losses.
+	crowdedOut int
+	bytes      int64   // that arrived
+	queue      []int64 // ms, each 100 ms
+	lowest     int64   // estimate
+	highest    int64
+	sum, n     int64
 }
 
 func (e *episode) queue95() int64 {
@@ -40,7 +44,8 @@ type session struct {
 	*rig
 	b      *bottleneck
 	steps  []func()
-	flow   linksim.Flow // its points are what is drawn
+	flow   linksim.Flow    // its points are what is drawn
+	others []*linksim.Flow // drawn beside it
 	layers [4]int
 	now    *episode
 	ticks  int
@@ -74,11 +79,14 @@ func (s *session) watch() {
 	for _, p := range sum {
 		bytes += p.bytes
 	}
-	at := clock()
-	s.b.mu.Lock()
-	queue, capacity := max(0, s.b.free-at), s.b.bps
-	s.b.mu.Unlock()
-	bps := snap.Path.Bps
+	e.bytes += bytes
+	for seat := range 4 {
+		if p := sum[uint32(100*seat+1)]; p != nil {
+			e.crowdedOut += p.overflow
+		}
+	}
+	at, bps := clock(), snap.Path.Bps
+	capacity, queue := s.b.line(at)
 	if e.n == 0 || bps < e.lowest {
 		e.lowest = bps
 	}
@@ -128,7 +136,7 @@ func (s *session) draw() {
 		s.t.Fatal(err)
 	}
 	defer f.Close()
-	if err := linksim.WriteSVG(f, s.t.Name(), &s.flow); err != nil {
+	if err := linksim.WriteSVG(f, s.t.Name(), append([]*linksim.Flow{&s.flow}, s.others...)...); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -1,0 +1,189 @@
+package sendq
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"mayfly/test/linksim"
+)
+
+// These play whole senders over paths of any length and with much loss, and two of them
+// side by side on one link. What the path itself loses at random is not counted as lost:
+// audio must not be crowded out of a queue.
+
+// perMinute is how often layers are switched in a minute, of all four videos.
+func (e *episode) perMinute() float64 { return float64(e.switches) / float64(e.n) * 600 }
+
+// bps is the rate that arrived.
+func (e *episode) bps() int64 { return e.bytes * 80 / max(1, e.n) }
+
+// bounds are what a stretch of a session must keep to. Zero = not checked, but crowdedOut.
+type bounds struct {
+	perMinute  float64
+	highest    int64 // the estimate never above
+	arrived    int64 // at least, bits per second
+	queue95    int64 // ms, at most
+	crowdedOut int   // packets of audio, at most
+}
+
+func (s *session) keeps(what string, e *episode, b bounds) {
+	s.t.Helper()
+	s.t.Logf("%-14s estimate ≤ %d, %d bit/s arrived, %.1f switches a minute, queue p95 %d ms, audio crowded out %d of %d",
+		what, e.highest, e.bps(), e.perMinute(), e.queue95(), e.crowdedOut, e.audioLost+e.audioGot)
+	if b.perMinute > 0 && e.perMinute() > b.perMinute {
+		s.t.Errorf("%s: %.1f switches a minute, want %.1f at most", what, e.perMinute(), b.perMinute)
+	}
+	if b.highest > 0 && e.highest > b.highest {
+		s.t.Errorf("%s: the estimate rose to %d, want %d at most", what, e.highest, b.highest)
+	}
+	if e.bps() < b.arrived {
+		s.t.Errorf("%s: %d bit/s arrived, want %d", what, e.bps(), b.arrived)
+	}
+	if b.queue95 > 0 && e.queue95() > b.queue95 {
+		s.t.Errorf("%s: queue of %d ms, want %d at most", what, e.queue95(), b.queue95)
+	}
+	if e.crowdedOut > b.crowdedOut {
+		s.t.Errorf("%s: %d packets of audio were crowded out, want %d at most", what, e.crowdedOut, b.crowdedOut)
+	}
+}
+
+// within lets time pass until ok, at most limit.
+func (s *session) within(what string, limit time.Duration, ok func() bool) {
+	s.t.Helper()
+	took := s.until(2*limit, ok)
+	s.t.Logf("%-14s %v", what, took)
+	if took > limit {
+		s.t.Errorf("%s took %v, want %v at most", what, took, limit)
+	}
+}
+
+func (s *session) showing(n int) func() bool { return func() bool { return s.shown() >= n } }
+func (s *session) only(n int) func() bool    { return func() bool { return s.shown() <= n } }
+
+// TestSessionOverRoundTrips: the call opens, sheds its videos and gets them back, however
+// far away the viewer is.
+func TestSessionOverRoundTrips(t *testing.T) {
+	for _, rtt := range []time.Duration{10, 50, 100, 200, 400} {
+		rtt *= time.Millisecond
+		t.Run(fmt.Sprint(rtt.Milliseconds()), func(t *testing.T) {
+			inSession(t, 5_000_000, func(t *testing.T, s *session) {
+				s.b.change(func() { s.b.delay = int64(rtt) / 2 })
+				s.within("four videos", time.Second+rtt, s.showing(4))
+				s.within("all layers", 4*time.Second+6*rtt, s.allWanted)
+				s.keeps("5 M", s.run(10*time.Second), bounds{perMinute: 18, highest: 5_500_000, arrived: 1_500_000, queue95: 60})
+				s.b.set(300_000)
+				s.within("shed", 1500*time.Millisecond+2*rtt, s.only(1))
+				// A queue that was full before the cut drops whatever comes.
+				s.keeps("settling", s.run(3*time.Second), bounds{crowdedOut: 20})
+				s.keeps("300 k", s.run(15*time.Second), bounds{perMinute: 8, highest: 360_000, arrived: 80_000, queue95: 60})
+				s.b.set(5_000_000)
+				s.within("videos back", 10*time.Second, s.showing(4))
+				s.within("layers back", 10*time.Second, s.allWanted)
+				s.keeps("after", s.run(10*time.Second), bounds{perMinute: 18, highest: 5_500_000, arrived: 1_500_000, queue95: 60})
+			})
+		})
+	}
+}
+
+// TestSessionUnderHeavyLoss: what the path loses by itself takes neither the videos away nor
+// the means to find out what it carries, when that changes. Which probes get through is
+// chance: one return in eighty takes longer, so that two of three are to be in time.
+func TestSessionUnderHeavyLoss(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		loss, bad float64 // bad: the chance of a burst to begin, of ten packets in the mean
+		arrived   int64
+	}{
+		{"15", 0.15, 0, 600_000},
+		{"20", 0.20, 0, 600_000},
+		{"bursts of 6", 0, 0.006, 500_000},
+		{"bursts of 17", 0, 0.02, 500_000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			const limit = 20 * time.Second
+			for try, late := 0, 0; try == 0 || late == 1 && try < 3; try++ {
+				took := returnUnderLoss(t, c.loss, c.bad, c.arrived, 2*limit)
+				if t.Logf("%-14s %v", "videos back", took); took > limit {
+					late++
+				}
+				if late == 2 {
+					t.Errorf("it took more than %v until the videos were back, twice", limit)
+				}
+			}
+		})
+	}
+}
+
+// returnUnderLoss plays a path that becomes narrow and wide again, and returns how long it
+// took until all videos were back.
+func returnUnderLoss(t *testing.T, loss, bad float64, arrived int64, limit time.Duration) (back time.Duration) {
+	t.Helper()
+	inSession(t, 1_500_000, func(_ *testing.T, s *session) {
+		s.b.change(func() { s.b.loss, s.b.bad = loss, bad })
+		s.within("four videos", 2*time.Second, s.showing(4))
+		s.run(15 * time.Second)
+		s.keeps("1.5 M", s.run(40*time.Second), bounds{perMinute: 30, highest: 3_000_000, arrived: arrived, queue95: 100})
+		s.b.set(300_000)
+		s.within("shed", 3*time.Second, s.only(2))
+		s.keeps("settling", s.run(3*time.Second), bounds{crowdedOut: 60})
+		s.keeps("300 k", s.run(20*time.Second), bounds{perMinute: 24, highest: 700_000, arrived: 60_000, queue95: 120})
+		s.b.set(1_500_000)
+		back = s.until(limit, s.showing(4))
+	})
+	return back
+}
+
+// joined lets another viewer of the same call come in, over the same link.
+func (s *session) joined() *session {
+	w := &wire{}
+	o := &session{rig: &rig{t: s.t, pool: s.pool, wire: w, pubs: s.pubs}, b: s.b.beside(), now: &episode{}}
+	o.s = New(Config{Now: clock, WriteRTCP: w.writeRTCP, Wheel: s.s.cfg.Wheel})
+	s.steps = append(s.steps, s.attend(w, o.s, o.b), func() { o.s.Tick(clock()) }, o.watch)
+	return o
+}
+
+// TestSessionsShareALink: a second viewer comes in on a link that the first one fills. They
+// come to terms: none starves, both together use the link, and audio is spared in both.
+// Layers are coarse, a step of a camera is 350 kbit/s, so shares are not equal to the bit.
+func TestSessionsShareALink(t *testing.T) {
+	for _, c := range []struct {
+		bps      int64
+		jain     float64
+		paused   float64 // of each viewer's videos, in the mean
+		switches float64
+	}{
+		{1_000_000, 0.8, 0.6, 30}, {2_000_000, 0.85, 0.3, 24}, {3_000_000, 0.88, 0.1, 30},
+	} {
+		t.Run(fmt.Sprint(c.bps/1000), func(t *testing.T) {
+			inSession(t, c.bps, func(t *testing.T, s *session) {
+				s.run(20 * time.Second)
+				o := s.joined()
+				defer o.s.Close()
+				s.others = []*linksim.Flow{&o.flow}
+				s.within("second sees", 3*time.Second, o.showing(1))
+				s.run(20 * time.Second)
+				o.now = &episode{}
+				e := s.run(60 * time.Second)
+				b := bounds{perMinute: c.switches, highest: c.bps * 12 / 10, arrived: c.bps / 5, queue95: 200, crowdedOut: 12}
+				s.keeps("first", e, b)
+				o.keeps("second", o.now, b)
+				x, y := float64(e.bps()), float64(o.now.bps())
+				jain := (x + y) * (x + y) / (2 * (x*x + y*y))
+				t.Logf("fairness %.3f, together %.0f, paused %.2f and %.2f", jain, x+y, e.pausedShare(), o.now.pausedShare())
+				if jain < c.jain {
+					t.Errorf("fairness %.3f, want %.2f", jain, c.jain)
+				}
+				if int64(x+y) < c.bps*65/100 {
+					t.Errorf("together %.0f bit/s", x+y)
+				}
+				if p := max(e.pausedShare(), o.now.pausedShare()); p > c.paused {
+					t.Errorf("%.2f of somebody's videos are paused, want %.2f", p, c.paused)
+				}
+			})
+		})
+	}
+}
+
+// pausedShare is the share of the four videos that was not sent, in the mean.
+func (e *episode) pausedShare() float64 { return float64(e.paused) / float64(4*e.n) }
