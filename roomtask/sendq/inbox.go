@@ -76,6 +76,7 @@ type inbox struct {
 
 	mu       sync.Mutex
 	awake    bool // the sender was woken, and has not found the inbox empty since
+	hurried  bool // the sender is among the worker's urgent ones
 	audio    fifo
 	video    fifo
 	commands []func() // from the room: few, never dropped, in order
@@ -116,15 +117,22 @@ func (b *inbox) push(e entry) {
 		return
 	}
 	var old entry
-	var full bool
+	var full, hurry bool
 	if e.line.out.video {
 		if old, full = b.video.put(e, videoRoom); full {
 			b.drops.VideoOverflow++
 		}
-	} else if old, full = b.audio.put(e, audioRoom); full {
-		b.drops.AudioOverflow++
+	} else {
+		if old, full = b.audio.put(e, audioRoom); full {
+			b.drops.AudioOverflow++
+		}
+		hurry = b.awake && !b.hurried // it waits for its turn, or has it
+		b.hurried = b.hurried || hurry
 	}
 	b.unlock()
+	if hurry {
+		b.owner.worker.hurry(b.owner)
+	}
 	if full {
 		old.tap.Lost.Store(true)
 		old.p.Release()
@@ -212,6 +220,18 @@ func (b *inbox) take(c *batch, busy bool) bool {
 	c.commands, b.commands = b.commands, c.commands[:0]
 	c.feedback, b.feedback = b.feedback, c.feedback[:0]
 	c.twcc, b.twcc = b.twcc, c.twcc[:0]
+	return true
+}
+
+// takeAudio moves the audio alone to c, which has none, for a sender that was hurried.
+func (b *inbox) takeAudio(c *batch) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hurried = false
+	if b.closed || len(b.audio.slots) == 0 {
+		return false
+	}
+	c.audio, b.audio = b.audio, fifo{slots: c.audio.slots[:0]}
 	return true
 }
 

@@ -3,6 +3,7 @@ package sendq
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"mayfly/roomtask/bwe"
 	"mayfly/roomtask/forward"
@@ -29,10 +30,14 @@ type worker struct {
 	scratch forward.Scratch // owned by the goroutine: of all forwarders that it runs
 	acks    []bwe.Ack       // owned by the goroutine: of the report that it reads
 	batches []batch         // owned by the goroutine: empty ones, for the senders' turns
+	hurried []*Sender       // owned by the goroutine: urgent's other half, empty
+
+	urgency atomic.Bool // somebody is in urgent; set and cleared under mu
 
 	mu      sync.Mutex
 	ready   []*Sender // have something in their inbox; each is here at most once
 	spare   []*Sender // ready's other half, empty
+	urgent  []*Sender // have sound in their inbox while they wait for their turn; each at most once
 	asleep  bool
 	running bool // its goroutine exists: while it has senders
 	senders int
@@ -97,6 +102,34 @@ func (k *worker) add(s *Sender) {
 	}
 }
 
+// hurry lets the sender send its sound before those who are ready have their turns.
+func (k *worker) hurry(s *Sender) {
+	k.mu.Lock()
+	k.urgent = append(k.urgent, s)
+	k.urgency.Store(true)
+	k.mu.Unlock()
+}
+
+// sounds sends what is urgent, and returns how many senders had some. It is looked for
+// after each of a turn's steps, so that a voice waits for a few of one viewer's pictures
+// at most, and not for those of all viewers.
+func (k *worker) sounds() (n int) {
+	if !k.urgency.Load() {
+		return 0
+	}
+	k.mu.Lock()
+	some := k.urgent
+	k.urgent, k.hurried = k.hurried, nil
+	k.urgency.Store(false)
+	k.mu.Unlock()
+	for i, s := range some {
+		some[i] = nil
+		s.safely(s.sound) // who fails is closed, which is a turn's to do
+	}
+	k.hurried = some[:0]
+	return len(some)
+}
+
 // run ends when the last sender has left.
 func (k *worker) run() {
 	turns := 0 // since the last flush
@@ -126,10 +159,10 @@ func (k *worker) run() {
 		}
 		for i, s := range round {
 			round[i] = nil
-			if s.safely() {
+			if s.safely(s.turn) {
 				k.add(s)
 			}
-			if turns++; turns == flushAfter {
+			if turns += 1 + k.sounds(); turns >= flushAfter {
 				k.flush()
 				turns = 0
 			}
@@ -151,7 +184,10 @@ func (k *worker) flush() {
 // waits for more than those.
 func (s *Sender) turn() (again bool) {
 	s.borrow()
-	for range turnSteps {
+	for i := range turnSteps {
+		if i > 0 && s.worker.urgency.Load() {
+			return true
+		}
 		if !s.in.take(&s.work, s.more) {
 			s.giveBack()
 			return false
@@ -165,6 +201,20 @@ func (s *Sender) turn() (again bool) {
 		s.more = s.step(s.cfg.Now())
 	}
 	return true
+}
+
+// sound sends the sound that lies in the inbox, and leaves all else for a turn.
+func (s *Sender) sound() (again bool) {
+	held := s.holds
+	s.borrow()
+	if s.in.takeAudio(&s.work) {
+		s.sendAudio(s.cfg.Now())
+		s.count.publish()
+	}
+	if !held {
+		s.giveBack()
+	}
+	return false
 }
 
 // keptRoom is how many packets a batch that nobody uses may have room for, and keptTWCC
