@@ -67,11 +67,13 @@ func run(cfg config, started time.Time, log *slog.Logger) room.Exit {
 	}
 	defer stopMetrics()
 
+	collector := room.NewCollector(media.Withheld)
 	var l *link.Link
 	self := room.Self{TaskARN: arn, Version: version, Started: started}
 	r := room.New(room.Config{
 		ID: cfg.Room, Epoch: cfg.Epoch, Slot: cfg.Slot, Self: self, Log: log, Started: started, Metrics: figures,
-		NewMedia: media.New, Opened: media.Open, Renewed: media.Renewed, Named: media.Named, Servers: media.Servers, Rest: room.Rest,
+		NewMedia: media.New, Opened: media.Open, Renewed: media.Renewed, Named: media.Named, Servers: media.Servers,
+		Rest: collector.Rest, Judged: collector.Look,
 		Send:     func(typ string, body any) { l.Send(typ, body) },
 		Messages: func() (in, out int64) { return l.Messages() },
 	})

@@ -79,7 +79,7 @@ export interface Seat {
   participant: string;
   video?: string;
   audio?: string;
-  paused?: "muted" | "hidden" | "bandwidth" | "codec" | "no_keyframe";
+  paused?: "muted" | "hidden" | "bandwidth" | "overload" | "codec" | "no_keyframe";
 }
 export interface Seating {
   rev: number;

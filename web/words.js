@@ -80,6 +80,7 @@ const PAUSED = {
   muted: "Camera off",
   hidden: "",
   bandwidth: "Paused: your connection is too slow",
+  overload: "Paused: this call has more video than its server can carry",
   codec: "This browser cannot show this video",
   no_keyframe: "Starting…",
 };

@@ -139,3 +139,51 @@ func checkGrants(in *Input, res Result) error {
 	}
 	return nil
 }
+
+// TestWithheld gives a wide path a task that has time for a share of what is wanted.
+func TestWithheld(t *testing.T) {
+	demands := []Demand{
+		{ID: 1, Class: Speaker, Layers: simulcast(), Width: 640, Height: 360},
+		{ID: 2, Class: Other, Layers: simulcast(), Width: 320, Height: 180},
+		{ID: 3, Class: Other, Layers: simulcast(), Width: 320, Height: 180},
+	}
+	audio := Audio{Bps: 120_000, RED: 40_000, Top: 90_000}
+	for _, c := range []struct {
+		name     string
+		withheld float64
+		estimate int64
+		layers   []int
+		reason   string
+		mode     AudioMode
+	}{
+		{"nothing", 0, Unlimited, []int{1, 0, 0}, "", AudioFull},
+		{"a third", 0.34, Unlimited, []int{0, 0, 0}, "", AudioFull}, // 528 of 800 kbit/s
+		{"two thirds", 0.66, Unlimited, []int{0, 0, None}, ReasonOverload, AudioFull},
+		{"all pictures", 1, Unlimited, []int{None, None, None}, ReasonOverload, AudioFull},
+		{"sound too", 2, Unlimited, []int{None, None, None}, ReasonOverload, AudioTop},
+		{"two thirds, and a path that carries less", 0.66, 400_000, []int{0, None, None}, ReasonBandwidth, AudioFull},
+		{"two thirds, and a path that carries more", 0.66, 900_000, []int{0, 0, None}, ReasonOverload, AudioFull},
+	} {
+		var a Allocator
+		in := Input{Estimate: c.estimate, Withheld: c.withheld, Audio: audio, Demands: demands}
+		var r Result
+		for now := range 100 { // 20 s
+			r = a.Allocate(int64(now)*200*ms, &in)
+		}
+		reason := ""
+		for i, g := range r.Grants {
+			if g.Layer != c.layers[i] {
+				t.Errorf("%s: layer %d of demand %d, want %d", c.name, g.Layer, i, c.layers[i])
+			}
+			if g.Reason != "" {
+				reason = g.Reason
+			}
+		}
+		if reason != c.reason || r.Audio != c.mode {
+			t.Errorf("%s: paused for %q, audio %v, want %q, %v", c.name, reason, r.Audio, c.reason, c.mode)
+		}
+		if c.reason == ReasonOverload && r.StepBps != 0 {
+			t.Errorf("%s: the path is probed for %d bit/s", c.name, r.StepBps)
+		}
+	}
+}

@@ -22,6 +22,7 @@ const (
 	ReasonHidden    = "hidden"    // the viewer does not show it
 	ReasonMuted     = "muted"     // the publisher sends nothing
 	ReasonBandwidth = "bandwidth" // the viewer's path has no room for it
+	ReasonOverload  = "overload"  // the task has no time for it
 )
 
 // Demand is one video that a viewer wants to see.
@@ -77,8 +78,23 @@ func (a *Audio) bps(m AudioMode) int64 {
 // Input is all that a decision rests on. The order of Demands matters within a class.
 type Input struct {
 	Estimate int64 // bits per second that the path carries; Unlimited = no limit is known
+	// Withheld is the share of the wanted pictures' bits, 0 to 1, for which the task has no
+	// time; above 1 it has time for the loudest speakers only.
+	Withheld float64
 	Audio    Audio
 	Demands  []Demand
+}
+
+// affordable is the estimate that allows what the task has time for, of pictures that
+// would take all bits per second; Unlimited if it has time for everything.
+func (in *Input) affordable(all int64) int64 {
+	switch {
+	case in.Withheld <= 0:
+		return Unlimited
+	case in.Withheld > 1:
+		return estimateFor(min(in.Audio.Top, in.Audio.Bps))
+	}
+	return estimateFor(in.Audio.bps(AudioFull) + int64((1-in.Withheld)*float64(all)))
 }
 
 // Result is a decision. Grants has one for each demand, in their order, and is valid until
@@ -132,7 +148,8 @@ func (h *held) has(layer, tid int) bool {
 	return layer < h.layer || (layer == h.layer && tid <= h.tid)
 }
 
-// Allocate decides at now, in ns.
+// Allocate decides at now, in ns. What it divides is the estimate, or what the task has time
+// for if that is less.
 //
 // Audio is paid first. Then each video gets its smallest active layer, in the order of the
 // classes; the first that does not fit pauses the whole class below it, so that a face
@@ -152,13 +169,17 @@ func (a *Allocator) Allocate(now int64, in *Input) Result {
 	low, all := a.wanted(in.Demands)
 	r.FloorBps = estimateFor(in.Audio.bps(AudioNoRED) + low)
 	r.WantBps = estimateFor(in.Audio.bps(AudioFull) + all)
-	if in.Estimate == Unlimited {
+	estimate, reason := in.Estimate, ReasonBandwidth
+	if most := in.affordable(all); most < estimate {
+		estimate, reason = most, ReasonOverload
+	}
+	if estimate == Unlimited {
 		a.audio, a.patience = audioState{}, patience{}
 		r.UsedBps = in.Audio.bps(AudioFull) + a.grantAll(in.Demands)
 		r.Grants = a.grants
 		return r
 	}
-	f := filling{budget: budget(in.Estimate), demands: in.Demands, held: a.held}
+	f := filling{budget: budget(estimate), reason: reason, demands: in.Demands, held: a.held}
 	r.Audio = a.audio.choose(now, f.budget, &in.Audio)
 	f.audio, f.silent = in.Audio.bps(r.Audio), r.Audio != AudioFull
 	a.grants = f.run(a.grants, 0)
@@ -172,6 +193,7 @@ func (a *Allocator) Allocate(now int64, in *Input) Result {
 	a.keep()
 	r.Grants, r.UsedBps = a.grants, f.used
 	switch {
+	case reason == ReasonOverload: // whatever the path carries
 	case r.Audio != AudioFull:
 		r.StepBps = estimateFor(in.Audio.bps(r.Audio - 1))
 	case f.next > 0:

@@ -7,7 +7,8 @@ const smoothFPS = 15
 // fields.
 type filling struct {
 	budget, audio int64
-	silent        bool // audio is cut short: no video at all
+	silent        bool   // audio is cut short: no video at all
+	reason        string // why what does not fit is not sent
 	demands       []Demand
 	held          []held
 
@@ -57,7 +58,7 @@ func (f *filling) minimum(grants []Grant) {
 			}
 			low := nextActive(d.Layers, None)
 			if above || !f.take(i, low, 0, Bps(d.Layers, low, 0)) {
-				g.Reason, short = ReasonBandwidth, true
+				g.Reason, short = f.reason, true
 				continue
 			}
 			g.Layer, g.TID = low, 0
@@ -69,7 +70,7 @@ func (f *filling) minimum(grants []Grant) {
 // behind a video that could not get even its minimum; then it returns false.
 func (f *filling) raise(c Class, grants []Grant) bool {
 	for i := range f.demands {
-		if f.demands[i].Class <= c && grants[i].Reason == ReasonBandwidth {
+		if f.demands[i].Class <= c && grants[i].Reason == f.reason {
 			return false
 		}
 	}

@@ -91,6 +91,9 @@ func (r *Room) judge(now time.Time) {
 		r.metrics.health(&h, v)
 	}
 	r.publishFigures()
+	if r.cfg.Judged != nil {
+		r.cfg.Judged(now)
+	}
 }
 
 func (r *Room) judgeUp(p *participant, took time.Duration) {

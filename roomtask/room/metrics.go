@@ -1,6 +1,7 @@
 package room
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -90,6 +91,7 @@ type Metrics struct {
 	joins      [numSteps][2]*metrics.Histogram // udp, tcp
 	reconnects [numReconnects]atomic.Uint64
 	shown      atomic.Pointer[figures]
+	withheld   atomic.Uint64 // bits of a float64
 }
 
 // NewMetrics makes empty ones.
@@ -180,6 +182,8 @@ func (m *Metrics) Collect(w *metrics.Writer) {
 	w.Family("concealment_ratio", "histogram", "Estimated share of sound that stays missing after repair, of each seat, every 2 s.").Histogram(m.concealed)
 	w.Family("mos", "histogram", "Mean opinion score of each seat's sound as the E-model estimates it (ITU-T G.107), every 2 s.").Histogram(m.mos)
 	w.Family("forward_latency_us", "histogram", "From a packet's arrival to its write, one packet in 16.").Histogram(m.latency)
+	w.Family("withheld_ratio", metrics.Gauge, "Share of the wanted pictures for which the processor does not suffice; 2 = some of the sound as well.")
+	w.Sample(math.Float64frombits(m.withheld.Load()))
 	m.collectCounts(w, &f.counts)
 	w.Family("reconnects", metrics.Counter, "Participants that came back: over the same connection, or with a new one.")
 	w.Sample(float64(m.reconnects[reconnectPath].Load()), "kind", "path")

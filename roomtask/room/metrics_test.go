@@ -15,7 +15,7 @@ import (
 // families are the names that operators and dashboards know.
 var families = []string{
 	"participants", "tracks", "bytes_total", "packets_lost_ratio", "rtt_ms", "jitter_ms", "concealment_ratio", "mos", "nack_total", "pli_total",
-	"forward_latency_us", "layer_switches", "reconnects", "join_seconds", "drops_total",
+	"forward_latency_us", "layer_switches", "reconnects", "join_seconds", "drops_total", "withheld_ratio",
 }
 
 func (w *world) metrics(t *testing.T) map[string]float64 {

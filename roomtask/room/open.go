@@ -47,6 +47,7 @@ func (f *Peers) Open(m signal.Registered) error {
 		return err
 	}
 	f.wheel.Flush = f.net.Flush
+	f.wheel.Overloaded = f.overloaded
 	f.opened.Store(f.net)
 	f.Log.Info("media open", "udp_port", f.net.UDPAddr().Port(), "tcp_port", f.net.TCPAddr().Port(),
 		"inet4", cfg.IP.Is4() || cfg.IP6.Is4(), "inet6", cfg.IP.Is6() || cfg.IP6.Is6(), "tls", f.relayName() != "")

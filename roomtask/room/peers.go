@@ -2,6 +2,7 @@ package room
 
 import (
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -67,6 +68,22 @@ func (f *Peers) New(id string, post func(Event)) (Media, error) {
 	m.Peer = p
 	m.assigned = map[int]sendq.Assignment{}
 	return m, nil
+}
+
+// Withheld is the share of the wanted pictures for which the task has no time.
+func (f *Peers) Withheld() float64 {
+	if f.opened.Load() == nil {
+		return 0
+	}
+	return f.wheel.Withheld()
+}
+
+// overloaded is told which share of the wanted pictures the task has no time for.
+func (f *Peers) overloaded(withheld float64) {
+	f.Log.Warn("the processor does not suffice", "withheld", withheld)
+	if f.Metrics != nil {
+		f.Metrics.withheld.Store(math.Float64bits(withheld))
+	}
 }
 
 func (f *Peers) forwarded() func(ns int64) {

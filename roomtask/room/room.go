@@ -45,7 +45,10 @@ type Config struct {
 	// Rest is told when nobody has come or gone for a while, and when that ends; nil if
 	// nobody asks. It must not block.
 	Rest func(resting bool)
-	Now  func() time.Time // time.Now if nil
+	// Judged is called every 2 s while the room is open; nil if nobody asks. It must not
+	// block.
+	Judged func(now time.Time)
+	Now    func() time.Time // time.Now if nil
 	// Started is when the process began, for the log line that tells how long the
 	// room took to open. Zero is the start of Run.
 	Started time.Time

@@ -53,7 +53,7 @@ func (s *Sender) decide(now int64) {
 	a := &s.alloc
 	a.at = now + decideEvery
 	a.demands, a.wanted = a.demands[:0], a.wanted[:0]
-	in := alloc.Input{Estimate: alloc.Unlimited, Audio: s.audioCost()}
+	in := alloc.Input{Estimate: alloc.Unlimited, Withheld: s.withheld(), Audio: s.audioCost()}
 	for _, st := range s.seats {
 		if s.wants(st) {
 			a.demands = append(a.demands, s.demand(st, now))

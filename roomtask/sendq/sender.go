@@ -77,6 +77,7 @@ const (
 type Sender struct {
 	cfg    Config  // set once
 	worker *worker // set once: the goroutine
+	luck   float64 // set once: see withheld
 	in     inbox
 	done   chan struct{} // closed when the goroutine has ended
 	due    atomic.Int64  // when a Tick is worth waking the goroutine, set by it
@@ -139,7 +140,7 @@ func New(cfg Config) *Sender {
 	}
 	s.pace.queue.drop = s.dropped
 	s.in.owner = s
-	s.worker = cfg.Wheel.join()
+	s.worker, s.luck = cfg.Wheel.join()
 	return s
 }
 
@@ -223,6 +224,7 @@ func (s *Sender) step(now int64) (more bool) {
 }
 
 func (s *Sender) onTick(now int64) {
+	s.cfg.Wheel.look(now)
 	s.path.est.Tick(now)
 	s.reportLoss(now)
 	s.protect(now)

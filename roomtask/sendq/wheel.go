@@ -16,15 +16,20 @@ type Wheel struct {
 	// Flush sends what the senders' writers have kept back so far; nil = they keep
 	// nothing back. It is set before the first sender joins, and is called by all workers.
 	Flush func()
+	// Overloaded is told when what Withheld returns has changed; nil = nobody asks. It is set
+	// before the first sender joins, called by any worker, and must not block.
+	Overloaded func(withheld float64)
 
 	workers []*worker // set once
 	trips   longest
+	load    overload
 
-	mu    sync.Mutex
-	due   []*Sender // to be woken at the next turn
-	spare []*Sender // due's other half, empty
-	timer *time.Timer
-	armed bool
+	mu     sync.Mutex
+	joined int       // senders so far
+	due    []*Sender // to be woken at the next turn
+	spare  []*Sender // due's other half, empty
+	timer  *time.Timer
+	armed  bool
 }
 
 // NewWheel makes a wheel that stands still.

@@ -1,6 +1,7 @@
 package sendq
 
 import (
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -32,7 +33,8 @@ type worker struct {
 	batches []batch         // owned by the goroutine: empty ones, for the senders' turns
 	hurried []*Sender       // owned by the goroutine: urgent's other half, empty
 
-	urgency atomic.Bool // somebody is in urgent; set and cleared under mu
+	turns, late atomic.Uint32 // since the last look; added to by the goroutine
+	urgency     atomic.Bool   // somebody is in urgent; set and cleared under mu
 
 	mu      sync.Mutex
 	ready   []*Sender // have something in their inbox; each is here at most once
@@ -52,8 +54,13 @@ func newWorkers(w *Wheel) []*worker {
 	return all
 }
 
-// join gives a sender to the worker that has the fewest.
-func (w *Wheel) join() *worker {
+// golden is the golden ratio's fraction: its multiples' fractions are spread evenly over
+// 0 to 1, however many there are.
+const golden = 0.6180339887
+
+// join gives a sender to the worker that has the fewest. Its luck is between 0 and 1, and
+// not like that of those who came just before.
+func (w *Wheel) join() (k *worker, luck float64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	least, load := w.workers[0], w.workers[0].load()
@@ -63,7 +70,8 @@ func (w *Wheel) join() *worker {
 		}
 	}
 	least.hire()
-	return least
+	w.joined++
+	return least, math.Mod(float64(w.joined)*golden, 1)
 }
 
 func (k *worker) load() int {
@@ -198,7 +206,11 @@ func (s *Sender) turn() (again bool) {
 			close(s.done)
 			return false
 		}
-		s.more = s.step(s.cfg.Now())
+		now := s.cfg.Now()
+		if arrival, ok := s.oldest(); ok {
+			s.worker.turned(arrival, now)
+		}
+		s.more = s.step(now)
 	}
 	return true
 }

@@ -256,7 +256,7 @@ type Seat struct {
 	Participant string `json:"participant"`
 	Video       string `json:"video,omitempty"`
 	Audio       string `json:"audio,omitempty"`
-	Paused      string `json:"paused,omitempty"` // why the video is not sent: muted, hidden, bandwidth, codec, no_keyframe
+	Paused      string `json:"paused,omitempty"` // why the video is not sent: muted, hidden, bandwidth, overload, codec, no_keyframe
 }
 
 // Speakers tells who speaks. Active is the dominant speaker ("" for none).

@@ -61,8 +61,11 @@ func TestPastSaturation(t *testing.T) {
 	if res.FramesPerS > 0.8*full {
 		t.Errorf("%.0f of %.0f frames a second came: it is not saturated", res.FramesPerS, full)
 	}
-	if res.AudioLoss > 0.01 {
-		t.Errorf("%.2f %% of the sound was lost", 100*res.AudioLoss)
+	if res.AudioLoss > 0.001 || res.AudioP50 > 100 || res.AudioP99 > 1000 {
+		t.Errorf("sound: %.3f %% was lost, %.0f ms in the median and %.0f at p99", 100*res.AudioLoss, res.AudioP50, res.AudioP99)
+	}
+	if res.FramesPerS < 0.05*full || res.BrokenFrames > 0.02 {
+		t.Errorf("pictures: %.0f a second, of which %.4f cannot be shown", res.FramesPerS, res.BrokenFrames)
 	}
 	if res.TaskRSSGrowthMB > 0.2*res.TaskRSSMB {
 		t.Errorf("the task has %.0f MB, %.0f more than at the window's beginning", res.TaskRSSMB, res.TaskRSSGrowthMB)

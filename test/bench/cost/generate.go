@@ -395,7 +395,7 @@ func (g *generator) sum(o *outcome) {
 }
 
 // restAfter is when a server has come to rest after the last join: what joins left is
-// collected (room.Rest), which is no part of what packets cost.
+// collected (room.Collector), which is no part of what packets cost.
 const restAfter = 3300 * time.Millisecond
 
 // settle waits until every subscriber has got nearly all packets for a second, or the

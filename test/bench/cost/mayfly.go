@@ -40,9 +40,10 @@ func newHost() (*host, error) {
 	if os.Getenv("MAYFLY_BENCH_PORTS") == "deployed" { // as many ways in as a task of a deployment has
 		h.peers.UDPPorts, h.peers.TCPPorts = []int{0, 0}, []int{0, 0}
 	}
+	collector := room.NewCollector(h.peers.Withheld)
 	opened := make(chan error, 1)
 	h.room = room.New(room.Config{
-		ID: "bench", Epoch: 1, Log: log, Send: h.send, NewMedia: h.peers.New, Rest: room.Rest,
+		ID: "bench", Epoch: 1, Log: log, Send: h.send, NewMedia: h.peers.New, Rest: collector.Rest, Judged: collector.Look,
 		Opened: func(r signal.Registered) error {
 			err := h.peers.Open(r)
 			opened <- err
