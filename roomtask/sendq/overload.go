@@ -16,6 +16,9 @@ const (
 	// has time to spare, at most the other.
 	lateShare, timelyShare = 0.75, 0.25
 
+	// firstCut is how long workers must be late before the first cut: a machine that does
+	// something else for half a second is not too small.
+	firstCut = 750 * ms
 	// cutEvery is what a cut takes until it shows: a sender decides each 200 ms, and what
 	// waits must go.
 	cutEvery  = 750 * ms
@@ -36,7 +39,8 @@ const (
 type governor struct {
 	withheld float64 // share of the wanted pictures, 0 to 1; 2 = the loudest speakers only
 	before   float64 // withheld, before the newest raise
-	cutAt    int64   // ns; 0 = never
+	lateAt   int64   // since when turns are late, ns; 0 = they are not
+	cutAt    int64   // 0 = never
 	raisedAt int64   // likewise
 	since    int64   // since when all turns were timely; 0 = they are not
 	wait     int64   // before the next raise; 0 = raiseFirst
@@ -51,9 +55,13 @@ func (g *governor) look(late float64, now int64) {
 	switch {
 	case late >= lateShare:
 		g.since = 0
-		if g.cutAt == 0 || now-g.cutAt >= cutEvery {
+		if g.lateAt == 0 {
+			g.lateAt = now - lookEvery // it was the time before this look that was late
+		}
+		if now-g.lateAt >= firstCut && now-g.cutAt >= cutEvery {
 			g.cut(now)
 		}
+		return
 	case late > timelyShare:
 		g.since = 0
 	case g.since == 0:
@@ -61,6 +69,7 @@ func (g *governor) look(late float64, now int64) {
 	case g.withheld > 0 && now-g.since >= max(g.wait, raiseFirst):
 		g.raise(now)
 	}
+	g.lateAt = 0
 }
 
 func (g *governor) cut(now int64) {

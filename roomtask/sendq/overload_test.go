@@ -59,6 +59,20 @@ func TestGovernor(t *testing.T) {
 	}
 }
 
+// TestGovernorForgives has the machine do something else for half a second, now and then.
+func TestGovernorForgives(t *testing.T) {
+	var g governor
+	for i := range 1000 {
+		late := 0.0
+		if i%8 < 2 {
+			late = 1
+		}
+		if g.look(late, second+int64(i)*lookEvery); g.withheld > 0 {
+			t.Fatalf("%v is withheld at look %d", g.withheld, i)
+		}
+	}
+}
+
 // TestGovernorLetsGo has the processor back after a while: everything is sent again.
 func TestGovernorLetsGo(t *testing.T) {
 	var g governor
@@ -204,7 +218,7 @@ func TestOverload(t *testing.T) {
 		if len(told) == 0 || told[len(told)-1] != 0 || math.Abs(told[0]-0.3) > 0.001 {
 			t.Errorf("told %v", told)
 		}
-		t.Logf("%.2f of the pictures came; all after %d s with time", float64(frames)/(20*viewers*100), back)
+		t.Logf("%.2f of the pictures came; all after %d s with time; told %.2f", float64(frames)/(20*viewers*100), back, told)
 		for _, s := range all {
 			s.Close()
 		}
