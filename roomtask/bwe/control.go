@@ -345,11 +345,21 @@ func (e *Estimator) Tick(now int64) {
 		if e.blind() {
 			bound = maxBps
 		}
-		e.bps = max(e.bps, min(grown, bound, maxBps))
+		e.bps = max(e.bps, min(grown, bound, maxBps), e.carried(now))
 	}
 	if e.state == Congested && now-e.badAt >= e.quietTime(now) {
 		e.state = Clear
 	}
+}
+
+// carried is the rate that has arrived for a second without a queue: the path carries it,
+// whatever the estimate was. More than the estimate is sent only at the beginning, where the
+// owner does not keep to it yet, or where it is below the floor. 0 = not known.
+func (e *Estimator) carried(now int64) int64 {
+	if e.capacity != 0 || e.arrived.paused() || e.arrived.afterPause() {
+		return 0 // it was too much before, or what comes at once tells of the receiver
+	}
+	return min(e.acked.bps(now), e.arrived.bps())
 }
 
 // quietTime is that after which congestion is over. With probes the state caps

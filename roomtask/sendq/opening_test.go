@@ -50,3 +50,35 @@ func TestScreenAfterAnHourOfTalk(t *testing.T) {
 		})
 	}
 }
+
+// TestReceiverThatIsLate: a browser that is busy is there half a second after its last
+// flight of the handshake has come. What was sent to it meanwhile is lost; the picture, of
+// one layer that takes twice what is taken for granted of a path, stays from then on.
+func TestReceiverThatIsLate(t *testing.T) {
+	for _, late := range []time.Duration{0, 200 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second} {
+		inBubble(t, func(t *testing.T, r *rig) {
+			b := newBottleneck(10_000_000)
+			ann := newShow(r.publisher("ann"))
+			r.wire.forget = true
+			share := func() { // 1.2 Mbit/s
+				key, ssrc := ann.key(ann.base()+9), ann.base()+9
+				for i := range 3 {
+					ann.send(ssrc, ptVP8, "2", "", 600, ann.picture(ssrc, key && i == 0, 1280, 720, 950))
+				}
+				ann.n++
+				ann.speak()
+			}
+			r.tick(2*time.Second, share)
+			r.s.SetSeat(0, r.wire.audioOut(0), r.wire.numberedOut(0))
+			r.s.Assign(0, Assignment{Audio: ann.mic(), Video: ann.screen(), Width: 1280, Height: 720})
+			r.tick(late, share)
+			through := r.wire.through(b, r.s)
+			for i := range 400 {
+				r.tick(20*time.Millisecond, share, through)
+				if seat := r.seat(0); seat.Paused != "" {
+					t.Fatalf("late by %v: %q %d ms after it is there: %+v", late, seat.Paused, 20*(i+1), r.s.Snapshot().Path)
+				}
+			}
+		})
+	}
+}

@@ -263,7 +263,7 @@ func (s *Sender) look(now int64) {
 		s.alloc.Anew(now)
 	}
 	s.path.now = e
-	s.path.opened.look(&e, s.path.opened.begun != 0 || s.videoLeft(), now)
+	s.path.opened.look(&e, s.path.opened.begun != 0 || s.videoLeft(), s.path.heard, now)
 	s.pace.adjust(&e, s.alloc.used, now)
 }
 
