@@ -80,7 +80,7 @@ func TestEveryFunctionIsAMain(t *testing.T) {
 
 // samples are values of the right form for each variable.
 var samples = map[string]string{
-	"TABLE": "t", "REGION": "eu-central-1", "CLUSTER": "arn:c", "TASK_DEFINITION": "arn:t:1",
+	"TABLE": "t", "REGION": "eu-central-1", "METRICS_NAMESPACE": "mayfly", "CLUSTER": "arn:c", "TASK_DEFINITION": "arn:t:1",
 	"SUBNETS": "subnet-1,subnet-2", "SECURITY_GROUPS": "sg-1", "CLIENT_WS_ENDPOINT": "https://c/ws",
 	"TASK_WS_ENDPOINT": "https://t/link", "CLIENT_WS_URL": "wss://c/ws", "TASK_API_ID": "t", "PUBLIC_URL": "https://p",
 	"ALLOWED_ORIGINS": "https://o", "API_KEYS": "t=" + strings.Repeat("0", 64), "MAX_ROOMS": "3",

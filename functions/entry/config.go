@@ -41,6 +41,10 @@ type Config struct {
 	// TaskAPIID tells the task WebSocket API's events from the client API's. TASK_API_ID.
 	TaskAPIID string
 
+	// MetricsNamespace is where CloudWatch keeps this deployment's figures; "" tells none.
+	// METRICS_NAMESPACE.
+	MetricsNamespace string
+
 	// RelayDomain is what the names of the tasks' relays are under; "" for none, and all
 	// relays without TLS. RelayZone is the id of its Route 53 zone, RelayCertificate the
 	// ARN of the secret with its certificate, for the socket function. RELAY_DOMAIN,
@@ -127,7 +131,7 @@ const defaultSweepForS = 50
 // set. What a function cannot do without is for Validate.
 func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	c := Config{
-		Table: getenv("TABLE"), Region: getenv("REGION"),
+		Table: getenv("TABLE"), Region: getenv("REGION"), MetricsNamespace: getenv("METRICS_NAMESPACE"),
 		Cluster: getenv("CLUSTER"), TaskDefinition: getenv("TASK_DEFINITION"),
 		Subnets: list(getenv("SUBNETS")), SecurityGroups: list(getenv("SECURITY_GROUPS")),
 		ClientEndpoint: getenv("CLIENT_WS_ENDPOINT"), TaskEndpoint: getenv("TASK_WS_ENDPOINT"),

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/figures"
 	"mayfly/functions/control/hooks"
 	"mayfly/functions/control/ledger"
 	"mayfly/functions/control/life"
@@ -34,13 +35,15 @@ type Deps struct {
 	Wait   func(context.Context, time.Duration) error
 	Log    *slog.Logger
 	Config Config
+	// Meter takes figures; nil takes none.
+	Meter figures.Meter
 	// Sender sends webhooks; nil is functions/outbound's for the internet.
 	Sender hooks.Sender
 }
 
 func (d Deps) life() *life.Life {
 	return &life.Life{Store: d.Store, Fleet: d.Fleet, Post: d.Post, Now: d.Now, Log: d.Log, Config: d.Config.Life, Naming: d.Naming,
-		Books: &ledger.Books{Store: d.Store, Now: d.Now}}
+		Books: &ledger.Books{Store: d.Store, Now: d.Now}, Meter: d.Meter}
 }
 
 // hooks needs WebhookSecret.
@@ -50,7 +53,7 @@ func (d Deps) hooks() (*hooks.Hooks, error) {
 		return nil, err
 	}
 	h := &hooks.Hooks{Store: d.Store, Sender: d.Sender, Now: d.Now, Log: d.Log, Retry: d.Config.Life.Retry, Keys: keys,
-		Beside: d.Config.Life.Beside, Random: d.Config.Life.Retry.Random}
+		Beside: d.Config.Life.Beside, Random: d.Config.Life.Retry.Random, Meter: d.Meter}
 	if h.Sender == nil {
 		h.Sender = outbound.New(outbound.Config{})
 	}

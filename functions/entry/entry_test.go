@@ -21,6 +21,7 @@ import (
 	"mayfly/functions/control/api"
 	"mayfly/functions/control/api/apitest"
 	"mayfly/functions/control/controltest"
+	"mayfly/functions/emf"
 	"mayfly/infra/local/boltstore"
 	"mayfly/shared/signal"
 )
@@ -39,7 +40,8 @@ type world struct {
 	fleet *controltest.Fleet
 	post  *controltest.Post
 	log   *lockedBuffer
-	key   string // API key
+	meter *lockedBuffer // what it tells of itself, in lines
+	key   string        // API key
 
 	rooms, socket, lifecycle, deliver function
 
@@ -92,7 +94,7 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	w := &world{t: t, clock: clock, store: s, fleet: controltest.NewFleet(clock), post: controltest.NewPost(),
-		log: &lockedBuffer{}, key: api.NewKey("live")}
+		log: &lockedBuffer{}, meter: &lockedBuffer{}, key: api.NewKey("live")}
 	env := environment(w.key)
 	c, err := ConfigFromEnv(func(k string) string { return env[k] })
 	if err != nil {
@@ -107,6 +109,7 @@ func newWorld(t *testing.T) *world {
 		}
 		return nil
 	}
+	d.Meter = emf.New(w.meter, "mayfly", "any", clock.Now)
 	w.deps = d
 	rooms, err := Rooms(d)
 	if err != nil {

@@ -45,7 +45,7 @@ func Rooms(d Deps) (HTTPHandler, error) {
 		return nil, err
 	}
 	a, err := api.New(api.Config{
-		Store: d.Store, Life: d.life(), Hooks: hooks, Now: d.Now, Log: d.Log,
+		Store: d.Store, Life: d.life(), Hooks: hooks, Now: d.Now, Log: d.Log, Meter: d.Meter,
 		Keys: keys, Callers: callers, TicketsPerSecond: d.Config.TicketsPerSecond, TicketBurst: d.Config.TicketBurst, Key: key, CursorKey: cursorKey, Region: d.Config.Region,
 		PublicURL: d.Config.PublicURL, SignallingURL: d.Config.SignallingURL, AllowedOrigins: d.Config.AllowedOrigins,
 	})

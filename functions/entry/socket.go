@@ -28,7 +28,7 @@ const (
 func Socket(d Deps) SocketHandler {
 	j := &join.Join{
 		Store: d.Store, Life: d.life(), Post: d.Post, Now: d.Now, Log: d.Log,
-		AllowedOrigins: d.Config.AllowedOrigins, Retry: d.Config.Life.Retry,
+		AllowedOrigins: d.Config.AllowedOrigins, Retry: d.Config.Life.Retry, Meter: d.Meter,
 	}
 	return func(ctx context.Context, ev events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
 		rc := ev.RequestContext

@@ -15,6 +15,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/config"
 
+	"mayfly/functions/emf"
 	"mayfly/functions/entry"
 	"mayfly/functions/fleet"
 	"mayfly/functions/names"
@@ -39,6 +40,9 @@ func Deps(ctx context.Context, f entry.Function, getenv func(string) string) (en
 	d := entry.Deps{
 		Store: store.Connect(cfg, c.Table), Now: time.Now, Config: c,
 		Log: slog.New(slog.NewJSONHandler(os.Stdout, nil)).With("function", string(f)),
+	}
+	if c.MetricsNamespace != "" {
+		d.Meter = emf.New(os.Stdout, c.MetricsNamespace, string(f), time.Now)
 	}
 	if f != entry.DeliverFunction {
 		d.Fleet = fleet.Connect(cfg, fleet.Config{

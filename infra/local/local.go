@@ -145,6 +145,7 @@ type Local struct {
 	streams  *streams
 	outages  outages
 	narrator *narrator
+	meter    *meter
 	servers  []*http.Server
 	ctx      context.Context // of background invocations; ends in Close
 	cancel   context.CancelFunc
@@ -193,7 +194,7 @@ func Start(ctx context.Context, cfg Config) (*Local, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	l := &Local{cfg: cfg, log: cfg.Log, narrator: newNarrator(cfg.Event), quit: make(chan struct{})}
+	l := &Local{cfg: cfg, log: cfg.Log, narrator: newNarrator(cfg.Event), meter: newMeter(), quit: make(chan struct{})}
 	l.outages.events = &valve{}
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := l.start(); err != nil {
@@ -306,7 +307,7 @@ func (l *Local) functions(config entry.Config) error {
 	deps := func(f entry.Function) entry.Deps {
 		return entry.Deps{
 			Store: l.outages.table, Naming: l.naming(), Fleet: l.fleet, Post: posts{l}, Now: time.Now,
-			Log: l.log.With("function", string(f)), Config: config, Sender: outbound.New(outbound.Config{Loopback: true}),
+			Log: l.log.With("function", string(f)), Meter: l.meter, Config: config, Sender: outbound.New(outbound.Config{Loopback: true}),
 		}
 	}
 	rooms, err := entry.Rooms(deps(entry.RoomsFunction))

@@ -152,6 +152,8 @@ func (l *Local) route(w http.ResponseWriter, r *http.Request) {
 		l.landing(w, r)
 	case "/new":
 		l.newCall(w, r)
+	case "/metrics":
+		l.metrics(w, r)
 	case "/local/interrupt":
 		l.interrupt(w, r)
 	case outagePath:

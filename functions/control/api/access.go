@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/figures"
 	"mayfly/functions/store"
 )
 
@@ -70,6 +71,7 @@ func (a *API) caller(r *http.Request) (who, error) {
 	if arn := callerARN(r.Context()); arn != "" { // the gateway has checked the signature
 		tenant, ok := a.cfg.Callers.Tenant(arn)
 		if !ok {
+			figures.Record(r.Context(), a.cfg.Meter, figures.AuthFailures.Is(1, figures.AuthCaller))
 			return who{}, problem(codeForbidden, "This AWS identity is no tenant's.")
 		}
 		return who{tenant: tenant, scopes: scopesOf(tenant)}, nil
@@ -86,6 +88,7 @@ func (a *API) caller(r *http.Request) (who, error) {
 		return who{}, err
 	}
 	if stored == nil {
+		figures.Record(r.Context(), a.cfg.Meter, figures.AuthFailures.Is(1, figures.AuthKey))
 		return who{}, problem(codeUnauthorized, unauthorizedWords)
 	}
 	return who{tenant: stored.Tenant, key: stored.ID, scopes: stored.Scopes}, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/figures"
 	"mayfly/functions/control/hooks"
 	"mayfly/functions/control/life"
 	"mayfly/functions/store"
@@ -29,6 +30,7 @@ type Config struct {
 	Hooks *hooks.Hooks
 	Now   control.Clock
 	Log   *slog.Logger
+	Meter figures.Meter // nil: nobody counts
 
 	Keys           *Keys       // those of the settings; more are stored
 	Callers        *Callers    // AWS identities that are tenants; may be nil

@@ -18,6 +18,7 @@ import (
 	"net/http"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/figures"
 )
 
 // Sender sends one request to somebody else's server.
@@ -43,6 +44,7 @@ type Hooks struct {
 	Retry  control.Retry
 	Keys   *Keys
 	Beside control.Beside // how endpoints are sent to at once
+	Meter  figures.Meter  // nil: nobody counts
 	// Random is a number in [0, 1), for jitter; nil means math/rand.
 	Random func() float64
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/figures"
 	"mayfly/functions/control/outbox"
 	"mayfly/functions/store"
 )
@@ -253,7 +254,8 @@ func (h *Hooks) attempt(ctx context.Context, hook *control.Hook, d *control.Deli
 	if d.State != control.DeliveryPending || d.DueMS > nowMS {
 		return true, hook, nil
 	}
-	header, body, why, err := h.message(ctx, hook, d, nowMS)
+	late := d.DueMS > d.CreatedMS || len(d.Attempts) > 0
+	m, why, err := h.message(ctx, hook, d, nowMS)
 	if err != nil {
 		return false, hook, err
 	}
@@ -263,7 +265,7 @@ func (h *Hooks) attempt(ctx context.Context, hook *control.Hook, d *control.Deli
 	if ours, err := h.claim(ctx, d, nowMS); err != nil || !ours {
 		return true, hook, err
 	}
-	answer, perr := h.post(ctx, hook.URL, header, body)
+	answer, perr := h.post(ctx, hook.URL, m.header, m.body)
 	endMS := h.Now().UnixMilli()
 	a := control.Attempt{AtMS: nowMS, TookMS: endMS - nowMS, Status: answer.Status}
 	if perr != nil {
@@ -272,8 +274,25 @@ func (h *Hooks) attempt(ctx context.Context, hook *control.Hook, d *control.Deli
 	v := judge(len(d.Attempts)+1, answer, perr, endMS, h.random())
 	h.Log.InfoContext(ctx, "webhook", "endpoint", hook.ID, "tenant", hook.Tenant, "event", d.Event, "type", d.Type,
 		"attempt", len(d.Attempts)+1, "status", a.Status, "error", a.Error, "took_ms", a.TookMS, "state", v.state)
-	hook, err = h.conclude(ctx, hook, d, a, v)
+	if hook, err = h.conclude(ctx, hook, d, a, v); err == nil {
+		h.count(ctx, d, v, figures.Since(m.happenedMS, endMS), late)
+	}
 	return v.state == control.DeliveryDelivered, hook, err
+}
+
+// count tells how an attempt ended that has taken lag seconds since the event; late says that
+// an earlier one failed, or that the delivery was put off. A redelivery is late by its nature.
+func (h *Hooks) count(ctx context.Context, d *control.Delivery, v verdict, lag float64, late bool) {
+	attempt := figures.AttemptFirst
+	if late {
+		attempt = figures.AttemptLater
+	}
+	switch {
+	case v.state != control.DeliveryDelivered:
+		figures.Record(ctx, h.Meter, figures.WebhookFailures.Is(1).About(d.Room))
+	case d.Run == 0:
+		figures.Record(ctx, h.Meter, figures.WebhookLag.Is(lag, attempt).About(d.Room))
+	}
 }
 
 // conclude stores what follows from an attempt. An endpoint is disabled before the
@@ -292,24 +311,32 @@ func (h *Hooks) conclude(ctx context.Context, hook *control.Hook, d *control.Del
 	return h.note(ctx, hook, d, v, a.AtMS)
 }
 
+// message is what is sent, and when it happened.
+type message struct {
+	header     http.Header
+	body       []byte
+	happenedMS int64
+}
+
 // message makes what is sent, or says why the delivery is given up untried.
-func (h *Hooks) message(ctx context.Context, hook *control.Hook, d *control.Delivery, nowMS int64) (header http.Header, body []byte, why string, err error) {
+func (h *Hooks) message(ctx context.Context, hook *control.Hook, d *control.Delivery, nowMS int64) (m message, why string, err error) {
 	if why := hopeless(hook, d, nowMS); why != "" {
-		return nil, nil, why, nil
+		return m, why, nil
 	}
 	l, err := control.Load[control.Logged](ctx, h.Store, control.LoggedKey(d.Tenant, d.Position))
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil, "expired", nil
+		return m, "expired", nil
 	}
 	if err != nil {
-		return nil, nil, "", err
+		return m, "", err
 	}
-	if body, err = outbox.Envelope(l); err != nil {
+	m.happenedMS = l.AtMS
+	if m.body, err = outbox.Envelope(l); err != nil {
 		h.Log.ErrorContext(ctx, "an event cannot be sent", "event", d.Event, "err", err)
-		return nil, nil, "not sendable", nil
+		return m, "not sendable", nil
 	}
-	header, err = h.Keys.sign(hook, d.Event, nowMS, body)
-	return header, body, "", err
+	m.header, err = h.Keys.sign(hook, d.Event, nowMS, m.body)
+	return m, "", err
 }
 
 // claim takes a delivery until the end of a lease; false if somebody else has.

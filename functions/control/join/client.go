@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/figures"
 	"mayfly/functions/control/life"
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
@@ -38,6 +39,12 @@ func (j *Join) ClientFrame(ctx context.Context, conn string, data []byte) error 
 // refuse tells the client, and closes the connection after codes that end it.
 func (j *Join) refuse(ctx context.Context, conn string, e signal.Error) error {
 	j.Log.InfoContext(ctx, "client frame refused", "conn", conn, "code", e.Code)
+	switch e.Code {
+	case signal.CodeTicketInvalid, signal.CodeTicketExpired, signal.CodeTicketUsed, signal.CodeTicketWrongRoom:
+		figures.Record(ctx, j.Meter, figures.AuthFailures.Is(1, figures.AuthTicket))
+	case signal.CodeResumeInvalid:
+		figures.Record(ctx, j.Meter, figures.AuthFailures.Is(1, figures.AuthResume))
+	}
 	if err := j.toClient(ctx, conn, signal.TypeError, e); err != nil || !signal.Closes(e.Code) {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/figures"
 	"mayfly/functions/control/life"
 	"mayfly/functions/store"
 	"mayfly/shared/signal"
@@ -27,6 +28,8 @@ type Join struct {
 	AllowedOrigins []string
 	// Retry is for commits that lose a race. The zero value will do.
 	Retry control.Retry
+	// Meter takes figures; nil takes none.
+	Meter figures.Meter
 
 	keys keyring
 }
@@ -56,6 +59,7 @@ func (j *Join) OpenClient(origin, offered string) (protocol string, err error) {
 // OpenTask remembers who the gateway says has opened a link.
 func (j *Join) OpenTask(ctx context.Context, conn string, who life.TaskIdentity) error {
 	if who.TaskID == "" {
+		figures.Record(ctx, j.Meter, figures.AuthFailures.Is(1, figures.AuthTask))
 		return &Refusal{403, "no identity"}
 	}
 	w, err := control.Put(&control.LinkID{

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/figures"
 	"mayfly/functions/control/outbox"
 	"mayfly/functions/store"
 	"mayfly/shared/signal"
@@ -220,7 +221,11 @@ func (g *Ledger) close(ctx context.Context, rec *record) error {
 		}
 		writes = append(writes, w)
 	}
-	return g.Store.Commit(ctx, writes...)
+	if err := g.Store.Commit(ctx, writes...); err != nil {
+		return err
+	}
+	figures.Record(ctx, g.Meter, figures.LedgerCloseLag.Is(figures.Since(l.EndedMS, l.ClosedMS)).About(l.Room))
+	return nil
 }
 
 // hashOf is the hex SHA-256 of a closed record or a correction, as it is stored and

@@ -25,6 +25,7 @@ import (
 	"log/slog"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/figures"
 	"mayfly/functions/store"
 	"mayfly/shared/signal"
 	"mayfly/shared/usage"
@@ -41,7 +42,8 @@ type Ledger struct {
 	Now   control.Clock
 	Log   *slog.Logger
 	Retry control.Retry
-	Books *Books // price books; nil knows those that are part of the program
+	Books *Books        // price books; nil knows those that are part of the program
+	Meter figures.Meter // nil: nobody counts
 }
 
 // batch is how many sessions one commit takes: each may need itself and six events,

@@ -12,7 +12,7 @@
 // Files: life.go (types), step.go (load, step, commit, act), create.go, start.go
 // (attempts), task.go (ECS's word),
 // standby.go (a warm task's frames and its claim), pool.go (the pool in the sweep), link.go (the task's frames), naming.go (the name of its relay), budget.go (caps, quotas), sweep.go, push.go (what
-// watchers are told).
+// watchers are told), figures.go (what is measured).
 package life
 
 import (
@@ -24,6 +24,7 @@ import (
 
 	"mayfly/functions/control"
 	"mayfly/functions/control/budget"
+	"mayfly/functions/control/figures"
 	"mayfly/functions/control/ledger"
 	"mayfly/functions/control/pool"
 	"mayfly/functions/control/shape"
@@ -84,6 +85,7 @@ type Life struct {
 	Config Config
 	Naming control.Naming // of the socket and lifecycle functions; nil: relays are not reached by TLS
 	Books  *ledger.Books  // price books; nil knows those that are part of the program
+	Meter  figures.Meter  // nil: nobody counts
 }
 
 // CreateRequest is a validated request for a room.
@@ -150,5 +152,5 @@ func (l *Life) Get(ctx context.Context, room string) (Room, error) {
 func (l *Life) nowMS() int64 { return l.Now().UnixMilli() }
 
 func (l *Life) ledger() *ledger.Ledger {
-	return &ledger.Ledger{Store: l.Store, Now: l.Now, Log: l.Log, Retry: l.Config.Retry, Books: l.Books}
+	return &ledger.Ledger{Store: l.Store, Now: l.Now, Log: l.Log, Retry: l.Config.Retry, Books: l.Books, Meter: l.Meter}
 }

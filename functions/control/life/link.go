@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/figures"
 	"mayfly/functions/control/ledger"
 	"mayfly/functions/store"
 	"mayfly/shared/lifecycle"
@@ -24,11 +25,17 @@ func refused(code string) *Reply {
 	return &Reply{Type: signal.LinkRefused, Body: signal.Refused{Code: code}}
 }
 
+// stranger refuses a task that is not the one it says.
+func (l *Life) stranger(ctx context.Context, room string) *Reply {
+	figures.Record(ctx, l.Meter, figures.AuthFailures.Is(1, figures.AuthTask).About(room))
+	return refused(refusedBadIdentity)
+}
+
 // Register answers a task that claims its room: Registered, Refused, or no answer
 // when ECS cannot vouch for the task yet.
 func (l *Life) Register(ctx context.Context, conn control.Conn, who TaskIdentity, m signal.Register) (*Reply, error) {
 	if who.TaskID == "" || !strings.HasSuffix(m.TaskARN, "/"+who.TaskID) {
-		return refused(refusedBadIdentity), nil
+		return l.stranger(ctx, m.Room), nil
 	}
 	r, err := l.Get(ctx, m.Room)
 	if errors.Is(err, ErrNotFound) {
@@ -77,7 +84,7 @@ func (l *Life) vouch(ctx context.Context, m signal.Register) (yes bool, reply *R
 	case err != nil:
 		return false, nil, fmt.Errorf("vouch for task of %s: %w", m.Room, err)
 	case t.StartedBy != startedBy(m.Room, m.Epoch):
-		return false, refused(refusedBadIdentity), nil
+		return false, l.stranger(ctx, m.Room), nil
 	}
 	return true, nil, nil
 }

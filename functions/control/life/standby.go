@@ -31,7 +31,7 @@ var (
 // wanted. No answer means that ECS cannot vouch for it yet.
 func (l *Life) Standby(ctx context.Context, conn control.Conn, who TaskIdentity, m signal.Standby) (*Reply, error) {
 	if who.TaskID == "" || !strings.HasSuffix(m.TaskARN, "/"+who.TaskID) {
-		return refused(refusedBadIdentity), nil
+		return l.stranger(ctx, ""), nil
 	}
 	var reply *Reply
 	err := l.Config.Retry.Do(ctx, func() error {
@@ -68,7 +68,7 @@ func (l *Life) vouchStandby(ctx context.Context, s *control.Slot, arn string) (*
 	case err != nil:
 		return nil, fmt.Errorf("vouch for a standby task: %w", err)
 	case t.StartedBy != slotRequest(s).StartedBy():
-		return refused(refusedBadIdentity), nil
+		return l.stranger(ctx, ""), nil
 	}
 	s.Run.Task = t
 	return nil, nil

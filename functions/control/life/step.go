@@ -30,7 +30,9 @@ func (l *Life) step(ctx context.Context, room string, e lifecycle.Event, with ex
 		if err != nil {
 			return err
 		}
-		next, todo, err = l.try(ctx, prev, e, with)
+		if next, todo, err = l.try(ctx, prev, e, with); err == nil {
+			l.count(ctx, prev, next)
+		}
 		return err
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"mayfly/functions/control"
+	"mayfly/functions/control/figures"
 	"mayfly/functions/control/ledger"
 	"mayfly/functions/control/pool"
 	"mayfly/functions/store"
@@ -149,10 +150,13 @@ func (l *Life) sweepTasks(ctx context.Context) error {
 		running[t.ARN] = true
 		errs = append(errs, l.sweepTask(ctx, t))
 	}
+	seen := census{nowMS: l.nowMS()}
 	for shard := range control.Shards {
 		rooms, err := l.unsettled(ctx, shard, "")
+		seen.partial = seen.partial || err != nil
 		errs = append(errs, err)
 		for _, r := range rooms {
+			seen.count(r)
 			if r.State.Final() {
 				continue
 			}
@@ -164,6 +168,7 @@ func (l *Life) sweepTasks(ctx context.Context) error {
 			}
 		}
 	}
+	seen.record(ctx, l.Meter)
 	errs = append(errs, l.sweepPool(ctx, running), l.sweepNames(ctx, running))
 	return errors.Join(errs...)
 }
@@ -209,6 +214,7 @@ func (l *Life) sweepTask(ctx context.Context, t control.Task) error {
 			return nil
 		}
 		l.Log.WarnContext(ctx, "stopping a task without a room", "task", t.ARN, "room", room)
+		figures.Record(ctx, l.Meter, figures.Orphans.Is(1).About(room))
 		return l.stop(ctx, room, t.ARN, "orphan")
 	case err != nil:
 		return err
