@@ -68,6 +68,8 @@ export class Peer {
   #until = 0; // and when it ends
   /** @type {any} */ #watch = null; // since it was connected
   #pulse = new Pulse();
+  /** @type {(nothing: null) => void} */ #end = () => {};
+  /** @type {Promise<null>} */ #ended = new Promise((resolve) => (this.#end = resolve));
 
   /**
    * @param {Env} env
@@ -250,9 +252,11 @@ export class Peer {
     return true;
   }
 
-  /** A summary; loss and rates are since the last one. */
+  /** A summary, null once closed; loss and rates are since the last one. */
   async stats() {
-    const report = await this.pc.getStats();
+    // Firefox never answers if the connection is closed meanwhile.
+    const report = this.closed ? null : await Promise.race([this.pc.getStats(), this.#ended]);
+    if (!report) return null;
     /** @type {Map<string | null, number>} */
     const mids = new Map();
     for (const [seat, { audio, video }] of this.seats) mids.set(audio.mid, seat).set(video.mid, seat);
@@ -271,6 +275,7 @@ export class Peer {
   close() {
     if (this.closed) return;
     this.closed = true;
+    this.#end(null);
     this.env.clearTimeout(this.#timer);
     this.env.clearTimeout(this.#watch);
     this.pc.onconnectionstatechange = null;

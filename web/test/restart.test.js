@@ -202,3 +202,11 @@ test("an offer too large for the WebSocket goes over the data channel", async ()
   assert.deepEqual([pc.restarts, ws.last("offer")], [1, undefined]);
   assert.ok(pc.channel.sent.length >= 2, "in parts");
 });
+
+test("statistics of a connection that closes before they come are none", async () => {
+  const { call, pc } = await inRoom();
+  pc.getStats = () => new Promise(() => {}); // as Firefox's of a closed connection
+  const asked = call.stats();
+  await call.leave();
+  assert.equal(await asked, null);
+});
