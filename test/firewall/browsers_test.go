@@ -78,7 +78,7 @@ func TestBrowsersRecover(t *testing.T) {
 					continue
 				}
 				t.Run(r.name, func(t *testing.T) {
-					n.recovers(t, r, ann, func() *guest { return n.follow(n.node(kind, plan{Live: &liveCall{people[i+1].CallURL}})) })
+					n.recovers(t, r, ann, kind == "chromium", func() *guest { return n.follow(n.node(kind, plan{Live: &liveCall{people[i+1].CallURL}})) })
 				})
 			}
 		})

@@ -106,14 +106,15 @@ func TestRecoveries(t *testing.T) {
 	system.Until(t, 15*time.Second, "the first one is in", func() bool { return n.up(ann) })
 	for i, r := range recoveries {
 		t.Run(r.name, func(t *testing.T) {
-			n.recovers(t, r, ann, func() *guest {
+			n.recovers(t, r, ann, false, func() *guest {
 				return n.guest(n.client, order{WS: n.ws, Ticket: tickets[i+1], Way: robot.WayAny, Keep: true})
 			})
 		})
 	}
 }
 
-func (n *network) recovers(t *testing.T, r recovery, ann *guest, enter func() *guest) {
+// recovers runs one of them. A patient client is Chromium.
+func (n *network) recovers(t *testing.T, r recovery, ann *guest, patient bool, enter func() *guest) {
 	outer := n.t
 	n.t = t
 	defer func() { n.t = outer }()
@@ -179,8 +180,14 @@ func (n *network) recovers(t *testing.T, r recovery, ann *guest, enter func() *g
 	back := time.Since(ends)
 	s := bob.status()
 	fmt.Printf("| %s | %s | media back after %d ms | %v; %v%s |\n", r.name, s.Transport, back.Milliseconds(), parts, trace.since(ends), s.Way)
-	if os.Getenv("MAYFLY_FIREWALL_STRICT") != "" && back > r.limit {
-		t.Errorf("media back after %v, want %v", back, r.limit)
+	// Chromium on Linux waits for 1.5 s after a link has changed, and 2 s after an address
+	// has, before it looks for a way at all (NetworkChangeCalculatorParamsLinux).
+	limit := r.limit
+	if patient {
+		limit += min(trace.sought(ends), 2500*time.Millisecond)
+	}
+	if os.Getenv("MAYFLY_FIREWALL_STRICT") != "" && back > limit {
+		t.Errorf("media back after %v, want %v", back, limit)
 	}
 	if again := n.count("participant.joined"); again != joined {
 		t.Errorf("%d joins during the recovery", again-joined)

@@ -46,6 +46,22 @@ func (n *network) trace(address string) *trace {
 }
 
 // since tells when the first packet of each kind came, from a moment on.
+// sought is how long after moment the client's first check left with a new address; 0 if
+// none was seen.
+func (t *trace) sought(moment time.Time) time.Duration {
+	if t == nil {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.first {
+		if s.Kind == "out: STUN" {
+			return max(0, time.Duration(s.At-moment.UnixMicro())*time.Microsecond)
+		}
+	}
+	return 0
+}
+
 func (t *trace) since(moment time.Time) string {
 	if t == nil {
 		return ""
