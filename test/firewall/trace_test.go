@@ -45,7 +45,6 @@ func (n *network) trace(address string) *trace {
 	return t
 }
 
-// since tells when the first packet of each kind came, from a moment on.
 // sought is how long after moment the client's first check left with a new address; 0 if
 // none was seen.
 func (t *trace) sought(moment time.Time) time.Duration {
@@ -62,6 +61,7 @@ func (t *trace) sought(moment time.Time) time.Duration {
 	return 0
 }
 
+// since tells when the first packet of each kind came, from a moment on.
 func (t *trace) since(moment time.Time) string {
 	if t == nil {
 		return ""
