@@ -16,6 +16,7 @@ const (
 	probeDoubt   = 30 * second // after a cut, in which one probe is not enough
 	probeCalm    = second      // after a cut, before the next
 	probeAgain   = 500 * ms    // after one that told nothing, at least
+	probeLeast   = 4           // packets that arrive tell a rate
 	probeVague   = 3           // so many that tell nothing in a row are a failure
 	probeGiveUps = 3           // so many that could not be sent: the owner has no means
 	// A probe of which most of the time is one gap met a receiver that paused.
@@ -164,7 +165,7 @@ func (e *Estimator) onProbe(now, newest int64) {
 		return
 	}
 	p.waiting, p.judgedAt = false, now
-	rate, outcome := p.result()
+	rate, outcome := p.result(e.losses.own)
 	if rate == 0 {
 		p.nextAt = now + second // lost: that tells nothing
 		return
@@ -224,9 +225,11 @@ const (
 	unclear                // its packets are too unequal to tell, or the receiver paused meanwhile
 )
 
-// result is the rate that the probe showed at least, 0 = none.
-func (p *prober) result() (bps int64, o outcome) {
-	if p.gotCount < probePackets-1 || p.gotCount*10 < p.count*8 {
+// result is the rate that the probe showed at least, 0 = none. A fifth may be missing of what
+// a path lets through that loses the share own of everything, whatever is sent.
+func (p *prober) result(own float64) (bps int64, o outcome) {
+	least := float64(p.count) * (1 - own)
+	if p.gotCount < probeLeast || float64(p.gotCount) < least*0.8 {
 		return 0, unclear
 	}
 	took, spread := p.last-p.first, p.gotLast-p.gotFirst

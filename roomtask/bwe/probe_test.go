@@ -151,6 +151,36 @@ func TestProbeThatIsNeverSentIsForgotten(t *testing.T) {
 	}
 }
 
+// TestProbeOverALossyPath: a third of a probe is missing. Where much is lost anyway that is
+// no sign, and the rest shows the rate; else it tells nothing.
+func TestProbeOverALossyPath(t *testing.T) {
+	for _, own := range []float64{0, 0.1, 0.2, 0.3} {
+		f := newFeeder()
+		f.run(480_000, second)
+		f.e.losses.own = own
+		p, ok := f.e.NextProbe(f.now, 10_000_000, 10_000_000)
+		if !ok {
+			t.Fatal("no probe")
+		}
+		f.id = p.ID
+		for i := range p.Packets {
+			f.send(p.Size, f.now+30*ms)
+			if i%3 == 1 {
+				f.acks[len(f.acks)-1].Received = false
+			}
+			f.now += int64(p.Size) * 8 * second / p.Bps
+		}
+		f.id = 0
+		f.e.ProbeSent(p.ID, f.now)
+		f.report()
+		f.run(480_000, 100*ms) // what was sent after it arrives: no more of it will
+		got := f.e.Snapshot(f.now).Bps
+		if proved := got >= p.Bps*9/10; proved != (own >= 0.2) || got > p.Bps*11/10 {
+			t.Errorf("own loss %.1f: estimate %d after a probe of %d, of which %d packets were sent", own, got, p.Bps, p.Packets)
+		}
+	}
+}
+
 // TestUnprovedGrowthIsBounded: without a probe the estimate stays near what arrives,
 // for however long, and it rests while little is sent.
 func TestUnprovedGrowthIsBounded(t *testing.T) {
