@@ -197,7 +197,7 @@ func (a *Allocator) Allocate(now int64, in *Input) Result {
 	case r.Audio != AudioFull:
 		r.StepBps = estimateFor(in.Audio.bps(r.Audio - 1))
 	case f.next > 0:
-		r.StepBps = max(estimateFor(f.next), a.patience.worth(now))
+		r.StepBps = max(estimateFor(f.next), a.patience.worth(now, f.next))
 	}
 	if r.StepBps > 0 && r.StepBps <= in.Estimate {
 		// It has room, and waits only for its time: meanwhile, is there room for more?

@@ -9,7 +9,8 @@ const (
 	freshTime = 2 * second
 
 	// A step that is taken back within failTime and the last pause has failed. Then none
-	// is taken for a pause that doubles, unless the path has clearly become wider.
+	// that costs about as much is taken for a pause that doubles, unless the path has
+	// clearly become wider.
 	failTime           = 10 * second
 	firstPause         = 5 * second
 	maxPause           = 60 * second
@@ -40,7 +41,7 @@ func (p *patience) may(now, total, budget int64) bool {
 	if p.roomSince == 0 {
 		p.roomSince = now
 	}
-	if now < p.until && budget < p.failed*widerNum/widerDen {
+	if p.again(now, total) && budget < p.failed*widerNum/widerDen {
 		return false
 	}
 	return now-max(p.roomSince, p.upAt) >= roomFor(total, budget)
@@ -67,9 +68,17 @@ func (p *patience) fell(now int64) {
 	p.until, p.failed, p.upAt = now+p.pause, p.upCost, 0
 }
 
-// worth is the estimate from which on a step is worth to try during a pause; 0 = any.
-func (p *patience) worth(now int64) int64 {
-	if now >= p.until {
+// again says that the step that costs total is about the one that has just failed. What
+// costs clearly less is another one: on a path that became narrow in the moment of a step,
+// the first pictures need not wait because all of them were too much.
+func (p *patience) again(now, total int64) bool {
+	return now < p.until && total*widerNum/widerDen > p.failed
+}
+
+// worth is the estimate from which on a step that costs total is worth to try during a
+// pause; 0 = any.
+func (p *patience) worth(now, total int64) int64 {
+	if !p.again(now, total) {
 		return 0
 	}
 	return p.failed * widerNum / widerDen * budgetDen / budgetNum

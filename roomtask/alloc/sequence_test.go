@@ -149,6 +149,28 @@ func TestAFailedStepIsNotRepeated(t *testing.T) {
 	}
 }
 
+// TestAFailedStepHoldsUpNoSmallerOnes: the path becomes narrow in the moment of a large step,
+// again and again, and soon is as wide as before. What costs less than two thirds of that
+// step comes back meanwhile; only the step itself waits for the end of a pause.
+func TestAFailedStepHoldsUpNoSmallerOnes(t *testing.T) {
+	c := settled(1_500_000, big(1, Other), big(2, Other))
+	before := rungs(c.run(1_500_000, 100*ms))
+	for range 4 {
+		for i := 0; i < 1000 && c.run(5_000_000, 100*ms).UsedBps < 2_500_000; i++ {
+		}
+		c.run(60_000, 500*ms)
+		fell := c.now
+		var r Result
+		for rungs(r) != before && c.now-fell < 90*second {
+			r = c.run(1_500_000, 100*ms)
+		}
+		t.Logf("back after %d ms, paused for %d ms more, the next probe is for %d bit/s", (c.now-fell)/ms, (c.a.patience.until-c.now)/ms, r.StepBps)
+		if took := c.now - fell; took > 10*second {
+			t.Errorf("what there was before is back after %d ms", took/ms)
+		}
+	}
+}
+
 // TestAWiderPathEndsThePause: what failed at 400 kbit/s says nothing about 2 Mbit/s.
 func TestAWiderPathEndsThePause(t *testing.T) {
 	c := settled(250_000, big(1, Other))

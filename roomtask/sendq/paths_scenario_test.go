@@ -27,34 +27,48 @@ type bounds struct {
 	crowdedOut int   // packets of audio, at most
 }
 
-func (s *session) keeps(what string, e *episode, b bounds) {
-	s.t.Helper()
+// keeps says what of b a stretch did not keep to, "" for nothing.
+func (s *session) keeps(what string, e *episode, b bounds) (missed string) {
 	s.t.Logf("%-14s estimate ≤ %d, %d bit/s arrived, %.1f switches a minute, queue p95 %d ms, audio crowded out %d of %d",
 		what, e.highest, e.bps(), e.perMinute(), e.queue95(), e.crowdedOut, e.audioLost+e.audioGot)
-	if b.perMinute > 0 && e.perMinute() > b.perMinute {
-		s.t.Errorf("%s: %.1f switches a minute, want %.1f at most", what, e.perMinute(), b.perMinute)
+	switch {
+	case b.perMinute > 0 && e.perMinute() > b.perMinute:
+		return fmt.Sprintf("%s: %.1f switches a minute; ", what, e.perMinute())
+	case b.highest > 0 && e.highest > b.highest:
+		return fmt.Sprintf("%s: the estimate rose to %d; ", what, e.highest)
+	case e.bps() < b.arrived:
+		return fmt.Sprintf("%s: %d bit/s arrived; ", what, e.bps())
+	case b.queue95 > 0 && e.queue95() > b.queue95:
+		return fmt.Sprintf("%s: queue of %d ms; ", what, e.queue95())
+	case e.crowdedOut > b.crowdedOut:
+		return fmt.Sprintf("%s: %d packets of audio crowded out; ", what, e.crowdedOut)
 	}
-	if b.highest > 0 && e.highest > b.highest {
-		s.t.Errorf("%s: the estimate rose to %d, want %d at most", what, e.highest, b.highest)
-	}
-	if e.bps() < b.arrived {
-		s.t.Errorf("%s: %d bit/s arrived, want %d", what, e.bps(), b.arrived)
-	}
-	if b.queue95 > 0 && e.queue95() > b.queue95 {
-		s.t.Errorf("%s: queue of %d ms, want %d at most", what, e.queue95(), b.queue95)
-	}
-	if e.crowdedOut > b.crowdedOut {
-		s.t.Errorf("%s: %d packets of audio were crowded out, want %d at most", what, e.crowdedOut, b.crowdedOut)
-	}
+	return ""
 }
 
-// within lets time pass until ok, at most limit.
-func (s *session) within(what string, limit time.Duration, ok func() bool) {
-	s.t.Helper()
+// within lets time pass until ok, and says if that was more than limit, "" if not.
+func (s *session) within(what string, limit time.Duration, ok func() bool) (missed string) {
 	took := s.until(2*limit, ok)
-	s.t.Logf("%-14s %v", what, took)
-	if took > limit {
-		s.t.Errorf("%s took %v, want %v at most", what, took, limit)
+	if s.t.Logf("%-14s %v", what, took); took > limit {
+		return fmt.Sprintf("%s after %v; ", what, took)
+	}
+	return ""
+}
+
+// mostly plays a scenario that says what it did not keep to. Goroutines take their turns in
+// an order of their own, and which probes get through a lossy path is chance, so one run in
+// some tens takes another course: two of three must not.
+func mostly(t *testing.T, play func(t *testing.T) (missed string)) {
+	t.Helper()
+	first := play(t)
+	if first == "" {
+		return
+	}
+	t.Logf("once: %s", first)
+	for range 2 {
+		if again := play(t); again != "" {
+			t.Errorf("twice of three: %s and %s", first, again)
+		}
 	}
 }
 
@@ -67,28 +81,32 @@ func TestSessionOverRoundTrips(t *testing.T) {
 	for _, rtt := range []time.Duration{10, 50, 100, 200, 400} {
 		rtt *= time.Millisecond
 		t.Run(fmt.Sprint(rtt.Milliseconds()), func(t *testing.T) {
-			inSession(t, 5_000_000, func(t *testing.T, s *session) {
-				s.b.change(func() { s.b.delay = int64(rtt) / 2 })
-				s.within("four videos", time.Second+rtt, s.showing(4))
-				s.within("all layers", 4*time.Second+6*rtt, s.allWanted)
-				s.keeps("5 M", s.run(10*time.Second), bounds{perMinute: 18, highest: 5_500_000, arrived: 1_500_000, queue95: 60})
-				s.b.set(300_000)
-				s.within("shed", 1500*time.Millisecond+2*rtt, s.only(1))
-				// A queue that was full before the cut drops whatever comes.
-				s.keeps("settling", s.run(3*time.Second), bounds{crowdedOut: 20})
-				s.keeps("300 k", s.run(15*time.Second), bounds{perMinute: 8, highest: 360_000, arrived: 80_000, queue95: 60})
-				s.b.set(5_000_000)
-				s.within("videos back", 10*time.Second, s.showing(4))
-				s.within("layers back", 10*time.Second, s.allWanted)
-				s.keeps("after", s.run(10*time.Second), bounds{perMinute: 18, highest: 5_500_000, arrived: 1_500_000, queue95: 60})
-			})
+			mostly(t, func(t *testing.T) string { return overRoundTrip(t, rtt) })
 		})
 	}
 }
 
+func overRoundTrip(t *testing.T, rtt time.Duration) (missed string) {
+	inSession(t, 5_000_000, func(_ *testing.T, s *session) {
+		s.b.change(func() { s.b.delay = int64(rtt) / 2 })
+		missed += s.within("four videos", time.Second+rtt, s.showing(4))
+		missed += s.within("all layers", 4*time.Second+6*rtt, s.allWanted)
+		missed += s.keeps("5 M", s.run(10*time.Second), bounds{perMinute: 18, highest: 5_500_000, arrived: 1_500_000, queue95: 60})
+		s.b.set(300_000)
+		missed += s.within("shed", 1500*time.Millisecond+2*rtt, s.only(1))
+		// A queue that was full before the cut drops whatever comes.
+		missed += s.keeps("settling", s.run(3*time.Second), bounds{crowdedOut: 20})
+		missed += s.keeps("300 k", s.run(15*time.Second), bounds{perMinute: 8, highest: 360_000, arrived: 80_000, queue95: 60})
+		s.b.set(5_000_000)
+		missed += s.within("videos back", 10*time.Second, s.showing(4))
+		missed += s.within("layers back", 10*time.Second, s.allWanted)
+		missed += s.keeps("after", s.run(10*time.Second), bounds{perMinute: 18, highest: 5_500_000, arrived: 1_500_000, queue95: 60})
+	})
+	return missed
+}
+
 // TestSessionUnderHeavyLoss: what the path loses by itself takes neither the videos away nor
-// the means to find out what it carries, when that changes. Which probes get through is
-// chance: one return in eighty takes longer, so that two of three are to be in time.
+// the means to find out what it carries, when that changes.
 func TestSessionUnderHeavyLoss(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -101,37 +119,27 @@ func TestSessionUnderHeavyLoss(t *testing.T) {
 		{"bursts of 17", 0, 0.02, 500_000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			const limit = 20 * time.Second
-			for try, late := 0, 0; try == 0 || late == 1 && try < 3; try++ {
-				took := returnUnderLoss(t, c.loss, c.bad, c.arrived, 2*limit)
-				if t.Logf("%-14s %v", "videos back", took); took > limit {
-					late++
-				}
-				if late == 2 {
-					t.Errorf("it took more than %v until the videos were back, twice", limit)
-				}
-			}
+			mostly(t, func(t *testing.T) string { return underLoss(t, c.loss, c.bad, c.arrived) })
 		})
 	}
 }
 
-// returnUnderLoss plays a path that becomes narrow and wide again, and returns how long it
-// took until all videos were back.
-func returnUnderLoss(t *testing.T, loss, bad float64, arrived int64, limit time.Duration) (back time.Duration) {
-	t.Helper()
+// underLoss plays a path that becomes narrow and wide again. What of the narrow one is not
+// lost is more than what leaves it without loss, so the estimate may be above its rate.
+func underLoss(t *testing.T, loss, bad float64, arrived int64) (missed string) {
 	inSession(t, 1_500_000, func(_ *testing.T, s *session) {
 		s.b.change(func() { s.b.loss, s.b.bad = loss, bad })
-		s.within("four videos", 2*time.Second, s.showing(4))
+		missed += s.within("four videos", 2*time.Second, s.showing(4))
 		s.run(15 * time.Second)
-		s.keeps("1.5 M", s.run(40*time.Second), bounds{perMinute: 30, highest: 3_000_000, arrived: arrived, queue95: 100})
+		missed += s.keeps("1.5 M", s.run(40*time.Second), bounds{perMinute: 24, highest: 3_000_000, arrived: arrived, queue95: 100})
 		s.b.set(300_000)
-		s.within("shed", 3*time.Second, s.only(2))
-		s.keeps("settling", s.run(3*time.Second), bounds{crowdedOut: 60})
-		s.keeps("300 k", s.run(20*time.Second), bounds{perMinute: 24, highest: 700_000, arrived: 60_000, queue95: 120})
+		missed += s.within("shed", 3*time.Second, s.only(2))
+		missed += s.keeps("settling", s.run(3*time.Second), bounds{crowdedOut: 60})
+		missed += s.keeps("300 k", s.run(20*time.Second), bounds{perMinute: 24, highest: 700_000, arrived: 60_000, queue95: 150})
 		s.b.set(1_500_000)
-		back = s.until(limit, s.showing(4))
+		missed += s.within("videos back", 15*time.Second, s.showing(4))
 	})
-	return back
+	return missed
 }
 
 // joined lets another viewer of the same call come in, over the same link.
@@ -146,20 +154,10 @@ func (s *session) joined() *session {
 // TestSessionsShareALink: a second viewer comes in on a link that the first one fills. They
 // come to terms: none starves, both together use the link, and audio is spared in both.
 // Layers are coarse, a step of a camera is 350 kbit/s, so shares are not equal to the bit.
-// Who takes a step first is chance, and one run in some tens takes another course: two of
-// three must not.
 func TestSessionsShareALink(t *testing.T) {
 	for _, c := range []share{{1_000_000, 0.8, 0.7, 50}, {2_000_000, 0.8, 0.3, 50}, {3_000_000, 0.8, 0.2, 50}} {
 		t.Run(fmt.Sprint(c.bps/1000), func(t *testing.T) {
-			missed := c.play(t)
-			if missed == "" {
-				return
-			}
-			for range 2 {
-				if again := c.play(t); again != "" {
-					t.Errorf("twice of three: %s; %s", missed, again)
-				}
-			}
+			mostly(t, c.play)
 		})
 	}
 }
@@ -178,7 +176,7 @@ func (c *share) play(t *testing.T) (missed string) {
 		o := s.joined()
 		defer o.s.Close()
 		s.others = []*linksim.Flow{&o.flow}
-		s.within("second sees", 3*time.Second, o.showing(1))
+		missed += s.within("second sees", 3*time.Second, o.showing(1))
 		s.run(20 * time.Second)
 		o.now = &episode{}
 		e, f := s.run(60*time.Second), o.now
@@ -188,19 +186,19 @@ func (c *share) play(t *testing.T) (missed string) {
 			jain, x+y, e.pausedShare(), f.pausedShare(), e.perMinute(), f.perMinute(), e.queue95(), e.crowdedOut, f.crowdedOut, e.highest, f.highest)
 		switch {
 		case jain < c.jain:
-			missed = fmt.Sprintf("fairness %.3f", jain)
+			missed += fmt.Sprintf("fairness %.3f", jain)
 		case int64(x+y) < c.bps*60/100:
-			missed = fmt.Sprintf("%.0f bit/s together", x+y)
+			missed += fmt.Sprintf("%.0f bit/s together", x+y)
 		case max(e.pausedShare(), f.pausedShare()) > c.paused:
-			missed = fmt.Sprintf("%.2f and %.2f of the videos paused", e.pausedShare(), f.pausedShare())
+			missed += fmt.Sprintf("%.2f and %.2f of the videos paused", e.pausedShare(), f.pausedShare())
 		case max(e.perMinute(), f.perMinute()) > c.perMinute:
-			missed = fmt.Sprintf("%.0f and %.0f switches a minute", e.perMinute(), f.perMinute())
+			missed += fmt.Sprintf("%.0f and %.0f switches a minute", e.perMinute(), f.perMinute())
 		case e.queue95() > 250:
-			missed = fmt.Sprintf("queue of %d ms", e.queue95())
+			missed += fmt.Sprintf("queue of %d ms", e.queue95())
 		case e.crowdedOut+f.crowdedOut > 40: // of 24,000
-			missed = fmt.Sprintf("%d packets of audio crowded out", e.crowdedOut+f.crowdedOut)
+			missed += fmt.Sprintf("%d packets of audio crowded out", e.crowdedOut+f.crowdedOut)
 		case max(e.highest, f.highest) > c.bps*13/10:
-			missed = fmt.Sprintf("estimates of %d and %d", e.highest, f.highest)
+			missed += fmt.Sprintf("estimates of %d and %d", e.highest, f.highest)
 		}
 	})
 	return missed
