@@ -48,22 +48,25 @@ func (ln *line) withRED(types []string) []string {
 	return slices.Insert(types, at, strconv.Itoa(int(ln.red)))
 }
 
-// withFEC asks for in-band error correction in the fmtp of Opus (RFC 7587 §6.1). Pion
-// answers with the parameters of the offer, and what the answer says there is what the
-// client's encoder may send: it adds the correction when our reports tell of loss.
+// withFEC asks for in-band error correction in the fmtp of Opus.
 func withFEC(attrs []sdp.Attribute, opus uint8) []sdp.Attribute {
-	const fec = "useinbandfec="
 	pt := strconv.Itoa(int(opus))
 	for i, a := range attrs {
-		of, params, _ := strings.Cut(a.Value, " ")
-		if a.Key != "fmtp" || of != pt {
-			continue
+		if of, params, _ := strings.Cut(a.Value, " "); a.Key == "fmtp" && of == pt {
+			attrs[i].Value = pt + " " + fecParams(params)
+			return attrs
 		}
-		list := slices.DeleteFunc(strings.Split(params, ";"), func(p string) bool {
-			return strings.TrimSpace(p) == "" || strings.HasPrefix(strings.TrimSpace(p), fec)
-		})
-		attrs[i].Value = pt + " " + strings.Join(append(list, fec+"1"), ";")
-		return attrs
 	}
-	return append(attrs, sdp.Attribute{Key: "fmtp", Value: pt + " " + fec + "1"})
+	return append(attrs, sdp.Attribute{Key: "fmtp", Value: pt + " " + fecParams("")})
+}
+
+// fecParams adds in-band error correction (RFC 7587 §6.1) to the parameters that a
+// client offers for Opus. We answer with its own, and what the answer says there is what
+// the client's encoder may send: it adds the correction when our reports tell of loss.
+func fecParams(offered string) string {
+	const fec = "useinbandfec="
+	list := slices.DeleteFunc(strings.Split(offered, ";"), func(p string) bool {
+		return strings.TrimSpace(p) == "" || strings.HasPrefix(strings.TrimSpace(p), fec)
+	})
+	return strings.Join(append(list, fec+"1"), ";")
 }

@@ -31,6 +31,11 @@ type checked struct {
 	layout layout
 	sdp    string // rewritten; see checkOffer
 	fresh  []line // seat lines that known did not have, in SDP order
+
+	// What the answer says beside the layout.
+	formats [][]format // of the m-lines, by their order; nil of the data channel
+	bundle  []string   // mids, as the offer's group has them: the first one's line has the transport
+	mixed   bool       // a=extmap-allow-mixed for all m-lines (RFC 8285 §6)
 }
 
 // checkOffer decides whether an offer may be applied after what is known, and
@@ -123,6 +128,7 @@ func (c *checked) addMedia(m *sdp.MediaDescription, wanted map[string]role) *sig
 		return fault
 	}
 	c.layout.lines[mid] = ln
+	c.formats = append(c.formats, ln.describe(m))
 	ln.rewrite(m, want)
 	return nil
 }
@@ -135,6 +141,7 @@ func (c *checked) addData(m *sdp.MediaDescription, mid string) *signal.Error {
 		return refuse("the data channel is not webrtc-datachannel (RFC 8841)")
 	}
 	c.layout.data = mid
+	c.formats = append(c.formats, nil)
 	attrs := keep(m.Attributes, "mid", "sctp-port", "max-message-size")
 	m.Attributes = append(transportOf(m), attrs...)
 	return nil
@@ -177,6 +184,8 @@ func (c *checked) finish(desc *sdp.SessionDescription, known *layout) *signal.Er
 		return fault
 	}
 	c.layout.fingerprint = t.fingerprint
+	c.bundle = members[1:]
+	_, c.mixed = desc.Attribute("extmap-allow-mixed")
 	if fault := c.consistent(known); fault != nil {
 		return fault
 	}
