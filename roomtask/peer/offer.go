@@ -31,6 +31,7 @@ type checked struct {
 	layout layout
 	sdp    string // rewritten; see checkOffer
 	fresh  []line // seat lines that known did not have, in SDP order
+	client bundle // the client's end of the transport
 
 	// What the answer says beside the layout.
 	formats [][]format // of the m-lines, by their order; nil of the data channel
@@ -183,7 +184,7 @@ func (c *checked) finish(desc *sdp.SessionDescription, known *layout) *signal.Er
 	if fault != nil {
 		return fault
 	}
-	c.layout.fingerprint = t.fingerprint
+	c.client, c.layout.fingerprint = t, t.fingerprint
 	c.bundle = members[1:]
 	_, c.mixed = desc.Attribute("extmap-allow-mixed")
 	if fault := c.consistent(known); fault != nil {
