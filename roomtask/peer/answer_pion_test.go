@@ -33,3 +33,28 @@ func TestAnswerIsPions(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkAnswerOfPion is what Pion does for the same offer as BenchmarkAnswer, from
+// the offer's reading to the answer's text, without making the PeerConnection.
+func BenchmarkAnswerOfPion(b *testing.B) {
+	k, o := newTask(b), seated(10)
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		p, err := New(Config{ID: "x", Cert: k.cert, Net: k.net, Pool: k.pool, Now: clock, Post: func(Event) {}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		c, fault := checkOffer(o, &layout{})
+		if fault != nil {
+			b.Fatal(fault)
+		}
+		if n := p.apply(1, c); n.err != nil || n.answer == "" {
+			b.Fatal(n.err)
+		}
+		b.StopTimer()
+		p.Close()
+		b.StartTimer()
+	}
+}
