@@ -5,10 +5,8 @@
 //
 // # One packet's path
 //
-//  1. The socket's reader opens a packet (direct.takeMedia, roomtask/peer/direct.go) and
-//     hands it to ingest.Publisher.Deliver. Where that does not apply, Pion's SRTP
-//     goroutine decrypts it and writes it to our buffer: the Write of what
-//     ingest.Publisher.BufferFactory returned (roomtask/ingest).
+//  1. The socket's reader opens a packet (Conn.take, roomtask/conn/receive.go) and hands
+//     it to ingest.Publisher.Deliver (roomtask/ingest).
 //  2. ingest parses it in place, copies its payload once into a slab of rtpx.Pool
 //     (rtpx.Packet.Fill, roomtask/rtpx/packet.go), and puts it into its layer's ring
 //     (rtpx.Ring.Put, roomtask/rtpx/ring.go).
@@ -27,8 +25,8 @@
 //  8. The sender stamps the transport-wide number, in the order of the wire:
 //     Forwarder.StampTWCC (rewrite.go), and tells the estimator (bwe.Estimator.OnSent).
 //  9. The sender writes it: Writer.WriteRTP (roomtask/sendq/send.go), which seals it
-//     (roomtask/peer/direct.go) into the socket's batch, or is Pion's SRTP and ICE write
-//     path down to that socket. The worker flushes the batch at the end of its run.
+//     (Line.WriteRTP, roomtask/conn/send.go) into the socket's batch. The worker flushes
+//     the batch at the end of its run.
 //  10. If it is lost, the subscriber's NACK comes back through ingest.Config.Feedback
 //     and sendq.Sender.Feedback (roomtask/sendq/feedback.go) to Forwarder.CanResend and
 //     Forwarder.Resend (resend.go), which reads the source's ring again.

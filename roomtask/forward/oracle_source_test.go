@@ -2,12 +2,10 @@ package forward
 
 import (
 	"encoding/binary"
-	"io"
 	"sync"
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
-	"github.com/pion/transport/v4/packetio"
 
 	"mayfly/roomtask/ingest"
 	"mayfly/roomtask/rtpx"
@@ -70,8 +68,6 @@ type stream struct {
 	refs    [3][3]*frame       // newest frame by spatial and temporal layer
 	packets map[uint16]pktCopy // for retransmission
 	late    []onTheWay
-	sink    io.ReadWriteCloser
-	rtx     io.ReadWriteCloser
 	rtxSSRC uint32
 	rtxSeq  uint16
 }
@@ -131,16 +127,10 @@ func newPublisher(o *oracle, num int, st style) *publisher {
 
 // restart gives a stream another SSRC, as when the publisher joined again.
 func (p *publisher) restart(s *stream) {
-	if s.sink != nil {
-		_ = s.sink.Close()
-		_ = s.rtx.Close()
-	}
 	rng := p.o.rng
 	p.o.ssrc += 2
 	*s = stream{ssrc: p.o.ssrc, rtxSSRC: p.o.ssrc + 1, rid: s.rid, seq: uint16(rng.Uint32()), tsOff: rng.Uint32(), wanted: true,
 		number: uint16(rng.Uint32()), tl0: uint8(rng.Uint32()), keyidx: uint8(rng.Uint32() & 31), packets: map[uint16]pktCopy{}}
-	s.sink = p.p.BufferFactory(packetio.RTPBufferPacket, s.ssrc)
-	s.rtx = p.p.BufferFactory(packetio.RTPBufferPacket, s.rtxSSRC)
 }
 
 // capture makes the next picture of every stream.
@@ -362,10 +352,10 @@ func (p *publisher) send(s *stream, h rtp.Header, payload []byte) {
 	case r < 8:
 		s.late = append(s.late, onTheWay{due: p.o.step + 1 + p.o.rng.IntN(6), b: b})
 	case r < 10:
-		p.arrive(s, b, false)
+		p.p.Deliver(b)
 		s.late = append(s.late, onTheWay{due: p.o.step + p.o.rng.IntN(4), b: b})
 	default:
-		p.arrive(s, b, false)
+		p.p.Deliver(b)
 	}
 }
 
@@ -381,23 +371,13 @@ func (p *publisher) marshal(h rtp.Header, payload []byte) []byte {
 	return b
 }
 
-func (p *publisher) arrive(s *stream, b []byte, rtx bool) {
-	to := s.sink
-	if rtx {
-		to = s.rtx
-	}
-	if n, err := to.Write(b); n != len(b) || err != nil {
-		p.o.t.Fatalf("Write = %d %v", n, err)
-	}
-}
-
 // network delivers what is due, and answers ingest's requests.
 func (p *publisher) network() {
 	for _, s := range p.streams {
 		due, keep := s.late, s.late[:0:0]
 		for _, l := range due {
 			if l.due <= p.o.step {
-				p.arrive(s, l.b, l.rtx)
+				p.p.Deliver(l.b)
 			} else {
 				keep = append(keep, l)
 			}

@@ -3,7 +3,6 @@ package forward_test
 import (
 	"bytes"
 	"encoding/binary"
-	"io"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
-	"github.com/pion/transport/v4/packetio"
 
 	"mayfly/roomtask/ingest"
 	"mayfly/roomtask/rtpx"
@@ -58,8 +56,8 @@ func vp8Packet(t *testing.T, seq, pid uint16, key bool) []byte {
 }
 
 // TestPacketPath walks the steps of the package comment with one publisher, one
-// subscriber and no network: bytes as Pion decrypts them go in at one end, and what
-// Pion would encrypt comes out at the other; a NACK comes back and is answered.
+// subscriber and no network: decrypted bytes go in at one end, and what
+// is to be sealed comes out at the other; a NACK comes back and is answered.
 func TestPacketPath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := func() int64 { return time.Now().UnixNano() }
@@ -77,7 +75,6 @@ func TestPacketPath(t *testing.T) {
 		pub.Bind([]ingest.Line{{Mid: "0", Kind: signal.KindCamera,
 			Codecs: []ingest.Codec{{PT: 96, Name: "VP8", ClockRate: 90000}},
 			Ext:    map[string]uint8{ingest.ExtMid: 1}}})
-		in := pub.BufferFactory(packetio.RTPBufferPacket, cameraSSRC) // step 1
 
 		sub := sendq.New(sendq.Config{Now: now, WriteRTCP: func([]rtcp.Packet) error { return nil }})
 		out := &wire{}
@@ -86,17 +83,16 @@ func TestPacketPath(t *testing.T) {
 		sub.Assign(0, sendq.Assignment{Video: pub.Source(signal.KindCamera), Width: 640, Height: 360})
 		back := ingest.NewPublisher(ingest.Config{Participant: "bob", Pool: pool, Now: now,
 			WriteRTCP: func([]rtcp.Packet) error { return nil }, Feedback: sub.Feedback})
-		backIn := back.BufferFactory(packetio.RTCPBufferPacket, outSSRC)
 		synctest.Wait()
 
-		write(t, in, vp8Packet(t, 500, 40, false)) // before any keyframe: steps 1 to 6, then dropped
+		pub.Deliver(vp8Packet(t, 500, 40, false)) // before any keyframe: steps 1 to 6, then dropped
 		pub.Tick(now())
 		synctest.Wait()
 		if len(out.packets) != 0 || asked != 1 {
 			t.Fatalf("%d packets sent, %d keyframes asked for", len(out.packets), asked)
 		}
 		for i := range uint16(3) {
-			write(t, in, vp8Packet(t, 501+i, 41+i, i == 0))
+			pub.Deliver(vp8Packet(t, 501+i, 41+i, i == 0))
 		}
 		synctest.Wait()
 		checkWire(t, out.packets)
@@ -107,7 +103,7 @@ func TestPacketPath(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		write(t, backIn, raw) // step 10
+		back.DeliverControl(raw) // step 10
 		synctest.Wait()
 		if len(out.packets) != 4 {
 			t.Fatalf("the NACK brought %d packets", len(out.packets)-3)
@@ -125,13 +121,6 @@ func TestPacketPath(t *testing.T) {
 			t.Errorf("%d bytes of packets were not given back", n)
 		}
 	})
-}
-
-func write(t *testing.T, w io.Writer, b []byte) {
-	t.Helper()
-	if n, err := w.Write(b); n != len(b) || err != nil {
-		t.Fatalf("wrote %d of %d bytes: %v", n, len(b), err)
-	}
 }
 
 func checkWire(t *testing.T, ps []rtp.Packet) {

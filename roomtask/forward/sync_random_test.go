@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/pion/transport/v4/packetio"
-
 	"mayfly/roomtask/rtpx"
 	"mayfly/shared/signal"
 )
@@ -80,9 +78,8 @@ func (c *syncCall) join() {
 // restart gives a stream another SSRC and another place in time, as a new encoder has.
 func (c *syncCall) restart(p *caller, i int) {
 	c.ssrc++
-	media, control := p.in.BufferFactory(packetio.RTPBufferPacket, c.ssrc), p.in.BufferFactory(packetio.RTCPBufferPacket, c.ssrc)
-	p.media[i] = func(b []byte) { _, _ = media.Write(b) }
-	p.rtcp[i] = func(b []byte) { _, _ = control.Write(b) }
+	p.media[i] = p.in.Deliver
+	p.rtcp[i] = p.in.DeliverControl
 	p.ssrcs[i], p.rtp0[i], p.seq[i] = c.ssrc, c.rng.Uint32(), uint16(c.rng.Uint32())
 	p.bases[c.ssrc] = p.rtp0[i]
 	p.reports[i] = c.now + c.rng.Int64N(second) // libwebrtc's first report of a stream comes within its interval

@@ -9,7 +9,6 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
-	"github.com/pion/transport/v4/packetio"
 
 	"mayfly/roomtask/ingest"
 	"mayfly/roomtask/rtpx"
@@ -76,9 +75,8 @@ func newPerson(t *testing.T, name string, pool *rtpx.Pool, now func() int64, rng
 	})
 	for i := range p.media {
 		ssrc := uint32(name[0])<<8 + uint32(i)
-		media, control := p.in.BufferFactory(packetio.RTPBufferPacket, ssrc), p.in.BufferFactory(packetio.RTCPBufferPacket, ssrc)
-		p.media[i] = func(b []byte) { _, _ = media.Write(b) }
-		p.rtcp[i] = func(b []byte) { _, _ = control.Write(b) }
+		p.media[i] = p.in.Deliver
+		p.rtcp[i] = p.in.DeliverControl
 		p.ssrcs[i], p.rtp0[i] = ssrc, rng.Uint32()
 	}
 	return p

@@ -6,114 +6,96 @@ import (
 	"github.com/pion/rtcp"
 )
 
-// control receives the RTCP that concerns one SSRC: the publisher's own, or one of
-// ours. Pion calls Write on its SRTCP goroutine, with one RTCP packet at a time, and
-// with the same packet once for each SSRC that it is about.
-type control struct {
-	// set once
-	p    *Publisher
-	ssrc uint32
-
-	end early // nothing is ever kept in it: Read only waits for the end
+// DeliverControl takes a decrypted compound RTCP packet (RFC 3550 §6.1). It keeps nothing
+// of it, and must not block. One goroutine at a time calls it.
+func (p *Publisher) DeliverControl(b []byte) {
+	const header = 4
+	for len(b) >= header+4 && b[0]>>6 == 2 {
+		size := header + 4*int(binary.BigEndian.Uint16(b[2:]))
+		if size > len(b) || size < header+4 {
+			return
+		}
+		if !p.reporting.admit(p.cfg.Now(), pace{packet: controlGap}, 0) {
+			return
+		}
+		p.control(b[:size:size])
+		b = b[size:]
+	}
 }
 
-func newControl(p *Publisher, ssrc uint32) *control {
-	c := &control{p: p, ssrc: ssrc}
-	c.end.init()
-	return c
-}
-
-// Write looks at one RTCP packet. It never fails: Pion would log each error.
-func (c *control) Write(b []byte) (int, error) {
-	if len(b) < 8 || b[0]>>6 != 2 {
-		return len(b), nil
-	}
-	if !c.p.reporting.admit(c.p.cfg.Now(), pace{packet: controlGap}, 0) {
-		return len(b), nil
-	}
+// control looks at one RTCP packet, of eight bytes at least.
+func (p *Publisher) control(b []byte) {
 	from := binary.BigEndian.Uint32(b[4:])
 	switch rtcp.PacketType(b[1]) {
 	case rtcp.TypeSenderReport:
 		if len(b) < 28 {
-			break
+			return
 		}
-		if from == c.ssrc {
-			c.senderReport(binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint32(b[16:]))
-		}
-		c.blocks(from, b[28:], int(b[0]&0x1F))
+		p.senderReport(from, binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint32(b[16:]))
+		p.blocks(from, b[28:], int(b[0]&0x1F))
 	case rtcp.TypeReceiverReport:
-		c.blocks(from, b[8:], int(b[0]&0x1F))
+		p.blocks(from, b[8:], int(b[0]&0x1F))
 	case rtcp.TypeGoodbye:
-		c.goodbye()
+		for at, n := 4, int(b[0]&0x1F); n > 0 && at+4 <= len(b); at, n = at+4, n-1 {
+			p.goodbye(binary.BigEndian.Uint32(b[at:]))
+		}
 	case rtcp.TypeTransportSpecificFeedback, rtcp.TypePayloadSpecificFeedback:
 		if b[0]&0x1F == rtcp.FormatTCC && b[1] == byte(rtcp.TypeTransportSpecificFeedback) {
-			if c.p.cfg.TransportFeedback != nil {
-				c.p.cfg.TransportFeedback(b) // the most frequent by far: its reader takes the bytes
+			if p.cfg.TransportFeedback != nil {
+				p.cfg.TransportFeedback(b) // the most frequent by far: its reader takes the bytes
 			}
-			break
+			return
 		}
-		if c.p.cfg.Feedback == nil {
-			break
-		}
-		pkts, err := rtcp.Unmarshal(b)
-		if err != nil {
-			break
-		}
-		for _, pkt := range pkts {
-			c.p.cfg.Feedback(c.ssrc, pkt)
-		}
+		p.feedback(b)
 	}
-	return len(b), nil
 }
 
-// blocks passes on the report block that is about this SSRC.
-func (c *control) blocks(from uint32, b []byte, count int) {
-	const size = 24
-	for ; count > 0 && len(b) >= size; count, b = count-1, b[size:] {
-		if binary.BigEndian.Uint32(b) != c.ssrc || c.p.cfg.Feedback == nil {
-			continue
-		}
-		var block rtcp.ReceptionReport
-		if block.Unmarshal(b[:size]) == nil {
-			c.p.cfg.Feedback(c.ssrc, &rtcp.ReceiverReport{SSRC: from, Reports: []rtcp.ReceptionReport{block}})
-		}
+// feedback passes on what is asked about our streams.
+func (p *Publisher) feedback(b []byte) {
+	if p.cfg.Feedback == nil {
 		return
 	}
-}
-
-func (c *control) senderReport(ntp uint64, ts uint32) {
-	now := c.p.cfg.Now()
-	c.p.mu.Lock()
-	defer c.p.mu.Unlock()
-	if s := c.p.streams[c.ssrc]; s != nil && s.media != nil && s.media.ssrc == c.ssrc {
-		s.media.sr, s.media.hasSR = SR{NTP: ntp, RTP: ts, At: now}, true
-		c.p.clock.update(ntp, now)
+	pkts, err := rtcp.Unmarshal(b)
+	if err != nil {
+		return
+	}
+	for _, pkt := range pkts {
+		for _, ssrc := range pkt.DestinationSSRC() {
+			p.cfg.Feedback(ssrc, pkt)
+		}
 	}
 }
 
-func (c *control) goodbye() {
-	c.p.mu.Lock()
+// blocks passes on the report blocks, each to the stream that it is about.
+func (p *Publisher) blocks(from uint32, b []byte, count int) {
+	const size = 24
+	for ; count > 0 && len(b) >= size && p.cfg.Feedback != nil; count, b = count-1, b[size:] {
+		var block rtcp.ReceptionReport
+		if block.Unmarshal(b[:size]) == nil {
+			p.cfg.Feedback(block.SSRC, &rtcp.ReceiverReport{SSRC: from, Reports: []rtcp.ReceptionReport{block}})
+		}
+	}
+}
+
+func (p *Publisher) senderReport(ssrc uint32, ntp uint64, ts uint32) {
+	now := p.cfg.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.streams[ssrc]; s != nil && s.media != nil && s.media.ssrc == ssrc {
+		s.media.sr, s.media.hasSR = SR{NTP: ntp, RTP: ts, At: now}, true
+		p.clock.update(ntp, now)
+	}
+}
+
+func (p *Publisher) goodbye(ssrc uint32) {
+	p.mu.Lock()
 	var ended *Source
-	if s := c.p.streams[c.ssrc]; s != nil && s.media != nil && s.media.ssrc == c.ssrc && s.media.active {
+	if s := p.streams[ssrc]; s != nil && s.media != nil && s.media.ssrc == ssrc && s.media.active {
 		s.media.active = false
 		ended = s.media.src
 	}
-	c.p.mu.Unlock()
+	p.mu.Unlock()
 	if ended != nil {
-		c.p.changed(ended)
+		p.changed(ended)
 	}
-}
-
-// Read waits for Close: all is done in Write.
-func (c *control) Read(b []byte) (int, error) { return c.end.read(b) }
-
-// Close ends the stream.
-func (c *control) Close() error {
-	c.end.close()
-	c.p.mu.Lock()
-	defer c.p.mu.Unlock()
-	if c.p.reports[c.ssrc] == c {
-		delete(c.p.reports, c.ssrc)
-	}
-	return nil
 }

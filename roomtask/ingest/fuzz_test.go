@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/pion/rtcp"
-	"github.com/pion/transport/v4/packetio"
 
 	"mayfly/roomtask/rtpx"
 	"mayfly/shared/signal"
@@ -51,14 +50,9 @@ func FuzzWrite(f *testing.F) {
 			p.Source(signal.KindCamera).AddTap(i, tap)
 		}
 		p.Source(signal.KindMic).AddTap(0, tap)
-		media := p.BufferFactory(packetio.RTPBufferPacket, 10)
-		control := p.BufferFactory(packetio.RTCPBufferPacket, 10)
 		for range 3 {
-			for _, w := range []interface{ Write([]byte) (int, error) }{media, control} {
-				if n, err := w.Write(b); n != len(b) || err != nil {
-					t.Fatalf("Write = %d %v", n, err)
-				}
-			}
+			p.Deliver(b)
+			p.DeliverControl(b)
 			if len(b) > 3 {
 				b[3]++ // the next sequence number
 			}

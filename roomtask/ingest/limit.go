@@ -19,8 +19,8 @@ var Unlimited = Limits{-1, -1, -1, -1}
 
 const (
 	flowBurst = int64(time.Second)
-	// controlGap bounds RTCP, which Pion hands over once for each stream that it is
-	// about: 4,000/s is four times what a browser with 64 seats sends.
+	// controlGap bounds RTCP: 4,000 packets a second is four times what a browser with 64
+	// seats sends.
 	controlGap = int64(250 * time.Microsecond)
 )
 

@@ -123,17 +123,17 @@ func number(t *testing.T, s string) uint32 {
 	return uint32(n)
 }
 
-// dropper loses the first packet that lose wants lost.
-type dropper struct {
-	io.ReadWriteCloser
-	lose func(b []byte) bool
+// tee shows the Publisher what Pion has decrypted. Pion reads the first packets of an SSRC
+// itself, to find its mid and rid; the rest is read by nobody.
+type tee struct {
+	*packetio.Buffer
+	deliver func(b []byte)
 }
 
-func (d *dropper) Write(b []byte) (int, error) {
-	if d.lose(b) {
-		return len(b), nil
-	}
-	return d.ReadWriteCloser.Write(b)
+func (t *tee) Write(b []byte) (int, error) {
+	t.deliver(b)
+	_, _ = t.Buffer.Write(b) // it may be full
+	return len(b), nil
 }
 
 // keeper is a tap that holds the newest packet, and remembers what mattered.
@@ -265,11 +265,19 @@ func newWorld(t *testing.T) *world {
 		WriteRTCP: func(p []rtcp.Packet) error { return w.server.WriteRTCP(p) },
 	})
 	factory := func(kind packetio.BufferPacketType, ssrc uint32) io.ReadWriteCloser {
-		s := w.pub.BufferFactory(kind, ssrc)
-		if kind == packetio.RTPBufferPacket && ssrc == w.screenSSRC {
-			return &dropper{s, w.loses}
+		b := packetio.NewBuffer()
+		b.SetLimitSize(64 << 10)
+		switch {
+		case kind == packetio.RTCPBufferPacket:
+			return &tee{b, w.pub.DeliverControl}
+		case ssrc == w.screenSSRC:
+			return &tee{b, func(p []byte) {
+				if !w.loses(p) {
+					w.pub.Deliver(p)
+				}
+			}}
 		}
-		return s
+		return &tee{b, w.pub.Deliver}
 	}
 	if w.server, err = api(t, factory, &interceptor.Registry{}).NewPeerConnection(webrtc.Configuration{}); err != nil {
 		t.Fatal(err)

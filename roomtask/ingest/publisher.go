@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -10,17 +9,14 @@ import (
 	"time"
 
 	"github.com/pion/rtcp"
-	"github.com/pion/transport/v4/packetio"
 
 	"mayfly/roomtask/rtpx"
 )
 
-// Limits of one PeerConnection. A client publishes four sources: two of one stream,
-// two of three layers, each with its retransmission. Its reports concern these and
-// at most 64 seats of two streams, the video with a retransmission.
+// Limits of one participant. A client publishes four sources: two of one stream, two of
+// three layers, each with its retransmission.
 const (
 	maxStreams = 64
-	maxReports = 384
 	maxOut     = 256 // queued RTCP packets; more means that nobody takes them
 
 	maxDatagram = 1200 // bytes of one RTCP datagram
@@ -40,7 +36,7 @@ const (
 	ringMost  = int64(1200 * time.Millisecond)
 )
 
-// Publisher receives everything that one PeerConnection sends us.
+// Publisher receives everything that one participant sends us.
 type Publisher struct {
 	// set once
 	cfg    Config
@@ -52,7 +48,7 @@ type Publisher struct {
 	rtt  atomic.Int64 // nanoseconds, 0 while unknown
 	keep atomic.Int64 // how long packets can be sent again, ns
 
-	reporting flow // of RTCP; owned by Pion's SRTCP goroutine
+	reporting flow // of RTCP; owned by DeliverControl's caller
 
 	mu sync.Mutex
 	// guarded by mu
@@ -61,7 +57,6 @@ type Publisher struct {
 	table    *table
 	sources  []*Source
 	streams  map[uint32]*sink
-	reports  map[uint32]*control
 	out      []rtcp.Packet
 	spare    []rtcp.Packet // the slice that the writer has emptied
 	twcc     recorder
@@ -86,39 +81,11 @@ func NewPublisher(cfg Config) *Publisher {
 		sender:  rand.Uint32() | 1,
 		table:   nothing,
 		streams: make(map[uint32]*sink),
-		reports: make(map[uint32]*control),
 	}
 	p.video, p.audio = cfg.Limits.paces()
 	p.keep.Store(ringMost)
 	p.writer.init(p.write)
 	return p
-}
-
-// BufferFactory is for webrtc.SettingEngine.BufferFactory of this PeerConnection.
-func (p *Publisher) BufferFactory(t packetio.BufferPacketType, ssrc uint32) io.ReadWriteCloser {
-	var made io.ReadWriteCloser
-	p.mu.Lock()
-	tooMany := ""
-	switch {
-	case p.closed:
-		made = newRefusal()
-	case t == packetio.RTCPBufferPacket && len(p.reports) < maxReports:
-		c := newControl(p, ssrc)
-		p.reports[ssrc], made = c, c
-	case t == packetio.RTPBufferPacket && len(p.streams) < maxStreams:
-		s := newSink(p, ssrc)
-		p.streams[ssrc], made = s, s
-	default:
-		made = newRefusal()
-		if !p.abused {
-			p.abused, tooMany = true, "too many streams"
-		}
-	}
-	p.mu.Unlock()
-	if tooMany != "" && p.cfg.Abuse != nil {
-		p.cfg.Abuse(tooMany)
-	}
-	return made
 }
 
 // Source returns the source of that kind, or nil.
@@ -189,12 +156,6 @@ func (p *Publisher) Tick(now int64) {
 	rate := now >= p.nextRate
 	if rate {
 		p.nextRate = now + rateEvery
-		for _, s := range p.streams {
-			if !s.expired && now-s.born >= earlyFor {
-				s.early.expire()
-				s.expired = true
-			}
-		}
 	}
 	for _, s := range p.sources {
 		dirty := false
@@ -243,7 +204,7 @@ func (p *Publisher) keyframeDue(now int64) bool {
 }
 
 // Close waits for the writer goroutine and gives all packets back. Close the
-// PeerConnection first: it ends a WriteRTCP that is under way.
+// connection first: it ends a WriteRTCP that is under way.
 func (p *Publisher) Close() {
 	p.mu.Lock()
 	if p.closed {
@@ -252,12 +213,6 @@ func (p *Publisher) Close() {
 		return
 	}
 	p.closed = true
-	for _, s := range p.streams {
-		s.early.close()
-	}
-	for _, c := range p.reports {
-		c.end.close()
-	}
 	for _, s := range p.sources {
 		for _, l := range s.all() {
 			l.close()
@@ -372,11 +327,17 @@ func (p *Publisher) write() {
 	}
 }
 
-// receive takes one RTP packet of s; size is its bytes on the wire. It runs on the
-// socket's reader or Pion's, and is the path that must not allocate.
-func (p *Publisher) receive(s *sink, h *rtpx.Header, size int, now int64) {
+// Deliver takes one decrypted RTP packet. It keeps nothing of it, and never blocks. One
+// goroutine at a time calls it.
+func (p *Publisher) Deliver(b []byte) {
+	now := p.cfg.Now()
+	var h rtpx.Header
+	if h.Parse(b) != nil {
+		p.malformed()
+		return
+	}
 	var out admitted
-	l, news, wake := p.admit(s, h, size, now, &out)
+	l, news, wake, abuse := p.admit(&h, len(b), now, &out)
 	for _, pkt := range out.pkts[:out.n] {
 		l.deliver(pkt)
 		pkt.Release()
@@ -387,41 +348,35 @@ func (p *Publisher) receive(s *sink, h *rtpx.Header, size int, now int64) {
 	if news {
 		p.changed(l.src)
 	}
+	if abuse && p.cfg.Abuse != nil {
+		p.cfg.Abuse("too many streams")
+	}
 }
 
-// Deliver takes one decrypted packet that somebody else than Pion has opened, in the place
-// of its stream's sink. It returns false if Pion has not asked for that sink yet. A packet
-// may come both ways: the second is a duplicate. One goroutine at a time calls it, which
-// need not be Pion's.
-func (p *Publisher) Deliver(b []byte) bool {
-	now := p.cfg.Now()
-	var h rtpx.Header
-	if h.Parse(b) != nil {
-		return false
-	}
+func (p *Publisher) malformed() {
 	p.mu.Lock()
-	s := p.streams[h.SSRC]
-	p.mu.Unlock()
-	if s == nil {
-		return false
-	}
-	p.receive(s, &h, len(b), now)
-	return true
+	defer p.mu.Unlock()
+	p.stats.Malformed++
 }
 
-// admit is the part of receive that needs the lock. The unlock is deferred because
+// admit is the part of Deliver that needs the lock. The unlock is deferred because
 // peer recovers from a panic here to save the room, whose ticker needs the lock too.
-func (p *Publisher) admit(s *sink, h *rtpx.Header, size int, now int64, out *admitted) (l *layer, news, wake bool) {
+func (p *Publisher) admit(h *rtpx.Header, size int, now int64, out *admitted) (l *layer, news, wake, abuse bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, false, false
+		return nil, false, false, false
 	}
 	p.stats.Packets++
 	p.stats.Bytes += uint64(size)
+	s, abuse := p.sink(h.SSRC)
+	if s == nil {
+		p.stats.Unbound++
+		return nil, false, false, abuse
+	}
 	if !p.within(s, size, now) {
 		p.stats.Flood++
-		return nil, false, false
+		return nil, false, false, false
 	}
 	x := p.table.read(h)
 	if x.hasTransportSeq {
@@ -429,7 +384,7 @@ func (p *Publisher) admit(s *sink, h *rtpx.Header, size int, now int64, out *adm
 	}
 	in, l := p.route(s, h, &x)
 	if l == nil {
-		return nil, false, false
+		return nil, false, false, false
 	}
 	in.now = now
 	if in.blocks > 0 {
@@ -439,5 +394,5 @@ func (p *Publisher) admit(s *sink, h *rtpx.Header, size int, now int64, out *adm
 	out.add(pkt)
 	news = news || changed
 	wake = p.nack(l, now) || news && l.gate.wanted
-	return l, news, wake
+	return l, news, wake, false
 }

@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/pion/transport/v4/packetio"
 
 	"mayfly/roomtask/rtpx"
 	"mayfly/shared/signal"
@@ -189,7 +188,6 @@ func TestRedundancyDoesNotAllocate(t *testing.T) {
 	p := NewPublisher(Config{Participant: "a", Pool: rtpx.NewPool(16 << 20), Limits: Unlimited, Now: func() int64 { return 1e18 }})
 	defer p.Close()
 	p.Bind([]Line{micLine})
-	buf := p.BufferFactory(packetio.RTPBufferPacket, 20)
 	n := uint16(1)
 	raw := say(100, 2, 1).bytes(t)
 	one := func() {
@@ -199,9 +197,7 @@ func TestRedundancyDoesNotAllocate(t *testing.T) {
 		raw[2], raw[3] = byte(n>>8), byte(n)
 		ts := uint32(n) * 960
 		raw[4], raw[5], raw[6], raw[7] = byte(ts>>24), byte(ts>>16), byte(ts>>8), byte(ts)
-		if _, err := buf.Write(raw); err != nil {
-			t.Fatal(err)
-		}
+		p.Deliver(raw)
 	}
 	for range 2000 {
 		one()
@@ -228,7 +224,6 @@ func FuzzRedundancy(f *testing.F) {
 		p.Bind([]Line{micLine})
 		tap := &catcher{}
 		p.Source(signal.KindMic).AddTap(0, tap)
-		buf := p.BufferFactory(packetio.RTPBufferPacket, 20)
 		for i, payload := range [][]byte{{ptOpus, 1}, a, b, a, b} {
 			n := uint16(i) * gap
 			if i == 0 {
@@ -237,9 +232,7 @@ func FuzzRedundancy(f *testing.F) {
 				n += 60000
 			}
 			k := packet{ssrc: 20, pt: ptRED, seq: n, ts: uint32(n) * 960, ext: ids("1", "", ""), payload: payload}
-			if _, err := buf.Write(k.bytes(t)); err != nil {
-				t.Fatal(err)
-			}
+			p.Deliver(k.bytes(t))
 		}
 		seen := map[uint64]bool{}
 		for _, g := range tap.got {

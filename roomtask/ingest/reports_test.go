@@ -1,16 +1,12 @@
 package ingest
 
 import (
-	"bytes"
-	"errors"
-	"io"
 	"slices"
 	"testing"
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pion/rtcp"
-	"github.com/pion/transport/v4/packetio"
 
 	"mayfly/roomtask/rtpx"
 	"mayfly/shared/signal"
@@ -64,8 +60,7 @@ func TestReports(t *testing.T) {
 		r.send(packet{ssrc: 10, pt: ptVP8, seq: 65535, ext: ids("2", "q", ""), payload: delta})
 		r.send(packet{ssrc: 10, pt: ptVP8, seq: 0, ts: 3000, payload: delta})
 		sr := &rtcp.SenderReport{SSRC: 10, NTPTime: 0xAAAA_BBBB_CCCC_DDDD, RTPTime: 77}
-		r.control(10, sr)
-		r.control(555, sr) // Pion hands the same packet to whatever else it reports about
+		r.control(sr)
 		if got, ok := r.p.Source(signal.KindCamera).SenderReport(0); !ok || got != (SR{NTP: sr.NTPTime, RTP: 77, At: r.now(), Local: r.now()}) {
 			t.Errorf("sender report %+v %v", got, ok)
 		}
@@ -133,17 +128,16 @@ func TestFeedbackAboutOurStreams(t *testing.T) {
 		sr := &rtcp.SenderReport{SSRC: 5, Reports: rr.Reports}
 		nack := &rtcp.TransportLayerNack{SenderSSRC: 5, MediaSSRC: 101, Nacks: []rtcp.NackPair{{PacketID: 7}}}
 		pli := &rtcp.PictureLossIndication{SenderSSRC: 5, MediaSSRC: 101}
-		r.control(101, rr, sr, nack, pli)
+		r.control(rr, sr, nack, pli)
+		other := &rtcp.ReceiverReport{SSRC: 5, Reports: []rtcp.ReceptionReport{{SSRC: 100, FractionLost: 1}}}
 		block := &rtcp.ReceiverReport{SSRC: 5, Reports: []rtcp.ReceptionReport{{SSRC: 101, FractionLost: 2}}}
-		want := []rtcp.Packet{block, block, nack, pli}
+		want := []rtcp.Packet{other, block, other, block, nack, pli}
 		if d := cmp.Diff(want, r.feedback); d != "" {
 			t.Error(d)
 		}
-		c := r.p.BufferFactory(packetio.RTCPBufferPacket, 101)
-		for _, bad := range [][]byte{nil, {0x80, 200}, {0x81, 200, 0, 1, 0, 0, 0, 1}, {0x9F, 201, 0, 1, 0, 0, 0, 1}, {0x81, 205, 0, 1, 0, 0, 0, 1}} {
-			if n, err := c.Write(bad); n != len(bad) || err != nil {
-				t.Errorf("%x: %d %v", bad, n, err)
-			}
+		for _, bad := range [][]byte{nil, {0x80, 200}, {0x81, 200, 0, 1, 0, 0, 0, 1}, {0x9F, 201, 0, 1, 0, 0, 0, 1}, {0x81, 205, 0, 1, 0, 0, 0, 1},
+			{0x81, 201, 0, 9, 0, 0, 0, 1}, {0x80, 201, 0, 0, 0, 0, 0, 1}, {0x9F, 203, 0, 1, 0, 0, 0, 1}} {
+			r.p.DeliverControl(bad)
 		}
 		if len(r.feedback) != len(want) {
 			t.Errorf("malformed packets gave %v", r.feedback[len(want):])
@@ -196,7 +190,7 @@ func TestLiveness(t *testing.T) {
 			t.Errorf("after five seconds: %+v", i)
 		}
 		send(10, "q", 200)
-		r.control(10, &rtcp.Goodbye{Sources: []uint32{10}})
+		r.control(&rtcp.Goodbye{Sources: []uint32{10}})
 		if cam.LayerInfo(0).Active {
 			t.Error("active after BYE")
 		}
@@ -216,123 +210,46 @@ func TestAudioLevel(t *testing.T) {
 	})
 }
 
-func TestReadGivesFirstPacketsThenBlocks(t *testing.T) {
+func TestNothingAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, cameraLine)
-		var want [][]byte
-		for seq := range uint16(earlyPackets + 4) {
-			k := packet{ssrc: 10, pt: ptVP8, seq: seq, ext: ids("2", "q", ""), payload: delta}
-			want = append(want, k.bytes(t))
-			r.send(k)
-		}
-		s := r.sinks[10]
-		b := make([]byte, 1500)
-		if _, err := s.Read(b[:5]); !errors.Is(err, io.ErrShortBuffer) {
-			t.Errorf("short buffer: %v", err)
-		}
-		for i := range earlyPackets {
-			n, err := s.Read(b)
-			if err != nil || !bytes.Equal(b[:n], want[i]) {
-				t.Fatalf("packet %d: %x %v", i, b[:n], err)
-			}
-		}
-		ended := make(chan error)
-		go func() {
-			_, err := s.Read(b)
-			ended <- err
-		}()
-		r.send(packet{ssrc: 10, pt: ptVP8, seq: 99, payload: delta})
-		synctest.Wait()
-		select {
-		case err := <-ended:
-			t.Errorf("Read returned %v before Close", err)
-		default:
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-ended; !errors.Is(err, io.EOF) {
-			t.Errorf("Read ended with %v", err)
-		}
-		if err := s.Close(); err != nil { // Pion closes a stream from two lists
-			t.Errorf("second Close: %v", err)
-		}
-		if _, err := s.Write(want[0]); err != nil {
-			t.Errorf("Write after Close: %v", err)
-		}
-	})
-}
-
-func TestEarlyPacketsExpire(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, cameraLine)
-		r.send(packet{ssrc: 10, pt: ptVP8, seq: 1, ext: ids("2", "q", ""), payload: delta})
-		r.advance(earlyFor)
-		r.p.Tick(r.now())
-		r.send(packet{ssrc: 10, pt: ptVP8, seq: 2, payload: delta})
-		ended := make(chan error)
-		go func() {
-			_, err := r.sinks[10].Read(make([]byte, 1500))
-			ended <- err
-		}()
-		synctest.Wait()
-		if err := r.sinks[10].Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-ended; !errors.Is(err, io.EOF) {
-			t.Errorf("Read gave a packet after ten seconds: %v", err)
-		}
-	})
-}
-
-func TestCloseEndsReads(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, cameraLine)
-		for _, kind := range []packetio.BufferPacketType{packetio.RTPBufferPacket, packetio.RTCPBufferPacket} {
-			s := r.p.BufferFactory(kind, 10)
-			go func() { _, _ = s.Read(make([]byte, 10)) }() // the bubble fails if it stays
-		}
-		synctest.Wait()
 		r.p.Close()
 		r.p.Close()
 		r.p.Tick(r.now())
 		r.p.Bind([]Line{cameraLine})
-		s := r.p.BufferFactory(packetio.RTPBufferPacket, 11)
-		if n, err := s.Write([]byte{1, 2}); n != 2 || err != nil {
-			t.Errorf("Write after Close: %d %v", n, err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
+		r.send(packet{ssrc: 11, pt: ptVP8, seq: 1, ext: ids("2", "q", ""), payload: keyStart})
+		r.control(&rtcp.Goodbye{Sources: []uint32{11}})
+		if st := r.p.Stats(); st.Packets != 0 || len(r.changed) != 0 {
+			t.Errorf("a packet was taken after Close: %+v", st)
 		}
 	})
 }
 
+// TestTooManyStreams sends from one SSRC more than anybody may have, then from it and
+// others again: those that were there go on.
 func TestTooManyStreams(t *testing.T) {
-	for kind, limit := range map[packetio.BufferPacketType]int{packetio.RTPBufferPacket: maxStreams, packetio.RTCPBufferPacket: maxReports} {
-		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, cameraLine)
-			first := r.p.BufferFactory(kind, 1)
-			for i := 1; i < limit; i++ {
-				r.p.BufferFactory(kind, uint32(1+i))
-			}
-			if r.abuse != nil {
-				t.Fatalf("refused within the limit: %v", r.abuse)
-			}
-			if err := first.Close(); err != nil {
-				t.Fatal(err)
-			}
-			r.p.BufferFactory(kind, 1) // what was closed does not count
-			for i := range 3 {
-				s := r.p.BufferFactory(kind, uint32(5000+i))
-				if n, err := s.Write([]byte{1}); n != 1 || err != nil {
-					t.Errorf("a refused stream: %d %v", n, err)
-				}
-			}
-			if len(r.abuse) != 1 {
-				t.Errorf("told of abuse %d times, want once", len(r.abuse))
-			}
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, cameraLine)
+		for i := range uint32(maxStreams) {
+			r.send(packet{ssrc: 1 + i, pt: ptVP8, seq: 1, payload: delta})
+		}
+		if r.abuse != nil {
+			t.Fatalf("refused within the limit: %v", r.abuse)
+		}
+		for i := range uint32(3) {
+			r.send(packet{ssrc: 5000 + i, pt: ptVP8, seq: 1, ext: ids("2", "q", ""), payload: keyStart})
+		}
+		if len(r.abuse) != 1 {
+			t.Errorf("told of abuse %d times, want once", len(r.abuse))
+		}
+		if info := r.p.Source(signal.KindCamera).LayerInfo(0); info.Active {
+			t.Errorf("one stream too many feeds a layer: %+v", info)
+		}
+		r.send(packet{ssrc: 7, pt: ptVP8, seq: 2, ext: ids("2", "q", ""), payload: keyStart})
+		if info := r.p.Source(signal.KindCamera).LayerInfo(0); info.SSRC != 7 {
+			t.Errorf("a stream within the limit does not: %+v", info)
+		}
+	})
 }
 
 func TestPoolExhausted(t *testing.T) {

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
-	"github.com/pion/transport/v4/packetio"
 
 	"mayfly/roomtask/rtpx"
 	"mayfly/shared/signal"
@@ -45,11 +43,10 @@ type rig struct {
 	feedback []rtcp.Packet
 	changed  []string
 	abuse    []string
-	sinks    map[uint32]io.ReadWriteCloser
 }
 
 func newRig(t *testing.T, lines ...Line) *rig {
-	r := &rig{t: t, sinks: map[uint32]io.ReadWriteCloser{}}
+	r := &rig{t: t}
 	r.p = NewPublisher(Config{
 		Participant: "alice",
 		Pool:        rtpx.NewPool(16 << 20),
@@ -143,32 +140,17 @@ func (k packet) bytes(t testing.TB) []byte {
 
 func (r *rig) send(k packet) {
 	r.t.Helper()
-	s := r.sinks[k.ssrc]
-	if s == nil {
-		s = r.p.BufferFactory(packetio.RTPBufferPacket, k.ssrc)
-		r.sinks[k.ssrc] = s
-	}
-	b := k.bytes(r.t)
-	if n, err := s.Write(b); n != len(b) || err != nil {
-		r.t.Errorf("Write = %d %v", n, err)
-	}
+	r.p.Deliver(k.bytes(r.t))
 }
 
-func (r *rig) control(ssrc uint32, pkts ...rtcp.Packet) {
+// control sends a compound packet.
+func (r *rig) control(pkts ...rtcp.Packet) {
 	r.t.Helper()
-	c := r.p.BufferFactory(packetio.RTCPBufferPacket, ssrc)
-	for _, p := range pkts {
-		b, err := p.Marshal()
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		if n, err := c.Write(b); n != len(b) || err != nil {
-			r.t.Errorf("Write = %d %v", n, err)
-		}
+	b, err := rtcp.Marshal(pkts)
+	if err != nil {
+		r.t.Fatal(err)
 	}
-	if err := c.Close(); err != nil {
-		r.t.Error(err)
-	}
+	r.p.DeliverControl(b)
 }
 
 // catcher is a tap that notes what came.

@@ -20,7 +20,7 @@ const (
 )
 
 // Tap receives the packets of one layer, in the order of their arrival: a repaired
-// packet comes late. Deliver runs on Pion's read goroutine, so it must not block;
+// packet comes late. Deliver runs on the socket's reader, so it must not block;
 // it must Retain the packet to keep it after returning.
 type Tap interface {
 	Deliver(p *rtpx.Packet)
@@ -33,7 +33,7 @@ type Config struct {
 	Pool        *rtpx.Pool // shared by all publishers of the task
 
 	// WriteRTCP sends to the publisher. It is called by the Publisher's own writer
-	// goroutine alone, and may block until the PeerConnection is closed.
+	// goroutine alone, and may block until the connection is closed.
 	WriteRTCP func([]rtcp.Packet) error
 
 	// Now is nanoseconds, never going back. Unix time is a good choice of origin:
@@ -53,8 +53,8 @@ type Config struct {
 	// Changed is called when a layer begins, ends, or changes its size or codec.
 	Changed func(*Source)
 
-	// Abuse is called once, when the peer makes more streams than any client needs.
-	// The owner should close the PeerConnection: Pion keeps state for each.
+	// Abuse is called once, when the participant sends from more SSRCs than any client
+	// needs. They go nowhere; the owner should end the participant.
 	Abuse func(reason string)
 
 	Log *slog.Logger

@@ -15,7 +15,7 @@ const sctpPort = 5000
 
 // local is what an answer says of our own end.
 type local struct {
-	session     uint64   // of all answers of the PeerConnection, below 2^63
+	session     uint64   // of all answers of the Peer, below 2^63
 	version     uint64   // grows with every answer (RFC 3264 §8)
 	ufrag, pwd  string   // of the ICE agent; others after a restart
 	fingerprint string   // of the certificate, with the hash's name

@@ -8,9 +8,6 @@ import (
 	"github.com/pion/sdp/v3"
 )
 
-// mimeRED is redundant audio data (RFC 2198) as browsers offer it.
-const mimeRED = "audio/red"
-
 // redundant finds the payload type with which the client offers redundancy of Opus,
 // 0 if it does not, and whether it likes that better than plain Opus. Its fmtp lists
 // the payload types of the blocks, "111/111": all must be that of opus.
@@ -36,28 +33,6 @@ func redundant(m *sdp.MediaDescription, opus uint8) (red uint8, first bool) {
 		}
 	}
 	return 0, false
-}
-
-// withRED adds the payload type of redundancy in the client's order, which Pion keeps
-// in the answer: a browser sends with the first.
-func (ln *line) withRED(types []string) []string {
-	at := 1
-	if ln.redFirst {
-		at = 0
-	}
-	return slices.Insert(types, at, strconv.Itoa(int(ln.red)))
-}
-
-// withFEC asks for in-band error correction in the fmtp of Opus.
-func withFEC(attrs []sdp.Attribute, opus uint8) []sdp.Attribute {
-	pt := strconv.Itoa(int(opus))
-	for i, a := range attrs {
-		if of, params, _ := strings.Cut(a.Value, " "); a.Key == "fmtp" && of == pt {
-			attrs[i].Value = pt + " " + fecParams(params)
-			return attrs
-		}
-	}
-	return append(attrs, sdp.Attribute{Key: "fmtp", Value: pt + " " + fecParams("")})
 }
 
 // fecParams adds in-band error correction (RFC 7587 §6.1) to the parameters that a

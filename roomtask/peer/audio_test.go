@@ -10,8 +10,8 @@ import (
 	"mayfly/roomtask/ingest"
 )
 
-// TestREDIsNegotiated reads which payload type, if any, carries redundancy, and what
-// Pion is shown of it.
+// TestREDIsNegotiated reads which payload type, if any, carries redundancy, and what the
+// answer says of it.
 func TestREDIsNegotiated(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -47,7 +47,7 @@ func TestREDIsNegotiated(t *testing.T) {
 				t.Errorf("the seat's red is %d, want %d", red, c.red)
 			}
 			var desc sdp.SessionDescription
-			if err := desc.UnmarshalString(got.sdp); err != nil {
+			if err := desc.UnmarshalString(answerTo(got, &local{})); err != nil {
 				t.Fatal(err)
 			}
 			for _, m := range desc.MediaDescriptions {
@@ -65,19 +65,15 @@ func TestREDIsNegotiated(t *testing.T) {
 	}
 }
 
-func TestWithFEC(t *testing.T) {
+func TestFECParams(t *testing.T) {
 	for in, want := range map[string]string{
-		"":                               "111 useinbandfec=1",
-		"111 minptime=10;useinbandfec=1": "111 minptime=10;useinbandfec=1",
-		"111 useinbandfec=0; stereo=1":   "111  stereo=1;useinbandfec=1",
-		"111 maxplaybackrate=48000":      "111 maxplaybackrate=48000;useinbandfec=1",
+		"":                           "useinbandfec=1",
+		"minptime=10;useinbandfec=1": "minptime=10;useinbandfec=1",
+		"useinbandfec=0; stereo=1":   " stereo=1;useinbandfec=1",
+		"maxplaybackrate=48000":      "maxplaybackrate=48000;useinbandfec=1",
 	} {
-		attrs := []sdp.Attribute{{Key: "fmtp", Value: "63 111/111"}}
-		if in != "" {
-			attrs = append(attrs, sdp.Attribute{Key: "fmtp", Value: in})
-		}
-		if got := withFEC(attrs, 111); len(got) != 2 || got[1].Value != want || got[0].Value != "63 111/111" {
-			t.Errorf("%q became %v, want %q", in, got, want)
+		if got := fecParams(in); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
 		}
 	}
 }

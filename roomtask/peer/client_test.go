@@ -16,6 +16,7 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
+	"mayfly/roomtask/conn"
 	"mayfly/roomtask/ingest"
 	"mayfly/roomtask/rtpx"
 	"mayfly/roomtask/transport"
@@ -25,7 +26,7 @@ import (
 // task is what the peers of one task share.
 type task struct {
 	net  *transport.Transport
-	cert webrtc.Certificate
+	cert *conn.Certificate
 	pool *rtpx.Pool
 }
 
@@ -36,7 +37,7 @@ func newTask(t testing.TB) *task {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = net.Close() })
-	cert, err := NewCertificate()
+	cert, err := conn.NewCertificate(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/pion/datachannel"
-	"github.com/pion/webrtc/v4"
 
+	"mayfly/roomtask/conn"
 	"mayfly/shared/signal"
 )
 
@@ -18,7 +18,8 @@ const (
 	maxQueuedFrames = 1024
 	highWater       = 128 << 10 // bytes under way in SCTP; above it the writer waits …
 	lowWater        = 64 << 10  // … until it falls to this
-	maxChannels     = 16        // that a client may ever open: Pion remembers each
+	maxChannels     = 16        // that a client may ever open
+	maxMessage      = conn.MaxMessage
 
 	// What a client may send: 1 Mbit/s after a burst that fits the longest frame. Each
 	// message costs a little more than its bytes, for what handling it takes.
@@ -112,8 +113,8 @@ func (d *dataChannel) take(s *session) []byte {
 	return frame
 }
 
-// accept is called by Pion for each channel that the client opens.
-func (d *dataChannel) accept(dc *webrtc.DataChannel) {
+// accept is called for each channel that the client opens.
+func (d *dataChannel) accept(ch *datachannel.DataChannel) {
 	d.mu.Lock()
 	d.opened++
 	tooMany := d.opened > maxChannels
@@ -122,25 +123,18 @@ func (d *dataChannel) accept(dc *webrtc.DataChannel) {
 		d.p.fail(FailAbuse, errors.New("peer: too many data channels"))
 		return
 	}
-	usable := dc.Label() == signal.DataChannelLabel && dc.Ordered() && dc.MaxRetransmits() == nil && dc.MaxPacketLifeTime() == nil
 	low := make(chan struct{}, 1)
-	dc.SetBufferedAmountLowThreshold(lowWater)
-	dc.OnBufferedAmountLow(func() {
+	ch.SetBufferedAmountLowThreshold(lowWater)
+	ch.OnBufferedAmountLow(func() {
 		select {
 		case low <- struct{}{}:
 		default:
 		}
 	})
-	dc.OnOpen(func() {
-		raw, err := dc.Detach()
-		if err != nil {
-			d.p.cfg.Log.Debug("data channel", "err", err)
-			return
-		}
-		if !usable || !d.begin(&session{d: d, dc: dc, raw: raw, low: low, done: make(chan struct{})}) {
-			_ = raw.Close()
-		}
-	})
+	usable := ch.Label == signal.DataChannelLabel && ch.ChannelType == datachannel.ChannelTypeReliable
+	if !usable || !d.begin(&session{d: d, ch: ch, low: low, done: make(chan struct{})}) {
+		_ = ch.Close()
+	}
 }
 
 // begin uses an open channel, unless one is in use already.
@@ -165,7 +159,7 @@ func (d *dataChannel) begin(s *session) bool {
 		s.read()
 		d.unwritable()
 		close(s.done)
-		_ = s.raw.Close()
+		_ = s.ch.Close()
 		s.writer.Wait()
 	})
 }
@@ -179,8 +173,7 @@ func (d *dataChannel) end() {
 // session is one open channel.
 type session struct {
 	d    *dataChannel
-	dc   *webrtc.DataChannel
-	raw  datachannel.ReadWriteCloser
+	ch   *datachannel.DataChannel
 	low  chan struct{} // SCTP has fallen to lowWater
 	done chan struct{} // closed when reading has ended
 
@@ -201,7 +194,7 @@ func (s *session) read() {
 	small := make([]byte, smallMessage)
 	buf := small
 	for {
-		n, _, err := s.raw.ReadDataChannel(buf)
+		n, _, err := s.ch.ReadDataChannel(buf)
 		if errors.Is(err, io.ErrShortBuffer) && len(buf) < maxMessage {
 			buf = make([]byte, min(4*len(buf), maxMessage)) // the message is still there
 			continue
@@ -295,7 +288,7 @@ func (s *session) frame(frame []byte) error {
 }
 
 func (s *session) message(text []byte) error {
-	for s.dc.BufferedAmount() > highWater {
+	for s.ch.BufferedAmount() > highWater {
 		select {
 		case <-s.low:
 		case <-s.done:
@@ -304,7 +297,7 @@ func (s *session) message(text []byte) error {
 			return io.ErrClosedPipe
 		}
 	}
-	n, err := s.raw.WriteDataChannel(text, true)
+	n, err := s.ch.WriteDataChannel(text, true)
 	s.d.out.Add(int64(n))
 	return err
 }

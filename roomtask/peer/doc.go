@@ -1,5 +1,5 @@
-// Package peer holds one participant's PeerConnection: its negotiation, its seats'
-// outgoing tracks, its data channel, and the wiring of Pion to ingest (what the
+// Package peer holds one participant's media: its negotiation, its seats' outgoing
+// streams, its data channel, and the wiring of its connection (conn) to ingest (what the
 // participant publishes) and sendq (what it receives).
 //
 // room makes a Peer per join, drives it with Offer, SendData, Tick and Close, and
@@ -9,6 +9,5 @@
 // know other participants or decide what sits in a seat.
 //
 // Read peer.go first (the loop), then negotiate.go (one offer), offer.go (which
-// offers are accepted) and data.go (the data channel). transport, ingest and peer
-// are the only packages that import pion/webrtc.
+// offers are accepted), answer.go (what is said to them) and data.go (the data channel).
 package peer

@@ -2,7 +2,7 @@ package peer
 
 import "mayfly/roomtask/ingest"
 
-// Event is something that happened to the PeerConnection, for Config.Post.
+// Event is something that happened to the participant, for Config.Post.
 type Event interface{ event() }
 
 // Answered is the answer to the offer of the same generation.
@@ -24,7 +24,7 @@ type Connected struct{}
 // back, by itself or by an ICE restart; if not, Failed follows.
 type Disconnected struct{}
 
-// Failed says that the PeerConnection is of no use any more and should be closed.
+// Failed says that the Peer is of no use any more and should be closed.
 // It is posted once.
 type Failed struct{ Reason string }
 
@@ -52,6 +52,6 @@ const (
 	FailICE         = "connection lost"      // ICE or DTLS gave up, or never came up
 	FailClosed      = "closed by the client" // its PeerConnection is gone
 	FailAbuse       = "abuse"                // more streams, channels or bytes than any client needs
-	FailNegotiation = "negotiation failed"   // Pion refused or hung; it cannot be taken back
+	FailNegotiation = "negotiation failed"   // ICE refused or hung; it cannot be taken back
 	FailFault       = "internal fault"       // a bug of ours met in this participant's packets
 )

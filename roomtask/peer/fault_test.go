@@ -3,22 +3,32 @@ package peer
 import (
 	"testing"
 
-	"mayfly/roomtask/seal"
+	"github.com/pion/rtp"
 )
 
-// TestPanicInFeedbackEndsOneParticipant has a bug met on the socket's reader, which is
-// everybody's: the packet counts as taken, and its participant is lost.
-func TestPanicInFeedbackEndsOneParticipant(t *testing.T) {
+// TestPanicEndsOneParticipant has a bug met on the socket's reader, which is everybody's,
+// by a packet of a client whose publisher has no pool: its participant is lost, and nobody
+// else.
+func TestPanicEndsOneParticipant(t *testing.T) {
 	k := newTask(t)
-	e, other := k.peer(t, "a"), k.peer(t, "b")
-	e.direct.opener.Store(&seal.Opener{})
-	if !e.direct.take(nil) { // shorter than any RTCP packet, which the socket never hands over
-		t.Error("a packet that nobody can judge goes on to Pion")
+	broken := &task{net: k.net, cert: k.cert}
+	e, c := broken.peer(t, "a"), newClient(t)
+	other, oc := k.peer(t, "b"), newClient(t)
+	c.publishMic()
+	c.addSeats(1)
+	c.join(e)
+	oc.addSeats(1)
+	oc.join(other)
+	next[DataOpen](t, other)
+	if err := c.mic.WriteRTP(&rtp.Packet{Header: rtp.Header{Version: 2}, Payload: make([]byte, 60)}); err != nil {
+		t.Fatal(err)
 	}
-	if f := next[Failed](t, e); f.Reason != FailFault {
-		t.Errorf("reason %q", f.Reason)
+	for failed := false; !failed; {
+		f, ok := (<-e.events).(Failed)
+		if failed = ok; ok && f.Reason != FailFault {
+			t.Errorf("reason %q", f.Reason)
+		}
 	}
-	if len(other.events) != 0 {
-		t.Errorf("another participant: %v", <-other.events)
-	}
+	send(t, <-oc.open, 1, []byte(`{"type":"ping"}`))
+	next[Data](t, other)
 }

@@ -6,7 +6,7 @@ import (
 	"mayfly/shared/signal"
 )
 
-// role is what an m-line is for. It never changes while the PeerConnection lives.
+// role is what an m-line is for. It never changes while the Peer lives.
 type role struct {
 	video bool
 	kind  string // of the client's own source; "" for a seat

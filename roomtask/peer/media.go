@@ -8,7 +8,6 @@ import (
 	"github.com/pion/sdp/v3"
 
 	"mayfly/roomtask/ingest"
-	"mayfly/roomtask/rtpx"
 	"mayfly/shared/signal"
 )
 
@@ -71,56 +70,6 @@ func (ln *line) readSSRCs(m *sdp.MediaDescription) *signal.Error {
 		}
 	}
 	return nil
-}
-
-// rewrite leaves of the m-line what the room supports.
-func (ln *line) rewrite(m *sdp.MediaDescription, direction string) {
-	types := ln.formats()
-	if !ln.video {
-		types = []string{strconv.Itoa(int(ln.codec))}
-	}
-	if ln.red != 0 {
-		types = ln.withRED(types)
-	}
-	m.MediaName.Formats = types
-	attrs := append(transportOf(m),
-		sdp.Attribute{Key: "mid", Value: ln.mid}, sdp.Attribute{Key: direction}, sdp.Attribute{Key: "rtcp-mux"})
-	for _, uri := range extensions {
-		if id, ok := ln.ext[uri]; ok {
-			attrs = append(attrs, sdp.Attribute{Key: "extmap", Value: strconv.Itoa(int(id)) + " " + uri})
-		}
-	}
-	for _, a := range m.Attributes {
-		if a.Key != "rtpmap" && a.Key != "fmtp" && a.Key != "rtcp-fb" {
-			continue
-		}
-		pt, _, _ := strings.Cut(a.Value, " ")
-		// The fmtp of VP8 only says what the client would like to receive at most.
-		ofVP8 := a.Key == "fmtp" && ln.types[rtpx.CodecVP8].PT != 0 && pt == strconv.Itoa(int(ln.types[rtpx.CodecVP8].PT))
-		if (slices.Contains(types, pt) || pt == "*") && !ofVP8 {
-			attrs = append(attrs, a)
-		}
-	}
-	if !ln.video {
-		attrs = withFEC(attrs, ln.codec)
-	}
-	if !ln.isSeat() {
-		attrs = append(attrs, keep(m.Attributes, "msid", "ssrc", "ssrc-group")...)
-	}
-	if len(ln.rids) > 0 {
-		for _, r := range ln.rids {
-			attrs = append(attrs, sdp.Attribute{Key: "rid", Value: r + " send"})
-		}
-		attrs = append(attrs, sdp.Attribute{Key: "simulcast", Value: "send " + strings.Join(ln.rids, ";")})
-	}
-	m.Attributes = attrs
-	m.Bandwidth = nil
-}
-
-// transportOf keeps the transport attributes of an m-line. We answer as the DTLS
-// server, whatever the client prefers, so the offer is made to leave the choice.
-func transportOf(m *sdp.MediaDescription) []sdp.Attribute {
-	return append(keep(m.Attributes, "ice-ufrag", "ice-pwd", "fingerprint", "bundle-only"), sdp.Attribute{Key: "setup", Value: "actpass"})
 }
 
 // leavesServerRole says whether a=setup lets us be the DTLS server (RFC 8842 §5.2).

@@ -83,26 +83,15 @@ func TestWeakProtectionIsRefused(t *testing.T) {
 // every browser takes, and it is in no answer.
 func TestKeysAreTheTasksOwn(t *testing.T) {
 	a, b := newTask(t), newTask(t)
-	fa, err := a.cert.GetFingerprints()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fb, err := b.cert.GetFingerprints()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if fa[0].Algorithm != "sha-256" || fa[0].Value == fb[0].Value {
+	fa, fb := a.cert.Fingerprint(), b.cert.Fingerprint()
+	if !strings.HasPrefix(fa, "sha-256 ") || fa == fb {
 		t.Errorf("fingerprints %v and %v", fa, fb)
 	}
 	e, c := a.peer(t, "a"), newClient(t)
 	c.addSeats(1)
 	answer := c.negotiate(e, nil)
-	if !strings.Contains(strings.ToLower(answer), strings.ToLower(fa[0].Value)) || strings.Contains(answer, "PRIVATE KEY") {
+	if !strings.Contains(answer, fa) || strings.Contains(answer, "PRIVATE KEY") {
 		t.Error("the answer tells another certificate, or too much")
-	}
-	pem, err := a.cert.PEM()
-	if err != nil || !strings.Contains(pem, "PRIVATE KEY") {
-		t.Fatal("the certificate has no key", err)
 	}
 }
 

@@ -22,14 +22,12 @@ const (
 	videoClock       = 90000
 )
 
-// extensions are the header extensions that we negotiate, the same ones for every
-// line; anything else in an offer is left out of what Pion sees.
+// extensions are the header extensions that we negotiate, the same ones for every line.
 var extensions = []string{ingest.ExtMid, ingest.ExtRid, ingest.ExtRepairedRid, ingest.ExtTransportSeq, ingest.ExtAudioLevel, ingest.ExtDD}
 
-// checked is an offer that Pion will accept.
+// checked is an offer that can be answered.
 type checked struct {
 	layout layout
-	sdp    string // rewritten; see checkOffer
 	fresh  []line // seat lines that known did not have, in SDP order
 	client bundle // the client's end of the transport
 
@@ -39,14 +37,10 @@ type checked struct {
 	mixed   bool       // a=extmap-allow-mixed for all m-lines (RFC 8285 §6)
 }
 
-// checkOffer decides whether an offer may be applied after what is known, and
-// rewrites its SDP to what the room supports. Pion cannot take back an offer that
-// it has begun to apply, so all that it might choke on is refused here.
-//
-// The rewritten SDP holds no candidates: the task answers checks and never starts
-// one towards an address that a client wrote down. It holds the codecs of
-// videoCodecs with their rtx, Opus with its red, and our header extensions only, and the
-// transport's parameters once.
+// checkOffer decides whether an offer may be applied after what is known, and finds what
+// its answer will say: the codecs of rtpx that are video with their rtx, Opus with its red, and our
+// header extensions only, and the transport's parameters once. Candidates are not read:
+// the task answers checks and never starts one towards an address that a client wrote down.
 func checkOffer(o signal.Offer, known *layout) (*checked, *signal.Error) {
 	if len(o.SDP) > signal.MaxDataBytes || strings.Count(o.SDP, "\n") > signal.MaxSDPLines {
 		return nil, signal.Fault(signal.CodeTooLarge, "SDP over %d bytes or %d lines", signal.MaxDataBytes, signal.MaxSDPLines)
@@ -79,15 +73,10 @@ func checkOffer(o signal.Offer, known *layout) (*checked, *signal.Error) {
 	if fault := c.finish(&desc, known); fault != nil {
 		return nil, fault
 	}
-	text, err := desc.Marshal()
-	if err != nil {
-		return nil, refuse("SDP cannot be written back")
-	}
-	c.sdp = string(text)
 	return c, nil
 }
 
-// addMedia checks one m-line and rewrites it.
+// addMedia checks one m-line.
 func (c *checked) addMedia(m *sdp.MediaDescription, wanted map[string]role) *signal.Error {
 	mid, fault := one(m, "mid")
 	mid = strings.Clone(mid) // the layout stays, the SDP need not stay with it
@@ -130,7 +119,6 @@ func (c *checked) addMedia(m *sdp.MediaDescription, wanted map[string]role) *sig
 	}
 	c.layout.lines[mid] = ln
 	c.formats = append(c.formats, ln.describe(m))
-	ln.rewrite(m, want)
 	return nil
 }
 
@@ -143,8 +131,6 @@ func (c *checked) addData(m *sdp.MediaDescription, mid string) *signal.Error {
 	}
 	c.layout.data = mid
 	c.formats = append(c.formats, nil)
-	attrs := keep(m.Attributes, "mid", "sctp-port", "max-message-size")
-	m.Attributes = append(transportOf(m), attrs...)
 	return nil
 }
 
@@ -173,7 +159,7 @@ func (ln *line) read(m *sdp.MediaDescription) *signal.Error {
 	return ln.readSSRCs(m)
 }
 
-// finish checks what concerns all m-lines together, and rewrites the session part.
+// finish checks what concerns all m-lines together.
 func (c *checked) finish(desc *sdp.SessionDescription, known *layout) *signal.Error {
 	group, _ := desc.Attribute("group")
 	members := strings.Fields(group)
@@ -187,23 +173,11 @@ func (c *checked) finish(desc *sdp.SessionDescription, known *layout) *signal.Er
 	c.client, c.layout.fingerprint = t, t.fingerprint
 	c.bundle = members[1:]
 	_, c.mixed = desc.Attribute("extmap-allow-mixed")
-	if fault := c.consistent(known); fault != nil {
-		return fault
-	}
-	desc.Attributes = append([]sdp.Attribute{
-		{Key: "group", Value: strings.Join(members, " ")}, {Key: "ice-ufrag", Value: t.ufrag}, {Key: "ice-pwd", Value: t.pwd},
-		{Key: "fingerprint", Value: t.fingerprint},
-	}, keep(desc.Attributes, "extmap-allow-mixed", "msid-semantic")...)
-	for _, m := range desc.MediaDescriptions {
-		m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool {
-			return a.Key == "ice-ufrag" || a.Key == "ice-pwd" || a.Key == "fingerprint"
-		})
-	}
-	return nil
+	return c.consistent(known)
 }
 
-// consistent compares the lines with each other and with what is known. Pion keeps
-// one table of payload types and one of extensions for all m-lines.
+// consistent compares the lines with each other and with what is known. All lines are in
+// one bundle, so there is one table of payload types and one of extensions.
 func (c *checked) consistent(known *layout) *signal.Error {
 	if len(c.layout.mids) < len(known.mids) || !slices.Equal(known.mids, c.layout.mids[:len(known.mids)]) {
 		return refuse("m-lines of an earlier offer are missing or moved")

@@ -5,17 +5,16 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/pion/rtcp"
-	"github.com/pion/transport/v4/packetio"
-	"github.com/pion/webrtc/v4"
 
+	"mayfly/roomtask/conn"
 	"mayfly/roomtask/ingest"
 	"mayfly/roomtask/rtpx"
 	"mayfly/roomtask/sendq"
@@ -24,15 +23,15 @@ import (
 )
 
 const (
-	negotiationLimit = 10 * time.Second // with host candidates it takes milliseconds
-	closeLimit       = 5 * time.Second  // Pion's Close can hang; the room goes on without it
+	negotiationLimit = 10 * time.Second // with one candidate it takes milliseconds
+	closeLimit       = 5 * time.Second  // what is Pion's can hang; the room goes on without it
 	waitingOffers    = 4                // while one is negotiated
 )
 
 // Config is what a Peer needs. All fields are required but Log.
 type Config struct {
-	ID    string // of the participant
-	Cert  webrtc.Certificate
+	ID    string            // of the participant
+	Cert  *conn.Certificate // likewise
 	Net   *net.Transport
 	Pool  *rtpx.Pool   // shared by all peers of the task
 	Wheel *sendq.Wheel // likewise, and flushes Net; nil = one of its own
@@ -45,17 +44,14 @@ type Config struct {
 	Forwarded func(ns int64)
 }
 
-// Peer is one participant's PeerConnection.
+// Peer is one participant's media.
 type Peer struct {
 	// set once
 	cfg       Config
-	pc        *webrtc.PeerConnection
-	dtls      *webrtc.DTLSTransport
-	ice       *webrtc.ICETransport
+	conn      *conn.Conn
 	publisher *ingest.Publisher
 	sender    *sendq.Sender
 	data      *dataChannel
-	direct    direct
 	offers    chan signal.Offer
 	states    chan struct{}      // a hint to look at the connection's state
 	opened    chan chan struct{} // the data channel is open; closed when that was told
@@ -68,66 +64,57 @@ type Peer struct {
 	failOnce  sync.Once
 	closeOnce sync.Once
 
-	numbers  atomic.Pointer[[]int]  // seats, ascending
-	protocol atomic.Pointer[string] // of the selected pair
-	reached  atomic.Bool            // a pair was selected before
+	numbers atomic.Pointer[[]int] // seats, ascending
+	reached atomic.Bool           // a pair was selected before
 
 	rttAt int64 // owned by the caller of Tick: when to tell the publisher the round trip
 
 	// owned by the loop
 	layout layout
+	local  local // of the last answer
 	seats  map[int]seatOuts
 	unset  []int // seats that the Sender does not know yet
 	last   answered
-	up     bool                       // has been connected
-	shown  webrtc.PeerConnectionState // as last told to the room
+	up     bool       // has been connected
+	shown  conn.State // as last told to the room
 }
 
-// seatOuts are the bound tracks of a seat.
+// seatOuts are the outgoing streams of a seat.
 type seatOuts struct{ audio, video *sendq.Out }
 
-// New makes a PeerConnection that waits for the first offer.
+// New makes a Peer that waits for the first offer.
 func New(cfg Config) (*Peer, error) {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)).With("participant", cfg.ID)
 	p := &Peer{
 		cfg: cfg, offers: make(chan signal.Offer, waitingOffers), states: make(chan struct{}, 1), opened: make(chan chan struct{}),
 		closing: make(chan struct{}), closed: make(chan struct{}),
 		seats: map[int]seatOuts{}, layout: layout{lines: map[string]line{}},
+		local: local{session: rand.Uint64() >> 1, fingerprint: cfg.Cert.Fingerprint(), candidates: cfg.Net.Candidates()},
 	}
 	if p.cfg.Wheel == nil {
 		p.cfg.Wheel = sendq.NewWheel()
 		p.cfg.Wheel.Flush = cfg.Net.Flush
 	}
 	p.data = newDataChannel(p)
-	p.direct.net = cfg.Net
 	p.sender = sendq.New(sendq.Config{Now: cfg.Now, WriteRTCP: p.writeRTCP, Wheel: p.cfg.Wheel, Log: cfg.Log, Forwarded: cfg.Forwarded,
 		Fault: func(r any) { _ = p.fault("sender", r) }})
-	p.direct.twcc = p.sender.TransportFeedback
-	p.direct.fault = func(r any) { _ = p.fault("feedback", r) }
 	p.publisher = ingest.NewPublisher(ingest.Config{
 		Participant: cfg.ID, Pool: cfg.Pool, WriteRTCP: p.writeRTCP, Now: cfg.Now, Log: cfg.Log,
 		Feedback: p.sender.Feedback, TransportFeedback: p.sender.TransportFeedback,
 		Changed: func(s *ingest.Source) { p.post(Published{s}) },
 		Abuse:   func(reason string) { p.fail(FailAbuse, errors.New(reason)) },
 	})
-	pc, err := p.newConnection()
-	if err != nil {
+	var err error
+	if p.conn, err = conn.New(conn.Config{
+		Net: cfg.Net, Cert: cfg.Cert, Log: cfg.Log, Now: cfg.Now,
+		Media: p.publisher.Deliver, Control: p.publisher.DeliverControl,
+		Changed: p.wake, Moved: p.moved, Channel: p.data.accept,
+		Fault: func(where string, r any) { _ = p.fault(where, r) },
+	}); err != nil {
 		p.sender.Close()
 		p.publisher.Close()
 		return nil, fmt.Errorf("peer: %w", err)
 	}
-	p.direct.media = p.publisher.Deliver
-	p.pc, p.dtls = pc, pc.SCTP().Transport()
-	p.ice = p.dtls.ICETransport()
-	// The callbacks only wake the loop, which looks for itself.
-	p.ice.OnConnectionStateChange(func(s webrtc.ICETransportState) {
-		p.direct.state(s)
-		p.wake()
-	})
-	p.dtls.OnStateChange(func(webrtc.DTLSTransportState) { p.wake() })
-	p.ice.OnSelectedCandidatePairChange(p.selected)
-	pc.OnTrack(func(*webrtc.TrackRemote, *webrtc.RTPReceiver) {}) // packets come through bufferFactory
-	pc.OnDataChannel(p.data.accept)
 	p.running.Go(p.loop)
 	return p, nil
 }
@@ -162,22 +149,14 @@ func (p *Peer) SendData(frame []byte) bool { return p.data.send(frame) }
 
 // Bytes are what came in and went out on the participant's transport, but for STUN:
 // SRTP, SRTCP and DTLS, over all ICE restarts.
-func (p *Peer) Bytes() (in, out int64) {
-	s := p.ice.Stats()
-	return int64(s.BytesReceived) + p.direct.in.Load(), int64(s.BytesSent) + p.direct.bytes.Load()
-}
+func (p *Peer) Bytes() (in, out int64) { return p.conn.Bytes() }
 
 // DataBytes counts the messages of the data channel, without what SCTP adds.
 func (p *Peer) DataBytes() (in, out int64) { return p.data.in.Load(), p.data.out.Load() }
 
 // Transport is how the client reaches the task: udp, tcp, turn-udp, turn-tcp or turn-tls,
 // "" before a pair was selected.
-func (p *Peer) Transport() string {
-	if t := p.protocol.Load(); t != nil {
-		return *t
-	}
-	return ""
-}
+func (p *Peer) Transport() string { return p.conn.Via() }
 
 // Tick does the periodic work of publisher and sender, every 20 ms. One goroutine
 // calls it.
@@ -196,7 +175,7 @@ func (p *Peer) Tick(now int64) {
 	p.publisher.Tick(now)
 }
 
-// Close ends the PeerConnection. It returns when all is gone, or after 5 s.
+// Close ends the connection. It returns when all is gone, or after 5 s.
 func (p *Peer) Close() {
 	p.closeOnce.Do(func() {
 		p.mu.Lock()
@@ -210,17 +189,14 @@ func (p *Peer) Close() {
 	select {
 	case <-p.closed:
 	case <-watchdog.C:
-		p.cfg.Log.Error("PeerConnection does not close", "after", closeLimit)
+		p.cfg.Log.Error("connection does not close", "after", closeLimit)
 	}
 }
 
-// shutdown closes the PeerConnection first: it unblocks everybody else.
+// shutdown closes the connection first: it unblocks everybody else.
 func (p *Peer) shutdown() {
 	defer close(p.closed)
-	p.direct.end()
-	if err := p.pc.GracefulClose(); err != nil {
-		p.cfg.Log.Debug("close", "err", err)
-	}
+	p.conn.Close()
 	p.running.Wait()
 	p.sender.Close()
 	p.publisher.Close()
@@ -269,7 +245,7 @@ func (p *Peer) loop() {
 func (p *Peer) begin(o signal.Offer, results chan<- negotiated) bool {
 	offer := sha256.Sum256([]byte(o.SDP))
 	if p.last.done && o.Generation == p.last.generation && offer == p.last.offer {
-		p.post(Answered{Generation: o.Generation, SDP: p.answer()})
+		p.again(o)
 		return false
 	}
 	if p.last.done && o.Generation <= p.last.generation {
@@ -282,7 +258,18 @@ func (p *Peer) begin(o signal.Offer, results chan<- negotiated) bool {
 		return false
 	}
 	p.last = answered{generation: o.Generation, offer: offer}
-	return p.start(func() { results <- p.apply(o.Generation, c) })
+	ours := p.local
+	return p.start(func() { results <- p.apply(o.Generation, c, ours) })
+}
+
+// again answers an offer as it was answered before: what the answer says is made of the
+// offer and of what is remembered of our own end.
+func (p *Peer) again(o signal.Offer) {
+	if c, fault := p.check(o); fault == nil {
+		p.post(Answered{Generation: o.Generation, SDP: answerTo(c, &p.local)})
+	} else {
+		p.post(refused(o.Generation, fault))
+	}
 }
 
 func (p *Peer) check(o signal.Offer) (c *checked, fault *signal.Error) {
@@ -295,46 +282,28 @@ func (p *Peer) check(o signal.Offer) (c *checked, fault *signal.Error) {
 	return checkOffer(o, &p.layout)
 }
 
-// state sums up ICE and DTLS. PeerConnection.ConnectionState is not asked: Pion
-// computes it in several goroutines at once, and a stale result may stay.
-func (p *Peer) state() webrtc.PeerConnectionState {
-	ice, dtls := p.ice.State(), p.dtls.State()
-	switch {
-	case dtls == webrtc.DTLSTransportStateClosed || ice == webrtc.ICETransportStateClosed:
-		return webrtc.PeerConnectionStateClosed
-	case dtls == webrtc.DTLSTransportStateFailed || ice == webrtc.ICETransportStateFailed:
-		return webrtc.PeerConnectionStateFailed
-	case ice == webrtc.ICETransportStateDisconnected:
-		return webrtc.PeerConnectionStateDisconnected
-	case dtls == webrtc.DTLSTransportStateConnected && (ice == webrtc.ICETransportStateConnected || ice == webrtc.ICETransportStateCompleted):
-		return webrtc.PeerConnectionStateConnected
-	}
-	return webrtc.PeerConnectionStateConnecting
-}
-
 // follow tells how the connection's state has changed since it was last told.
 func (p *Peer) follow() {
-	state := p.state()
-	switch state {
-	case webrtc.PeerConnectionStateConnected:
+	switch state := p.conn.State(); state {
+	case conn.Connected:
 		p.connected()
-	case webrtc.PeerConnectionStateDisconnected:
-		if p.shown == webrtc.PeerConnectionStateConnected {
+	case conn.Disconnected:
+		if p.shown == conn.Connected {
 			p.shown = state
 			p.post(Disconnected{})
 		}
-	case webrtc.PeerConnectionStateFailed:
+	case conn.Failed:
 		p.fail(FailICE, nil)
-	case webrtc.PeerConnectionStateClosed:
-		p.fail(FailClosed, nil) // by Pion, at the client's goodbye: our own Close ends the loop first
+	case conn.Closed:
+		p.fail(FailClosed, nil) // at the client's goodbye: our own Close ends the loop first
 	}
 }
 
 func (p *Peer) connected() {
-	if p.shown == webrtc.PeerConnectionStateConnected {
+	if p.shown == conn.Connected {
 		return
 	}
-	p.shown, p.up = webrtc.PeerConnectionStateConnected, true
+	p.shown, p.up = conn.Connected, true
 	p.setSeats()
 	p.post(Connected{})
 }
@@ -346,11 +315,8 @@ func (p *Peer) wake() {
 	}
 }
 
-func (p *Peer) selected(pair *webrtc.ICECandidatePair) {
-	if via := p.cfg.Net.Via(pair); via != "" {
-		p.protocol.Store(&via)
-	}
-	p.direct.selected(pair)
+// moved is called when a pair was selected. What was under way on another path may be lost.
+func (p *Peer) moved() {
 	if p.reached.Swap(true) {
 		p.sender.Moved()
 	}
@@ -376,7 +342,7 @@ func (p *Peer) post(e Event) {
 	}
 }
 
-// fail says once that the PeerConnection is lost.
+// fail says once that the connection is lost.
 func (p *Peer) fail(reason string, err error) {
 	p.failOnce.Do(func() {
 		if err != nil {
@@ -394,31 +360,4 @@ func (p *Peer) fault(where string, r any) error {
 	return err
 }
 
-// writeRTCP bypasses PeerConnection.WriteRTCP, which would allocate for
-// interceptors that we do not have.
-func (p *Peer) writeRTCP(packets []rtcp.Packet) error {
-	_, err := p.dtls.WriteRTCP(packets)
-	return err
-}
-
-// bufferFactory gives Pion the far ends of its SRTP and SRTCP streams.
-func (p *Peer) bufferFactory(t packetio.BufferPacketType, ssrc uint32) io.ReadWriteCloser {
-	return &guarded{ReadWriteCloser: p.publisher.BufferFactory(t, ssrc), p: p}
-}
-
-// guarded keeps a panic in the packet path from ending the process. Pion calls
-// Write on its SRTP goroutine.
-type guarded struct {
-	io.ReadWriteCloser
-	p *Peer
-}
-
-func (g *guarded) Write(b []byte) (n int, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			_ = g.p.fault("packet", r)
-			n, err = len(b), nil
-		}
-	}()
-	return g.ReadWriteCloser.Write(b)
-}
+func (p *Peer) writeRTCP(packets []rtcp.Packet) error { return p.conn.WriteRTCP(packets) }

@@ -253,30 +253,6 @@ func TestClientCloses(t *testing.T) {
 	}
 }
 
-// panicky stands for a bug met while a packet is handled.
-type panicky struct{}
-
-func (panicky) Read([]byte) (int, error)  { panic("read") }
-func (panicky) Write([]byte) (int, error) { panic("write") }
-func (panicky) Close() error              { return nil }
-
-func TestPanicEndsOneParticipant(t *testing.T) {
-	k := newTask(t)
-	e, other := k.peer(t, "a"), k.peer(t, "b")
-	g := &guarded{ReadWriteCloser: panicky{}, p: e.Peer}
-	for range 3 {
-		if n, err := g.Write([]byte("packet")); n != 6 || err != nil {
-			t.Fatal(n, err)
-		}
-	}
-	if f := next[Failed](t, e); f.Reason != FailFault {
-		t.Errorf("reason %q", f.Reason)
-	}
-	if len(e.events) != 0 || len(other.events) != 0 {
-		t.Error("more events, or another participant's")
-	}
-}
-
 func openFiles(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

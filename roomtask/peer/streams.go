@@ -10,7 +10,7 @@ import (
 )
 
 // streams are the SSRCs with which a seat line sends; rtx is 0 if the client takes no
-// retransmission of any of the line's codecs. They stay as long as the PeerConnection.
+// retransmission of any of the line's codecs. They stay as long as the Peer.
 type streams struct{ ssrc, rtx uint32 }
 
 // withStreams adds SSRCs to those known, by mid, for the seat lines that are new in c.

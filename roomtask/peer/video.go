@@ -1,51 +1,14 @@
 package peer
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/pion/sdp/v3"
-	"github.com/pion/webrtc/v4"
 
 	"mayfly/roomtask/rtpx"
 )
-
-// videoCodecs are those that the room forwards, with the parameters that an answer of
-// Pion is matched by and the payload types that stand for them until an offer says
-// its own. Each has an rtx, numbered one higher.
-var videoCodecs = []struct {
-	codec rtpx.Codec
-	mime  string
-	fmtp  string
-	pt    webrtc.PayloadType
-}{
-	{rtpx.CodecVP8, webrtc.MimeTypeVP8, "", 96},
-	{rtpx.CodecVP9, webrtc.MimeTypeVP9, "profile-id=0", 98},
-	{rtpx.CodecH264, webrtc.MimeTypeH264, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f", 102},
-	{rtpx.CodecAV1, webrtc.MimeTypeAV1, "profile=0", 104},
-}
-
-// registerVideo tells Pion of the video codecs.
-func registerVideo(me *webrtc.MediaEngine) error {
-	feedback := []webrtc.RTCPFeedback{
-		{Type: webrtc.TypeRTCPFBTransportCC}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"},
-	}
-	for _, c := range videoCodecs {
-		for _, p := range []webrtc.RTPCodecParameters{
-			{PayloadType: c.pt, RTPCodecCapability: webrtc.RTPCodecCapability{
-				MimeType: c.mime, ClockRate: videoClock, SDPFmtpLine: c.fmtp, RTCPFeedback: feedback}},
-			{PayloadType: c.pt + 1, RTPCodecCapability: webrtc.RTPCodecCapability{
-				MimeType: webrtc.MimeTypeRTX, ClockRate: videoClock, SDPFmtpLine: fmt.Sprintf("apt=%d", c.pt)}},
-		} {
-			if err := me.RegisterCodec(p, webrtc.RTPCodecTypeVideo); err != nil {
-				return fmt.Errorf("register %s: %w", p.MimeType, err)
-			}
-		}
-	}
-	return nil
-}
 
 // readVideo finds the payload types of the codecs that the room forwards, in the
 // client's order, each with its rtx. Of several with one codec the first that fits
@@ -92,17 +55,6 @@ func (ln *line) readVideo(m *sdp.MediaDescription) {
 // uses says whether a payload type has a meaning on the line already.
 func (ln *line) uses(pt uint8) bool {
 	return slices.ContainsFunc(ln.types[:], func(t rtpx.PayloadType) bool { return t.PT == pt || t.RTX == pt })
-}
-
-// formats are the payload types of a video line in the order of the answer.
-func (ln *line) formats() (list []string) {
-	for _, c := range ln.order {
-		list = append(list, strconv.Itoa(int(ln.types[c].PT)))
-		if rtx := ln.types[c].RTX; rtx != 0 {
-			list = append(list, strconv.Itoa(int(rtx)))
-		}
-	}
-	return list
 }
 
 // usable says whether the parameters of a codec are those that the room forwards.

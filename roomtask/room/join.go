@@ -234,7 +234,7 @@ func (r *Room) offer(p *participant, f signal.Frame) {
 	r.takeOffer(p, o)
 }
 
-// mediaEvent handles what happened to a participant's PeerConnection.
+// mediaEvent handles what happened to a participant's connection.
 func (r *Room) mediaEvent(p *participant, ev Event) {
 	switch {
 	case ev.Done != nil && ev.Kind == EventMediaChanged:

@@ -5,7 +5,7 @@ import (
 	"mayfly/shared/usage"
 )
 
-// Media is one participant's PeerConnection as the room drives it. No call blocks.
+// Media is one participant's connection as the room drives it. No call blocks.
 // peers.go implements it with roomtask/peer.
 type Media interface {
 	// Offer negotiates; the answer is an EventAnswered or EventRefused of the same generation.
@@ -36,7 +36,7 @@ type Media interface {
 	Health() Health
 	// Pulse does periodic work; it is called every 20 ms, by one goroutine other than the room's.
 	Pulse(now int64)
-	// Close ends the PeerConnection in the background; Closed is closed when it is gone.
+	// Close ends the connection in the background; Closed is closed when it is gone.
 	Close()
 	Closed() <-chan struct{}
 }

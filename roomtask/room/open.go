@@ -1,16 +1,12 @@
 package room
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net/netip"
+	"time"
 
-	"github.com/pion/webrtc/v4"
-
+	"mayfly/roomtask/conn"
 	"mayfly/roomtask/rtpx"
 	"mayfly/roomtask/sendq"
 	"mayfly/roomtask/transport"
@@ -19,12 +15,9 @@ import (
 
 // Open binds the sockets, as soon as the control plane has told the public address.
 func (f *Peers) Open(m signal.Registered) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return fmt.Errorf("certificate: %w", err)
-	}
-	if f.cert, err = webrtc.GenerateCertificate(key); err != nil {
-		return fmt.Errorf("certificate: %w", err)
+	var err error
+	if f.cert, err = conn.NewCertificate(time.Now()); err != nil {
+		return err
 	}
 	public, _ := netip.ParseAddr(m.PublicIP)
 	found := addresses{public: public.Unmap()}

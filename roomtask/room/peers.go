@@ -9,9 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/webrtc/v4"
-
 	"mayfly/roomtask/alloc"
+	"mayfly/roomtask/conn"
 	"mayfly/roomtask/metrics"
 	"mayfly/roomtask/peer"
 	"mayfly/roomtask/rtpx"
@@ -37,7 +36,7 @@ type Peers struct {
 	Metrics            *Metrics // may be nil
 
 	net   *transport.Transport // set once, by Open
-	cert  *webrtc.Certificate
+	cert  *conn.Certificate
 	pool  *rtpx.Pool
 	wheel *sendq.Wheel
 
@@ -55,11 +54,11 @@ func (f *Peers) Close() {
 // Counters tells what went through the sockets. Open comes before.
 func (f *Peers) Counters() transport.Counters { return f.net.Counters() }
 
-// New makes one participant's PeerConnection. It is a NewMedia.
+// New makes one participant's media. It is a NewMedia.
 func (f *Peers) New(id string, post func(Event)) (Media, error) {
 	m := &peerMedia{post: post, closed: make(chan struct{}), left: func() { f.net.Revoke(id) }}
 	p, err := peer.New(peer.Config{
-		ID: id, Cert: *f.cert, Net: f.net, Pool: f.pool, Wheel: f.wheel, Log: f.Log, Post: m.event, Forwarded: f.forwarded(),
+		ID: id, Cert: f.cert, Net: f.net, Pool: f.pool, Wheel: f.wheel, Log: f.Log, Post: m.event, Forwarded: f.forwarded(),
 		Now: func() int64 { return time.Now().UnixNano() },
 	})
 	if err != nil {

@@ -216,7 +216,7 @@ func (r *Room) Run(ctx context.Context) Exit {
 }
 
 // pulse drives the periodic work of everyone's media, off the loop, so that a slow
-// PeerConnection cannot hold up the room.
+// connection cannot hold up the room.
 func (r *Room) pulse(ctx context.Context) {
 	tick := time.NewTicker(pulseEvery)
 	defer tick.Stop()

@@ -3,11 +3,9 @@ package seal
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 )
 
 // Profile is a DTLS-SRTP protection profile (RFC 7714 §14.2).
@@ -38,58 +36,47 @@ func (p Profile) keySize() (int, bool) {
 	return 0, false
 }
 
-// Handshake is what a finished DTLS 1.2 handshake leaves behind for its exporter
-// (RFC 5705 §4).
-type Handshake struct {
-	Profile                    Profile
-	MasterSecret               []byte
-	ClientRandom, ServerRandom [32]byte         // the randoms of both hellos
-	Hash                       func() hash.Hash // of the cipher suite's PRF
+// Exporter is a finished DTLS handshake (RFC 5705).
+type Exporter interface {
+	ExportKeyingMaterial(label string, context []byte, length int) ([]byte, error)
 }
 
 // ErrProfile is the answer to a profile that is not AES-GCM.
 var ErrProfile = errors.New("seal: not an AES-GCM profile")
 
-// Server makes what the DTLS server needs: the sealer of its RTP, the opener of the
-// client's RTCP, and the receiver of its RTP.
-func (h *Handshake) Server() (*Sealer, *Opener, *Receiver, error) {
-	size, ok := h.Profile.keySize()
-	if !ok {
-		return nil, nil, nil, ErrProfile
-	}
-	seed := append(append([]byte(exporterLabel), h.ClientRandom[:]...), h.ServerRandom[:]...)
-	// In this order: client key, server key, client salt, server salt (RFC 5764 §4.2).
-	m := expand(h.Hash, h.MasterSecret, seed, 2*size+2*saltSize)
-	defer clear(m)
-	s, err := NewSealer(m[size:2*size], m[2*size+saltSize:])
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	key, salt := m[:size], m[2*size:2*size+saltSize]
-	o, err := NewOpener(key, salt)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	r, err := NewReceiver(key, salt)
-	return s, o, r, err
+// Keys are what the DTLS server needs: it seals what it sends, and opens what the client
+// sends.
+type Keys struct {
+	RTP     *Sealer
+	RTCP    *ControlSealer
+	Media   *Receiver
+	Control *Opener
 }
 
-// expand is P_hash of RFC 5246 §5, which is the PRF of TLS 1.2.
-func expand(h func() hash.Hash, secret, seed []byte, size int) []byte {
-	out := make([]byte, 0, size+h().Size())
-	mac := hmac.New(h, secret)
-	mac.Write(seed)
-	a := mac.Sum(nil)
-	for len(out) < size {
-		mac.Reset()
-		mac.Write(a)
-		mac.Write(seed)
-		out = mac.Sum(out)
-		mac.Reset()
-		mac.Write(a)
-		a = mac.Sum(nil)
+// Server makes the server's keys of a handshake.
+func Server(p Profile, from Exporter) (*Keys, error) {
+	size, ok := p.keySize()
+	if !ok {
+		return nil, ErrProfile
 	}
-	return out[:size]
+	// In this order: client key, server key, client salt, server salt (RFC 5764 §4.2).
+	m, err := from.ExportKeyingMaterial(exporterLabel, nil, 2*size+2*saltSize)
+	if err != nil {
+		return nil, fmt.Errorf("seal: export: %w", err)
+	}
+	defer clear(m)
+	if len(m) != 2*size+2*saltSize {
+		return nil, fmt.Errorf("seal: %d bytes exported", len(m))
+	}
+	theirs, ours := m[:size], m[size:2*size]
+	theirSalt, ourSalt := m[2*size:2*size+saltSize], m[2*size+saltSize:]
+	var k Keys
+	var errs [4]error
+	k.RTP, errs[0] = NewSealer(ours, ourSalt)
+	k.RTCP, errs[1] = NewControlSealer(ours, ourSalt)
+	k.Media, errs[2] = NewReceiver(theirs, theirSalt)
+	k.Control, errs[3] = NewOpener(theirs, theirSalt)
+	return &k, errors.Join(errs[:]...)
 }
 
 // NewSealer makes a sealer of a master key of 16 or 32 bytes and a master salt of 12.
@@ -99,6 +86,15 @@ func NewSealer(masterKey, masterSalt []byte) (*Sealer, error) {
 		return nil, err
 	}
 	return &Sealer{gcm: gcm, salt: salt}, nil
+}
+
+// NewControlSealer is NewSealer for the same direction's RTCP.
+func NewControlSealer(masterKey, masterSalt []byte) (*ControlSealer, error) {
+	gcm, salt, err := session(masterKey, masterSalt, labelRTCPKey, labelRTCPSalt)
+	if err != nil {
+		return nil, err
+	}
+	return &ControlSealer{gcm: gcm, salt: salt}, nil
 }
 
 // NewOpener is NewSealer for the other direction's RTCP.

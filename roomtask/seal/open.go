@@ -11,8 +11,8 @@ const (
 
 	rtcpHeader = 8 // what stays readable: the first packet's header and its sender's SSRC
 	rtcpIndex  = 4 // the E flag and the index, at the end
-	// maxSenders is how many SSRCs one participant may send RTCP from, to be followed.
-	maxSenders = 4
+	// maxSenders is how many SSRCs one participant may send RTCP from: each of its streams.
+	maxSenders = maxStreams
 	replaySpan = 64 // packets
 )
 
@@ -23,8 +23,7 @@ type Opener struct {
 	salt    [saltSize]byte
 	iv      [saltSize]byte
 	aad     [rtcpHeader + rtcpIndex]byte
-	senders [maxSenders]sender
-	used    int
+	senders []sender
 }
 
 // sender is the replay window of one SSRC (RFC 3711 §3.3.2).
@@ -46,15 +45,20 @@ func (o *Opener) Open(dst, b []byte) (plain []byte, ok bool) {
 	}
 	copy(o.aad[:], b[:rtcpHeader])
 	copy(o.aad[rtcpHeader:], word)
-	// RFC 7714 §9.1: two zero bytes, SSRC, two zero bytes, index, all of it masked.
-	o.iv = o.salt
-	at := o.iv[2:]
-	binary.BigEndian.PutUint32(at, binary.BigEndian.Uint32(at)^binary.BigEndian.Uint32(b[4:]))
-	at = o.iv[8:]
-	binary.BigEndian.PutUint32(at, binary.BigEndian.Uint32(at)^index(b))
+	controlNonce(&o.iv, &o.salt, binary.BigEndian.Uint32(b[4:]), index(b))
 	plain = append(dst[:0], b[:rtcpHeader]...)
 	plain, err := o.gcm.Open(plain, o.iv[:], b[rtcpHeader:len(b)-rtcpIndex], o.aad[:])
 	return plain, err == nil
+}
+
+// controlNonce is RFC 7714 §9.1: two zero bytes, SSRC, two zero bytes, index, all of it
+// masked by the salt.
+func controlNonce(iv, salt *[saltSize]byte, ssrc, index uint32) {
+	*iv = *salt
+	at := iv[2:]
+	binary.BigEndian.PutUint32(at, binary.BigEndian.Uint32(at)^ssrc)
+	at = iv[8:]
+	binary.BigEndian.PutUint32(at, binary.BigEndian.Uint32(at)^index)
 }
 
 func index(b []byte) uint32 { return binary.BigEndian.Uint32(b[len(b)-rtcpIndex:]) &^ (1 << 31) }
@@ -82,15 +86,14 @@ func (o *Opener) Fresh(b []byte) (fresh, known bool) {
 }
 
 func (o *Opener) sender(ssrc uint32) *sender {
-	for i := range o.senders[:o.used] {
+	for i := range o.senders {
 		if o.senders[i].ssrc == ssrc {
 			return &o.senders[i]
 		}
 	}
-	if o.used == maxSenders {
+	if len(o.senders) == maxSenders {
 		return nil
 	}
-	o.used++
-	o.senders[o.used-1] = sender{ssrc: ssrc}
-	return &o.senders[o.used-1]
+	o.senders = append(o.senders, sender{ssrc: ssrc})
+	return &o.senders[len(o.senders)-1]
 }

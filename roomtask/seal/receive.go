@@ -7,8 +7,9 @@ import (
 
 const (
 	rtpHeader = 12 // fixed part, RFC 3550 §5.1
-	// maxStreams is how many SSRCs of one participant are followed.
-	maxStreams = 64
+	// maxStreams is how many SSRCs of one participant are followed: more than it may have,
+	// so that whoever is handed the packets can tell that there are too many.
+	maxStreams = 80
 	// streamSpan is the replay window of one SSRC in packets: at 2 Mbit/s it covers 4 s.
 	streamSpan = 1024
 )

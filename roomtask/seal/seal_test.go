@@ -3,16 +3,12 @@ package seal
 import (
 	"bytes"
 	"crypto/aes"
-	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/hex"
 	"errors"
-	"hash"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/pion/dtls/v3/pkg/crypto/prf"
 	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
 )
@@ -195,36 +191,116 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-// TestExporter compares with Pion's DTLS, for both hashes of its cipher suites.
-func TestExporter(t *testing.T) {
-	for _, h := range []func() hash.Hash{sha256.New, sha512.New384} {
-		hs := Handshake{Profile: AES256GCM, MasterSecret: bytes.Repeat([]byte{3}, 48), Hash: h}
-		hs.ClientRandom[0], hs.ServerRandom[31] = 1, 2
-		seed := append(append([]byte(exporterLabel), hs.ClientRandom[:]...), hs.ServerRandom[:]...)
-		m, err := prf.PHash(hs.MasterSecret, seed, 2*32+2*12, h)
+// exported stands for a handshake: its bytes count from 0.
+type exported struct{ label string }
+
+func (e *exported) ExportKeyingMaterial(label string, _ []byte, n int) ([]byte, error) {
+	e.label = label
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	return b, nil
+}
+
+// TestServer compares with Pion, told the keys in the order of RFC 5764 §4.2.
+func TestServer(t *testing.T) {
+	for profile, size := range map[Profile]int{AES128GCM: 16, AES256GCM: 32} {
+		from := &exported{}
+		k, err := Server(profile, from)
+		if err != nil || from.label != "EXTRACTOR-dtls_srtp" {
+			t.Fatal(from.label, err)
+		}
+		m, _ := from.ExportKeyingMaterial("", nil, 2*size+2*saltSize)
+		pion := srtp.ProtectionProfileAeadAes128Gcm
+		if size == 32 {
+			pion = srtp.ProtectionProfileAeadAes256Gcm
+		}
+		client, err := srtp.CreateContext(m[:size], m[2*size:2*size+saltSize], pion)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := NewSealer(m[32:64], m[76:88])
+		server, err := srtp.CreateContext(m[size:2*size], m[2*size+saltSize:], pion)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, _, _, err := hs.Server()
+		dst := make([]byte, 200)
+		n, err := k.RTP.Seal(dst, &rtp.Header{Version: 2, SSRC: 9}, []byte("picture"), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, b := make([]byte, 64), make([]byte, 64)
-		head := &rtp.Header{Version: 2, SSRC: 9}
-		n, errA := got.Seal(a, head, []byte("picture"), 7)
-		m2, errB := want.Seal(b, head, []byte("picture"), 7)
-		if errA != nil || errB != nil || !bytes.Equal(a[:n], b[:m2]) {
-			t.Errorf("keys differ: %x, %x, %v, %v", a[:n], b[:m2], errA, errB)
+		if _, err := server.DecryptRTP(nil, dst[:n], nil); err != nil {
+			t.Errorf("our RTP: %v", err)
+		}
+		if n, err = k.RTCP.Seal(dst, feedback(1)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := server.DecryptRTCP(nil, dst[:n], nil); err != nil || !bytes.Equal(got, feedback(1)) {
+			t.Errorf("our RTCP: %v", err)
+		}
+		plain, err := (&rtp.Packet{Header: rtp.Header{Version: 2, SSRC: 9}, Payload: []byte("picture")}).Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := client.EncryptRTP(nil, plain, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, _, ok := k.Media.Open(dst, b); !ok || !bytes.Equal(got, plain) {
+			t.Error("the client's RTP")
+		}
+		if b, err = client.EncryptRTCP(nil, feedback(2), nil); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := k.Control.Open(dst, b); !ok || !bytes.Equal(got, feedback(2)) {
+			t.Error("the client's RTCP")
+		}
+	}
+}
+
+// TestPionOpensControl seals what is sent of RTCP, from several senders.
+func TestPionOpensControl(t *testing.T) {
+	for size, profile := range map[int]srtp.ProtectionProfile{16: srtp.ProtectionProfileAeadAes128Gcm, 32: srtp.ProtectionProfileAeadAes256Gcm} {
+		key, salt := bytes.Repeat([]byte{5}, size), bytes.Repeat([]byte{6}, saltSize)
+		opens, err := srtp.CreateContext(key, salt, profile, srtp.SRTCPReplayProtection(64))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := NewControlSealer(key, salt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dst := make([]byte, 1500)
+		for n := range 1000 {
+			want := feedback(n)
+			size, err := s.Seal(dst, want)
+			if err != nil || size != len(want)+ControlOverhead {
+				t.Fatal(size, err)
+			}
+			if got, err := opens.DecryptRTCP(nil, dst[:size], nil); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("packet %d: %v, %x, want %x", n, err, got, want)
+			}
+		}
+		if n := testing.AllocsPerRun(100, func() { _, _ = s.Seal(dst, dst[1000:1100]) }); n != 0 {
+			t.Errorf("%v allocations a packet", n)
+		}
+		for name, plain := range map[string][]byte{"short": make([]byte, 7), "long": make([]byte, 1500-ControlOverhead+1)} {
+			if _, err := s.Seal(dst, plain); !errors.Is(err, ErrRoom) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		s.next = maxControlIndex
+		if _, err := s.Seal(dst, feedback(0)); err != nil {
+			t.Errorf("the last index: %v", err)
+		}
+		if _, err := s.Seal(dst, feedback(0)); !errors.Is(err, ErrIndex) {
+			t.Errorf("behind the last index: %v", err)
 		}
 	}
 }
 
 func TestRefusals(t *testing.T) {
-	if _, _, _, err := (&Handshake{Profile: 1, Hash: sha256.New}).Server(); !errors.Is(err, ErrProfile) {
+	if _, err := Server(1, &exported{}); !errors.Is(err, ErrProfile) {
 		t.Errorf("AES-CM: %v", err)
 	}
 	s, err := NewSealer(make([]byte, 16), make([]byte, saltSize))

@@ -1,12 +1,12 @@
 // Package sendq sends everything that one subscriber receives. A Sender owns the
 // subscriber's seats with their forwarders, the transport-wide numbering, and the
 // estimate of its path; its goroutine is the only one that writes RTP to that
-// PeerConnection.
+// participant.
 //
-// peer makes one Sender per PeerConnection, tells it which tracks its seats have
+// peer makes one Sender per participant, tells it which lines its seats have
 // (SetSeat), what sits in them (Assign), what RTCP came back (Feedback) and the time
 // (Tick). None of these waits: everything lies in one inbox until the goroutine takes
-// it. The Sender must not know Pion's objects beyond the Writer, choose who sits
+// it. The Sender must not know a connection beyond the Writer, choose who sits
 // where, or keep packets longer than until they are written.
 //
 // Its goroutine is a worker's (worker.go), which serves many Senders in turn.

@@ -1,7 +1,6 @@
 package sendq
 
 import (
-	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
-	"github.com/pion/transport/v4/packetio"
 
 	"mayfly/roomtask/ingest"
 	"mayfly/roomtask/rtpx"
@@ -37,7 +35,6 @@ type publisher struct {
 	asked map[uint32]int   // keyframe requests by SSRC
 	told  map[uint32]uint8 // fraction lost of the last report, by SSRC
 
-	bufs map[uint32]io.ReadWriteCloser
 	next map[uint32]*stream
 }
 
@@ -47,7 +44,7 @@ type stream struct {
 }
 
 func newPublisher(t testing.TB, name string, pool *rtpx.Pool) *publisher {
-	p := &publisher{t: t, name: name, pool: pool, asked: map[uint32]int{}, told: map[uint32]uint8{}, bufs: map[uint32]io.ReadWriteCloser{}, next: map[uint32]*stream{}}
+	p := &publisher{t: t, name: name, pool: pool, asked: map[uint32]int{}, told: map[uint32]uint8{}, next: map[uint32]*stream{}}
 	p.in = ingest.NewPublisher(ingest.Config{Participant: name, Pool: pool, Now: clock, WriteRTCP: p.rtcp, Limits: ingest.Unlimited})
 	ext := map[string]uint8{ingest.ExtMid: extMid, ingest.ExtRid: extRid, ingest.ExtAudioLevel: extLevel}
 	p.in.Bind([]ingest.Line{
@@ -114,14 +111,7 @@ func (p *publisher) stream(ssrc uint32) *stream {
 
 func (p *publisher) write(ssrc uint32, raw []byte) {
 	p.t.Helper()
-	b := p.bufs[ssrc]
-	if b == nil {
-		b = p.in.BufferFactory(packetio.RTPBufferPacket, ssrc)
-		p.bufs[ssrc] = b
-	}
-	if _, err := b.Write(raw); err != nil {
-		p.t.Fatal(err)
-	}
+	p.in.Deliver(raw)
 }
 
 // frame sends one picture of camera layer l, a single packet of about size bytes.

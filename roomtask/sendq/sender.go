@@ -15,8 +15,8 @@ import (
 	"mayfly/roomtask/rtpx"
 )
 
-// Writer is the part of webrtc.TrackLocalWriter that sends. It must not keep the
-// header or the payload, and returns 0 bytes while nothing can be sent yet.
+// Writer is the way out of one line. It must not keep the header or the payload, and
+// returns 0 bytes while nothing can be sent yet.
 type Writer interface {
 	WriteRTP(h *rtp.Header, payload []byte) (int, error)
 }
@@ -48,7 +48,7 @@ type Assignment struct {
 }
 
 // Config makes a Sender. WriteRTCP is called by the Sender's goroutine alone, and may
-// block only as long as the PeerConnection is open.
+// block only as long as the connection is open.
 type Config struct {
 	Now       func() int64 // nanoseconds since 1970, never going back: the clock of ingest
 	WriteRTCP func([]rtcp.Packet) error
@@ -181,7 +181,7 @@ func (s *Sender) Tick(now int64) {
 }
 
 // Close stops the goroutine, gives up all taps and packets, and waits for that. A
-// write that blocks is waited for: close the PeerConnection first.
+// write that blocks is waited for: close the connection first.
 func (s *Sender) Close() {
 	s.in.close()
 	<-s.done

@@ -15,7 +15,7 @@ type Counters struct {
 	// to lack; UDPDropped are batched datagrams that it refused; UDPWaits are the times
 	// a batch waited for room in the socket's buffer.
 	UDPFallbacks, UDPDropped, UDPWaits uint64
-	// UDPRefused are datagrams that Pion was not shown: DTLS from where no check has
+	// UDPRefused are datagrams that no participant was shown: DTLS from where no check has
 	// passed, and what is neither STUN, DTLS nor RTP.
 	UDPRefused uint64
 	// Unread are datagrams of any way for which an agent had no room, TCPDropped frames for

@@ -19,18 +19,17 @@ const (
 	checkSlots   = 1024 // STUN requests that may be under way at once
 )
 
-// guard decides which datagrams may reach Pion's ICE and DTLS at all.
+// guard decides which datagrams may reach ICE and DTLS at all.
 //
-// Pion takes DTLS from any candidate that it knows, checked or not, and a handshake
-// keeps the first ClientHello that it sees: whoever gets one in before the client
-// blocks the call. It also acts on alerts that nobody has authenticated until the
+// A handshake keeps the first ClientHello that it sees: whoever gets one in before the
+// client blocks the call. It also acts on alerts that nobody has authenticated until the
 // handshake is done. So DTLS is let through only from an address to which we have
-// answered a connectivity check, which Pion does only for who knows the answer's
+// answered a connectivity check, which an agent does only for who knows the answer's
 // password (RFC 8445 §7.3); without alerts of epoch 0, which a browser's handshake has
 // no need of; and with one client random per path and ICE session. Who can send from
 // the client's exact address and port can still be first.
 //
-// The socket's reader calls in, whoever writes calls out. RTP never comes here.
+// The socket's reader calls in, whoever writes calls out. RTP passes unseen.
 type guard struct {
 	seed maphash.Seed // set once
 	now  func() int64 // set once; ns

@@ -31,8 +31,8 @@ const (
 	// maxRemotes are those that it has answered. The one that was written to least recently
 	// gives way, which is never the one in use.
 	maxRemotes = 48
-	// sessionQueue is in datagrams that the agent has not read yet. A publisher whose packets
-	// all go Pion's way fills it in half a second of 500 packets a second.
+	// sessionQueue is in datagrams that the agent has not read yet: checks, of which a client
+	// sends some dozens when it begins.
 	sessionQueue = 256
 )
 
@@ -57,7 +57,7 @@ func reserved(a netip.Addr) bool { return aliases4.Contains(a) || aliases6.Conta
 // proved to be the session's client (RFC 8445 §7.3). That makes a route: from there on
 // everything from there is the session's, and of nobody else, until it ends.
 //
-// It is Pion's ice.UDPMux. Ways call deliver, agents the session's methods.
+// It is Pion's ice.UDPMux (see agentMux). Ways call deliver, agents the session's methods.
 type mux struct {
 	first   *socket               // set once
 	allowed func(netip.Addr) bool // set once: whether a client can be at an address
@@ -184,8 +184,11 @@ func (m *mux) where(seen netip.AddrPort) (origin, bool) {
 
 var errCandidate = errors.New("transport: an agent has one candidate")
 
-// GetConn makes the connection of an agent's only candidate. It implements ice.UDPMux.
-func (m *mux) GetConn(user string, at net.Addr) (net.PacketConn, error) {
+// GetConn makes the connection of an agent that reads all by itself.
+func (m *mux) GetConn(user string, at net.Addr) (net.PacketConn, error) { return m.open(user, at, nil) }
+
+// open makes the connection of an agent's only candidate. What is not STUN goes to take.
+func (m *mux) open(user string, at net.Addr, take func(b []byte)) (net.PacketConn, error) {
 	if at.String() != m.first.LocalAddr().String() {
 		return nil, errCandidate
 	}
@@ -198,7 +201,7 @@ func (m *mux) GetConn(user string, at net.Addr) (net.PacketConn, error) {
 		return nil, errCandidate
 	}
 	m.numbers++
-	s := &session{mux: m, user: user, number: m.numbers}
+	s := &session{mux: m, user: user, number: m.numbers, other: take}
 	s.cond.L = &s.mu
 	m.sessions[user] = s
 	return s, nil

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/ice/v4"
 	"github.com/pion/stun/v4"
-	"github.com/pion/webrtc/v4"
 )
 
 // agent is an ICE agent's end of the mux, as Pion holds it.
@@ -62,6 +62,56 @@ var (
 	answer    = stunMessage(bindingSuccess, 1, "")
 )
 
+// remoteAt is the remote candidate of a pair.
+func remoteAt(t *testing.T, at netip.AddrPort) ice.Candidate {
+	t.Helper()
+	c, err := ice.NewCandidatePeerReflexive(&ice.CandidatePeerReflexiveConfig{
+		Network: "udp", Address: at.Addr().String(), Port: int(at.Port()), Component: ice.ComponentRTP,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestSTUNAloneIsTheAgents: of what a client sends after its check has been answered, the
+// agent reads checks, and whoever made it takes the rest.
+func TestSTUNAloneIsTheAgents(t *testing.T) {
+	tr := open(t, Config{IP: loopback})
+	first := tr.udp[0]
+	var taken [][]byte
+	conn, err := (&agentMux{tr.mux, func(b []byte) { taken = append(taken, bytes.Clone(b)) }}).GetConn("a", first.LocalAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := conn.(*session)
+	from := netip.MustParseAddrPort("127.0.0.1:9")
+	if tr.mux.deliver(first, rtpPacket, from) || len(taken) != 0 {
+		t.Error("RTP of an address that has not checked was taken")
+	}
+	tr.mux.deliver(first, checkOf("a"), from)
+	if _, err := s.WriteToAddrPort(answer, from); err != nil {
+		t.Fatal(err)
+	}
+	dtls := append([]byte{22, 254, 253}, make([]byte, 30)...)
+	for _, b := range [][]byte{rtpPacket, dtls, checkOf("a")} {
+		tr.mux.deliver(first, b, from)
+	}
+	if len(taken) != 2 || !bytes.Equal(taken[0], rtpPacket) || !bytes.Equal(taken[1], dtls) {
+		t.Errorf("taken: %x", taken)
+	}
+	in := make([]byte, 200)
+	for range 2 {
+		if n, _, err := s.ReadFromAddrPort(in); err != nil || !bytes.Equal(in[:n], checkOf("a")) {
+			t.Errorf("the agent read %x, %v", in[:n], err)
+		}
+	}
+	_ = s.Close()
+	if tr.mux.deliver(first, rtpPacket, from) || len(taken) != 2 {
+		t.Error("taken after the session's end")
+	}
+}
+
 // TestMuxRoutes has one client check over each way in, from the same address where it can:
 // each is another client to the agent, is answered where it came from, and counts once it
 // is answered.
@@ -100,7 +150,7 @@ func TestMuxRoutes(t *testing.T) {
 		if b, from := a.got(t); b != string(rtpPacket) || from != way.seen {
 			t.Fatalf("%x from %s, want RTP from %s", b, from, way.seen)
 		}
-		pair := &webrtc.ICECandidatePair{Remote: &webrtc.ICECandidate{Address: way.seen.Addr().String(), Port: way.seen.Port()}}
+		pair := remoteAt(t, way.seen)
 		if p := tr.Path(pair); p == nil || p.s != way.by || p.to != at || tr.Via(pair) != ViaUDP {
 			t.Errorf("path %+v, via %q", p, tr.Via(pair))
 		}
@@ -108,7 +158,7 @@ func TestMuxRoutes(t *testing.T) {
 	if !other.nothing() {
 		t.Error("another agent got something")
 	}
-	unknown := &webrtc.ICECandidatePair{Remote: &webrtc.ICECandidate{Address: "240.0.0.1", Port: 9}}
+	unknown := remoteAt(t, netip.MustParseAddrPort("240.0.0.1:9"))
 	if p, via := tr.Path(unknown), tr.Via(unknown); p != nil || via != "" {
 		t.Errorf("an alias of nobody: path %+v, via %q", p, via)
 	}

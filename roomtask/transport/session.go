@@ -15,9 +15,10 @@ import (
 // end: an ICE restart makes another one. The agent reads in one goroutine and writes in
 // any.
 type session struct {
-	mux    *mux   // set once
-	user   string // set once
-	number uint32 // set once: of its aliases
+	mux    *mux           // set once
+	user   string         // set once
+	number uint32         // set once: of its aliases
+	other  func(b []byte) // set once: takes what is not STUN; nil = the agent does
 
 	// guarded by mux.mu
 	remotes []*remote // the oldest first
@@ -46,8 +47,16 @@ var queues = sync.Pool{New: func() any { return new(queued) }}
 // receiveLimit is the longest datagram that any way takes.
 const receiveLimit = 2048
 
-// take gives the agent a datagram, into the buffer of its reader if that waits.
+// maxSTUN is the highest first byte of a STUN message (RFC 7983 §7).
+const maxSTUN = 3
+
+// take gives the agent a datagram, into the buffer of its reader if that waits. What comes
+// from a client's address, and is not STUN, does not concern it.
 func (s *session) take(b []byte, from netip.AddrPort) {
+	if s.other != nil && len(b) > 0 && b[0] > maxSTUN {
+		s.other(b)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

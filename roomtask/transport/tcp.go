@@ -124,8 +124,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Close is idempotent: Pion's mux closes a connection from several places, and
-// reports the second time as an error.
+// Close is idempotent: a connection is closed from several places, and the second time
+// would be an error.
 func (c *conn) Close() error {
 	var err error
 	c.once.Do(func() {

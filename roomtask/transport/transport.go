@@ -10,21 +10,9 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/transport/v4/stdnet"
-	"github.com/pion/webrtc/v4"
-)
-
-// ICE timeouts. Our own check goes out every 2 s of silence, so "disconnected"
-// is three unanswered checks: long enough for a lost one, short enough that the
-// client's ICE restart (which browsers start after about 5 s) is expected. Together
-// they make the 30 s after which consent to send expires (RFC 7675 §5.1).
-const (
-	KeepaliveInterval   = 2 * time.Second
-	DisconnectedTimeout = 6 * time.Second
-	FailedTimeout       = 24 * time.Second // after disconnected
 )
 
 // Config makes a Transport.
@@ -58,11 +46,11 @@ type Transport struct {
 	mux      *mux
 	net      *stdnet.Net // one look at the interfaces for all participants
 	loggers  *LoggerFactory
-	rewrites []webrtc.ICEAddressRewriteRule
+	rewrites []ice.AddressRewriteRule
 	counters counters
 	readers  sync.WaitGroup // of the UDP sockets
 
-	candidates []string // of all sockets but the first
+	candidates []string // of all sockets, the first one's first
 }
 
 // Open binds the sockets.
@@ -145,13 +133,12 @@ func (t *Transport) check() error {
 		return fmt.Errorf("public address is not of the local address's family")
 	}
 	if c.PublicIP.IsValid() && c.PublicIP != c.IP {
-		t.rewrites = []webrtc.ICEAddressRewriteRule{{
+		t.rewrites = []ice.AddressRewriteRule{{
 			External: []string{c.PublicIP.String()}, Local: c.IP.String(),
-			AsCandidateType: webrtc.ICECandidateTypeHost, Mode: webrtc.ICEAddressRewriteReplace,
+			AsCandidateType: ice.CandidateTypeHost, Mode: ice.AddressRewriteReplace,
 		}}
 	}
-	var probe webrtc.SettingEngine
-	return probe.SetICEAddressRewriteRules(t.rewrites...)
+	return nil
 }
 
 // shown is a bound address as candidates tell it.
@@ -197,12 +184,9 @@ func (t *Transport) join() error {
 	return nil
 }
 
-// advertise makes the candidates that the agents don't know of.
+// advertise makes the candidates, of which every agent knows the first.
 func (t *Transport) advertise() error {
-	for i, s := range t.udp {
-		if i == 0 {
-			continue // every agent's own
-		}
+	for _, s := range t.udp {
 		c, err := t.candidate("udp", s.local)
 		if err != nil {
 			return err
@@ -217,24 +201,6 @@ func (t *Transport) advertise() error {
 		t.candidates = append(t.candidates, c)
 	}
 	return nil
-}
-
-// SettingEngine applies sockets, candidates, timeouts and logging.
-func (t *Transport) SettingEngine(se *webrtc.SettingEngine) {
-	se.LoggerFactory = t.loggers
-	se.SetNet(t.net)
-	se.SetICEUDPMux(t.mux)
-	family := webrtc.NetworkTypeUDP4
-	if t.cfg.IP.Is6() {
-		family = webrtc.NetworkTypeUDP6
-	}
-	se.SetNetworkTypes([]webrtc.NetworkType{family})
-	se.DisableActiveTCP(true)
-	se.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	se.SetIncludeLoopbackCandidate(t.cfg.IP.IsLoopback())
-	se.SetRemoteIPFilter(t.remoteAllowed)
-	_ = se.SetICEAddressRewriteRules(t.rewrites...) // Open has tried them
-	se.SetICETimeouts(DisconnectedTimeout, FailedTimeout, KeepaliveInterval)
 }
 
 // remoteAllowed refuses peers at addresses where no client can be: link-local ones
@@ -262,7 +228,7 @@ func (t *Transport) TCPAddr() netip.AddrPort {
 func (t *Transport) Counters() Counters { return t.counters.snapshot() }
 
 // Close closes the sockets and waits until nothing reads them any more.
-// PeerConnections should be closed first.
+// Agents should be closed first.
 func (t *Transport) Close() error {
 	err := t.relay.close()
 	for _, s := range t.udp {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/pion/ice/v4"
-	"github.com/pion/webrtc/v4"
 )
 
 var loopback = netip.MustParseAddr("127.0.0.1")
@@ -64,45 +63,51 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// candidates gathers an agent's host candidates as a PeerConnection would.
-func candidates(t *testing.T, tr *Transport) []string {
+// gathered is an agent's own candidates, as a participant's would be.
+func gathered(t *testing.T, tr *Transport) []ice.Candidate {
 	t.Helper()
-	var se webrtc.SettingEngine
-	tr.SettingEngine(&se)
-	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(se)).NewPeerConnection(webrtc.Configuration{})
+	a, err := tr.Agent(func([]byte) {})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = pc.GracefulClose() }()
-	if _, err := pc.CreateDataChannel("x", nil); err != nil {
+	defer func() { _ = a.GracefulClose() }()
+	done := make(chan struct{})
+	if err := a.OnCandidate(func(c ice.Candidate) {
+		if c == nil {
+			close(done)
+		}
+	}); err != nil {
 		t.Fatal(err)
 	}
-	offer, err := pc.CreateOffer(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := webrtc.GatheringCompletePromise(pc)
-	if err := pc.SetLocalDescription(offer); err != nil {
+	if err := a.GatherCandidates(); err != nil {
 		t.Fatal(err)
 	}
 	<-done
-	var got []string
-	text := pc.LocalDescription().SDP
-	for _, c := range tr.Candidates() {
-		text += "a=candidate:" + c + "\r\n"
+	own, err := a.GetLocalCandidates()
+	if err != nil {
+		t.Fatal(err)
 	}
-	for line := range strings.Lines(text) {
-		if c, ok := strings.CutPrefix(strings.TrimSpace(line), "a=candidate:"); ok {
-			parsed, err := ice.UnmarshalCandidate(c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if udp := parsed.NetworkType().IsUDP(); udp && parsed.Priority() != 2130706431 || !udp && parsed.TCPType() != ice.TCPTypePassive {
-				t.Errorf("candidate %s", c)
-			}
-			got = append(got, parsed.NetworkType().String()+" "+
-				netip.AddrPortFrom(netip.MustParseAddr(parsed.Address()), uint16(parsed.Port())).String())
+	return own
+}
+
+// candidates are what clients are told. The first is what an agent has.
+func candidates(t *testing.T, tr *Transport) []string {
+	t.Helper()
+	own := gathered(t, tr)
+	if all := tr.Candidates(); len(own) != 1 || len(all) == 0 || !strings.HasPrefix(own[0].Marshal(), all[0]) {
+		t.Errorf("an agent has %v, clients are told of %q", own, all)
+	}
+	var got []string
+	for _, c := range tr.Candidates() {
+		parsed, err := ice.UnmarshalCandidate(c)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if udp := parsed.NetworkType().IsUDP(); udp && parsed.Priority() != 2130706431 || !udp && parsed.TCPType() != ice.TCPTypePassive {
+			t.Errorf("candidate %s", c)
+		}
+		got = append(got, parsed.NetworkType().String()+" "+
+			netip.AddrPortFrom(netip.MustParseAddr(parsed.Address()), uint16(parsed.Port())).String())
 	}
 	slices.Sort(got)
 	return slices.Compact(got)

@@ -26,7 +26,6 @@ type socket struct {
 	in       receiver // used by serve's goroutine alone
 	quick    *quickSender
 	egress   *egress // nil where there is no batching
-	diverts  diverts
 	guard    *guard
 	turn     *turnPort // set before the first read; nil without a relay
 
@@ -81,7 +80,7 @@ func (s *socket) serve(m *mux) {
 	}
 }
 
-// next waits for a datagram that an agent may see. Its bytes are valid until the next call.
+// next waits for a datagram that a session may see. Its bytes are valid until the next call.
 // It fails only when the socket is closed, which is io.EOF, or reading fails for good.
 func (s *socket) next() ([]byte, netip.AddrPort, error) {
 	for tries := 0; ; tries++ {
@@ -91,7 +90,7 @@ func (s *socket) next() ([]byte, netip.AddrPort, error) {
 			from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 			s.counters.udpPacketsIn.Add(1)
 			s.counters.udpBytesIn.Add(uint64(len(p)))
-			if s.diverted(p, from) || s.aside(p, from) {
+			if s.aside(p, from) {
 				continue
 			}
 			if reserved(from.Addr()) || !s.guard.in(p, from) {
@@ -141,7 +140,7 @@ func (s *socket) write(b []byte, to netip.AddrPort, wake bool) (int, error) {
 	return s.writeNow(b, to)
 }
 
-// aside tells whether a datagram is the relay's, or nobody's, and not Pion's.
+// aside tells whether a datagram is the relay's, or nobody's, and not a session's.
 func (s *socket) aside(b []byte, from netip.AddrPort) bool {
 	c := classifyUDP(b)
 	if c == classMedia {

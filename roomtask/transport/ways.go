@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"github.com/pion/ice/v4"
-	"github.com/pion/webrtc/v4"
 )
 
 // Path is the way of one selected pair over a UDP socket of the task's. The zero value
@@ -16,29 +15,26 @@ type Path struct {
 	to netip.AddrPort
 }
 
-// Path finds the way of a pair, nil for what does not go over one of the task's own UDP
-// sockets: TCP, and the relay.
-func (t *Transport) Path(pair *webrtc.ICECandidatePair) *Path {
-	o, ok := t.where(pair)
+// Path finds the way to a pair's remote candidate, nil for what does not go over one of
+// the task's own UDP sockets: TCP, and the relay.
+func (t *Transport) Path(remote ice.Candidate) *Path {
+	o, ok := t.where(remote)
 	if s, udp := o.by.(*socket); ok && udp {
 		return &Path{s, o.from}
 	}
 	return nil
 }
 
-// where is the way of a pair, and its client's address there.
-func (t *Transport) where(pair *webrtc.ICECandidatePair) (o origin, ok bool) {
-	if pair == nil || pair.Remote == nil {
-		return o, false
-	}
-	remote, err := netip.ParseAddr(pair.Remote.Address)
+// where is the way to a pair's remote candidate, and its client's address there.
+func (t *Transport) where(remote ice.Candidate) (o origin, ok bool) {
+	addr, err := netip.ParseAddr(remote.Address())
 	if err != nil {
 		return o, false
 	}
-	return t.mux.where(netip.AddrPortFrom(remote.Unmap(), pair.Remote.Port))
+	return t.mux.where(netip.AddrPortFrom(addr.Unmap(), uint16(remote.Port())))
 }
 
-// Send sends a sealed RTP packet, as if Pion had written it to the socket, but that it
+// Send sends a datagram, as if the agent had written it to the socket, but that sealed RTP
 // may wait for the next Flush. It keeps nothing of b.
 func (p *Path) Send(b []byte) (int, error) { return p.s.write(b, p.to, false) }
 
@@ -52,23 +48,16 @@ func (t *Transport) Flush() {
 	}
 }
 
-// Divert offers take each SRTP and SRTCP packet that comes this way before Pion sees it,
-// until remove is called, and perhaps one more. take runs on the socket's reader: it must not block, and not keep
-// or change the packet. True means that it was for take alone.
-func (p *Path) Divert(take func(b []byte) bool) (remove func()) {
-	return p.s.diverts.add(p.to, take)
-}
-
-// Via is the way in of a pair, in the ledger's words.
-func (t *Transport) Via(pair *webrtc.ICECandidatePair) string {
-	if o, ok := t.where(pair); ok {
+// Via is the way in of a pair's remote candidate, in the ledger's words.
+func (t *Transport) Via(remote ice.Candidate) string {
+	if o, ok := t.where(remote); ok {
 		return o.by.via(o.from)
 	}
 	return ""
 }
 
-// Candidates are the ways in that agents do not know of, as attributes of an answer
-// (RFC 8839 §5.1) without the attribute's name.
+// Candidates are the ways in, as attributes of an answer (RFC 8839 §5.1) without the
+// attribute's name.
 func (t *Transport) Candidates() []string { return t.candidates }
 
 // candidate makes one of them. Its priority is what Pion gives a host candidate.

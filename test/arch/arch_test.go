@@ -85,7 +85,14 @@ var rules = []rule{
 	{who: "roomtask/ingest", banned: module + "/roomtask/forward", why: "data flows one way"},
 	{who: "roomtask/ingest", banned: module + "/roomtask/sendq", why: "data flows one way"},
 	{who: "roomtask/forward", banned: module + "/roomtask/sendq", why: "data flows one way"},
-	{who: "roomtask", except: []string{"roomtask/peer", "roomtask/transport", "roomtask/room"}, banned: "github.com/pion/webrtc", why: "Pion's PeerConnection has one owner"},
+	{who: "roomtask", banned: "github.com/pion/webrtc", why: "a connection is made of its parts, by conn"},
+	{who: "roomtask", except: []string{"roomtask/conn"}, banned: "github.com/pion/dtls", why: "only conn shakes hands"},
+	{who: "roomtask", except: []string{"roomtask/conn"}, banned: "github.com/pion/srtp", why: "only conn has keys"},
+	{who: "roomtask", except: []string{"roomtask/conn"}, banned: "github.com/pion/sctp", why: "only conn has associations"},
+	{who: "roomtask", except: []string{"roomtask/conn", "roomtask/transport"}, banned: "github.com/pion/ice", why: "transport makes agents, conn has them"},
+	{who: "roomtask/conn", banned: module + "/roomtask/ingest", why: "conn moves packets, what they mean is others'"},
+	{who: "roomtask/conn", banned: module + "/roomtask/sendq", why: "conn moves packets, what they mean is others'"},
+	{who: "roomtask/conn", banned: module + "/roomtask/peer", why: "peer is above it"},
 }
 
 // pure packages do no I/O and read no clock.

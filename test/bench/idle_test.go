@@ -2,7 +2,11 @@ package bench
 
 import (
 	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -20,18 +24,26 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/webrtc/v4"
 
+	"mayfly/roomtask/conn"
 	"mayfly/roomtask/peer"
+	"mayfly/roomtask/rtpx"
+	"mayfly/roomtask/sendq"
 	"mayfly/roomtask/transport"
+	"mayfly/shared/signal"
 )
 
-// What a viewer takes of memory cannot be less than what Pion takes for a connection that
-// does nothing. This measures that: a process of its own answers a hundred clients, each
-// with a data channel and one line of audio and of video to send on, over one UDP socket,
-// without interceptors, with one certificate and small buffers, and sends nothing.
+// What a viewer takes of memory cannot be less than what a connection takes that does
+// nothing. This measures that, for the task's own (a peer with its sender and publisher) and
+// for Pion's PeerConnection: a process of its own answers a hundred clients, each with a data
+// channel and one line of audio and of video to send on, over one UDP socket, without
+// interceptors, with one certificate and small buffers, and sends nothing.
 
 const (
 	idleRole        = "MAYFLY_BENCH_IDLE"
 	idleConnections = 100
+
+	idlePion = "PeerConnection of Pion"
+	idleOurs = "peer of the task"
 )
 
 // idleUse is what the process says of itself.
@@ -49,14 +61,14 @@ func TestIdlePeerConnection(t *testing.T) {
 	if os.Getenv("MAYFLY_BENCH") == "" {
 		t.Skip("prints figures: make bench (MAYFLY_BENCH=1)")
 	}
-	for _, mux := range []string{"Pion's mux", "our mux"} {
-		t.Run(mux, func(t *testing.T) { measureIdle(t, mux) })
+	for _, kind := range []string{idlePion, idleOurs} {
+		t.Run(kind, func(t *testing.T) { measureIdle(t, kind) })
 	}
 }
 
-func measureIdle(t *testing.T, mux string) {
+func measureIdle(t *testing.T, kind string) {
 	child := exec.Command(os.Args[0], "-test.run=^TestIdlePeerConnection$", "-test.timeout=2m")
-	child.Env = append(os.Environ(), idleRole+"="+mux, "GOGC=5")
+	child.Env = append(os.Environ(), idleRole+"="+kind, "GOGC=5")
 	in, err := child.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -88,8 +100,8 @@ func measureIdle(t *testing.T, mux string) {
 		t.Fatal(err)
 	}
 	each := func(a, b int64) float64 { return float64(a-b) / idleConnections / 1000 }
-	fmt.Printf("an idle PeerConnection of Pion with %s: %.0f KB resident (heap %.0f, stacks of %.1f goroutines %.0f)\n",
-		mux, each(after.RSS, before.RSS), each(after.Heap, before.Heap), float64(after.Goroutines-before.Goroutines)/idleConnections, each(after.Stacks, before.Stacks))
+	fmt.Printf("an idle %s: %.0f KB resident (heap %.0f, stacks of %.1f goroutines %.0f)\n",
+		kind, each(after.RSS, before.RSS), each(after.Heap, before.Heap), float64(after.Goroutines-before.Goroutines)/idleConnections, each(after.Stacks, before.Stacks))
 }
 
 // idleAPI is the client's, or with sockets the process's that is measured.
@@ -124,7 +136,7 @@ func connectIdle(t *testing.T, api *webrtc.API, ask *json.Encoder, answers *json
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = pc.Close() })
-	dc, err := pc.CreateDataChannel("idle", nil)
+	dc, err := pc.CreateDataChannel(signal.DataChannelLabel, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,12 +176,11 @@ func connectIdle(t *testing.T, api *webrtc.API, ask *json.Encoder, answers *json
 // answerIdle is the process that is measured.
 func answerIdle(t *testing.T) {
 	runtime.MemProfileRate = 0
-	api := idleAPI(t, idleSockets(t))
-	cert, err := peer.NewCertificate()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var open atomic.Int64
+	answer := pionAnswers(t, &open)
+	if os.Getenv(idleRole) == idleOurs {
+		answer = ourAnswers(t, &open)
+	}
 	out, in := json.NewEncoder(os.Stdout), json.NewDecoder(os.Stdin)
 	_ = out.Encode(ownUse(t)) // the parent misses it if this fails
 	for {
@@ -180,11 +191,11 @@ func answerIdle(t *testing.T) {
 		if sdp == "" {
 			break
 		}
-		answer, err := answerOne(api, cert, sdp, &open)
+		text, err := answer(sdp)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = out.Encode(answer)
+		_ = out.Encode(text)
 	}
 	for open.Load() < idleConnections {
 		<-time.After(10 * time.Millisecond)
@@ -194,22 +205,74 @@ func answerIdle(t *testing.T) {
 	_ = in.Decode(new(string)) // until the parent is gone
 }
 
-// idleSockets are one UDP port, under Pion's mux or under ours, with the relay beside it.
-func idleSockets(t *testing.T) func(*webrtc.SettingEngine) {
+// ourAnswers has peers answer, as in a room.
+func ourAnswers(t *testing.T, open *atomic.Int64) func(sdp string) (string, error) {
 	t.Helper()
-	if os.Getenv(idleRole) == "our mux" {
-		tr, err := transport.Open(transport.Config{IP: netip.MustParseAddr("127.0.0.1"), TCPPort: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return tr.SettingEngine
+	tr, err := transport.Open(transport.Config{IP: netip.MustParseAddr("127.0.0.1"), TCPPort: -1})
+	if err != nil {
+		t.Fatal(err)
 	}
+	cert, err := conn.NewCertificate(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, wheel := rtpx.NewPool(1<<20), sendq.NewWheel()
+	wheel.Flush = tr.Flush
+	return func(sdp string) (string, error) {
+		answered := make(chan string, 1)
+		p, err := peer.New(peer.Config{
+			ID: "idle", Cert: cert, Net: tr, Pool: pool, Wheel: wheel, Now: func() int64 { return time.Now().UnixNano() },
+			Post: func(e peer.Event) {
+				switch e := e.(type) {
+				case peer.Answered:
+					answered <- e.SDP
+				case peer.DataOpen:
+					open.Add(1)
+				case peer.Refused:
+					t.Errorf("refused: %s", e.Message)
+				}
+			},
+		})
+		if err != nil {
+			return "", err
+		}
+		seat := signal.SeatLine{Audio: midOf(sdp, "audio"), Video: midOf(sdp, "video")}
+		p.Offer(signal.Offer{Generation: 1, SDP: sdp, Seats: []signal.SeatLine{seat}})
+		select {
+		case text := <-answered:
+			return text, nil
+		case <-time.After(time.Minute):
+			return "", errors.New("no answer")
+		}
+	}
+}
+
+// midOf is the mid of the first m-line of a kind.
+func midOf(sdp, kind string) string {
+	_, section, _ := strings.Cut(sdp, "m="+kind+" ")
+	_, mid, _ := strings.Cut(section, "a=mid:")
+	mid, _, _ = strings.Cut(mid, "\r\n")
+	return mid
+}
+
+// pionAnswers has PeerConnections answer, with Pion's own mux.
+func pionAnswers(t *testing.T, open *atomic.Int64) func(sdp string) (string, error) {
+	t.Helper()
 	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	mux := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: c})
-	return func(se *webrtc.SettingEngine) { se.SetICEUDPMux(mux) }
+	api := idleAPI(t, func(se *webrtc.SettingEngine) { se.SetICEUDPMux(mux) })
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := webrtc.GenerateCertificate(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(sdp string) (string, error) { return answerOne(api, *cert, sdp, open) }
 }
 
 func answerOne(api *webrtc.API, cert webrtc.Certificate, sdp string, open *atomic.Int64) (string, error) {
