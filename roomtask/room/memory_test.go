@@ -2,6 +2,7 @@ package room
 
 import (
 	"io/fs"
+	"runtime/debug"
 	"testing"
 	"time"
 )
@@ -60,28 +61,21 @@ func TestRestBeginsOnceAndEndsWithWhoComes(t *testing.T) {
 }
 
 func TestCollectorSparesWhatIsShort(t *testing.T) {
+	t.Setenv("GOGC", "") // it is ours to set
+	before := debug.SetGCPercent(gcPercent)
+	defer debug.SetGCPercent(before)
+	withheld := 0.0
+	c := NewCollector(func() float64 { return withheld })
 	for _, v := range []struct {
-		name    string
-		percent int
-		resting bool
-		used    float64
-		short   bool
-		want    int
-	}{
-		{"a call at rest", 5, true, 0.1, false, 5},
-		{"people come", 5, false, 0.1, false, 20},
-		{"busy at rest", 5, true, 0.45, false, 10},
-		{"a little less busy", 10, true, 0.35, false, 10},
-		{"not busy any more", 10, true, 0.25, false, 5},
-		{"very busy", 10, true, 0.65, false, 20},
-		{"a little less", 20, true, 0.55, false, 20},
-		{"busy again", 20, true, 0.45, false, 10},
-		{"people come while it is busy", 20, false, 0.7, false, 20},
-		{"pictures are withheld", 5, true, 0.1, true, 50},
-		{"none any more", 50, true, 0.1, false, 5},
-	} {
-		if got := percentFor(v.percent, v.resting, v.used, v.short); got != v.want {
-			t.Errorf("%s: %d %%, want %d", v.name, got, v.want)
+		withheld float64
+		want     int
+	}{{0, gcPercent}, {0.3, shortPercent}, {2, shortPercent}, {0, gcPercent}} {
+		withheld = v.withheld
+		c.Look(time.Time{})
+		got := debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(got)
+		if got != v.want {
+			t.Errorf("%v withheld: %d %%, want %d", v.withheld, got, v.want)
 		}
 	}
 }
