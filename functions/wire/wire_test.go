@@ -105,7 +105,10 @@ func (a *runtimeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, _ := io.ReadAll(r.Body) // as above
 	w.WriteHeader(http.StatusAccepted)
-	a.answered <- r.URL.Path + " " + string(body)
+	select {
+	case a.answered <- r.URL.Path + " " + string(body):
+	case <-a.done: // what a process says of its end is no answer
+	}
 }
 
 // The binaries start, and answer an event of the runtime API as Lambda runs it.
