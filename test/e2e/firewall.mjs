@@ -76,13 +76,16 @@ async function open(row) {
   return page
 }
 
-/** Opens a page. A new network's last address may still come then, and Chromium stops a load for that. */
+/**
+ * Opens a page. A new network's last address may still come then, and Chromium stops a load for that, and
+ * shows an error in its place or loads again by itself.
+ */
 async function load(page, url) {
   for (let left = 3; ; left--) {
     try {
       return await page.goto(url)
     } catch (err) {
-      if (left === 0 || !/ERR_NETWORK_CHANGED/.test(String(err))) throw err
+      if (left === 0 || !/ERR_NETWORK_CHANGED|interrupted by another navigation/.test(String(err))) throw err
     }
   }
 }
