@@ -77,8 +77,8 @@ async function open(row) {
 }
 
 /**
- * Opens a page. A new network's last address may still come then, and Chromium stops a load for that, and
- * shows an error in its place or loads again by itself.
+ * Opens a page. A new network's last address may still come then, and Chromium stops a load for that: it
+ * says so, or loads the page again by itself, which takes the place of a load that was asked for.
  */
 async function load(page, url) {
   for (let left = 3; ; left--) {
@@ -86,6 +86,8 @@ async function load(page, url) {
       return await page.goto(url)
     } catch (err) {
       if (left === 0 || !/ERR_NETWORK_CHANGED|interrupted by another navigation/.test(String(err))) throw err
+      await page.waitForLoadState('load')
+      if (await page.evaluate((href) => location.href === href, url)) return
     }
   }
 }
