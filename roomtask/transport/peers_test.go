@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,9 +160,22 @@ func TestNoOtherPeerOnTheWire(t *testing.T) {
 	if own == 0 {
 		t.Error("nothing was refused for its port")
 	}
-	_ = canary.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	if n, from, err := canary.ReadFrom(make([]byte, 100)); err == nil {
-		t.Errorf("the canary was sent %d bytes by %v", n, from)
-	}
+	silent(t, canary)
 	t.Logf("%d addresses, each in four ways; %d packets for another port of the media's address", len(peers), own)
+}
+
+// silent fails if a canary was sent what the tests send inward. Other datagrams are of other
+// packages' tests, whose peers may not know yet that a port has changed hands.
+func silent(t *testing.T, canary net.PacketConn) {
+	t.Helper()
+	_ = canary.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	for b := make([]byte, 2000); ; {
+		n, from, err := canary.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		if strings.Contains(string(b[:n]), "inward") {
+			t.Errorf("the canary was sent %d bytes by %v", n, from)
+		}
+	}
 }

@@ -56,16 +56,24 @@ func openSocket(t testing.TB, at netip.Addr, refuse refusal) *socket {
 	return s
 }
 
-// receivers are open sockets on an address, each read by its own goroutine.
+// receivers are open sockets on an address, each read by its own goroutine. They hear
+// the sockets under test alone: what had a receiver's port before may still be sent to
+// by its peers, which other packages' tests are.
 type receivers struct {
 	conns []*net.UDPConn
 	addrs []netip.AddrPort
 	got   []chan []byte
+	heard sync.Map // uint16, the ports of the sockets under test
 }
 
-func receive(t testing.TB, at netip.Addr, n int) *receivers {
+func (r *receivers) hear(s *socket) { r.heard.Store(s.local.Port(), true) }
+
+func receive(t testing.TB, at netip.Addr, n int, from ...*socket) *receivers {
 	t.Helper()
 	r := &receivers{}
+	for _, s := range from {
+		r.hear(s)
+	}
 	var all sync.WaitGroup
 	for range n {
 		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
@@ -78,11 +86,13 @@ func receive(t testing.TB, at netip.Addr, n int) *receivers {
 			defer close(got)
 			buf := make([]byte, 1<<16)
 			for {
-				n, _, err := conn.ReadFromUDPAddrPort(buf)
+				n, by, err := conn.ReadFromUDPAddrPort(buf)
 				if err != nil {
 					return
 				}
-				got <- append([]byte(nil), buf[:n]...)
+				if _, ours := r.heard.Load(by.Port()); ours {
+					got <- append([]byte(nil), buf[:n]...)
+				}
 			}
 		})
 		port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
@@ -178,7 +188,8 @@ func TestBurstsArriveWhole(t *testing.T) {
 		for name, refuse := range refusals {
 			t.Run(at.String()+" "+name, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(7, 9))
-				s, r := openSocket(t, at, refuse()), receive(t, at, 40)
+				s := openSocket(t, at, refuse())
+				r := receive(t, at, 40, s)
 				sent := make([]uint32, len(r.addrs)) // next number of each destination
 				for _, burst := range []int{1, 2, 3, 64, 65, 257, 1000, 2000} {
 					want := make([][]int, len(r.addrs))
@@ -234,7 +245,8 @@ func checkCounters(t *testing.T, name string, s *socket) {
 func TestRefusedDatagramsAreOnlyCounted(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.ENOBUFS, unix.EPERM, unix.ENETUNREACH} {
 		refuse := every(2, errno, segmented)
-		s, r := openSocket(t, loopback, refuse), receive(t, loopback, 3)
+		s := openSocket(t, loopback, refuse)
+		r := receive(t, loopback, 3, s)
 		_, _ = s.WriteToAddrPort(rtp(0, 40), r.addrs[0]) // a first one works
 		expect(t, r, 0, 0, 40)
 		s.egress.sendMu.Lock() // one batch, whatever the flusher does
@@ -263,7 +275,8 @@ func TestRefusedDatagramsAreOnlyCounted(t *testing.T) {
 
 // TestOnlyRTPWaits holds the flusher: STUN, DTLS and RTCP leave, RTP does not.
 func TestOnlyRTPWaits(t *testing.T) {
-	s, r := openSocket(t, loopback, nil), receive(t, loopback, 1)
+	s := openSocket(t, loopback, nil)
+	r := receive(t, loopback, 1, s)
 	s.egress.sendMu.Lock()
 	media := rtp(1, 800)
 	others := [][]byte{append([]byte{0, 1}, make([]byte, 18)...), append([]byte{22, 254, 253}, make([]byte, 30)...),
@@ -285,7 +298,8 @@ func TestOnlyRTPWaits(t *testing.T) {
 // TestConcurrentWriters has writers share destinations: each writer's order holds.
 func TestConcurrentWriters(t *testing.T) {
 	const writers, each, targets = 8, 1500, 4
-	s, r := openSocket(t, loopback, nil), receive(t, loopback, targets)
+	s := openSocket(t, loopback, nil)
+	r := receive(t, loopback, targets, s)
 	var all sync.WaitGroup
 	for w := range uint32(writers) {
 		all.Go(func() {
@@ -350,6 +364,7 @@ func TestCloseSendsWhatIsBatched(t *testing.T) {
 	r := receive(t, loopback, 1)
 	for n := range uint32(50) {
 		s := openSocket(t, loopback, nil)
+		r.hear(s)
 		_, _ = s.WriteToAddrPort(rtp(n, 500), r.addrs[0])
 		_ = s.Close()
 		expect(t, r, 0, n, 500)

@@ -38,9 +38,13 @@ func TestQuickSend(t *testing.T) {
 		all.Wait()
 		got, buf := [writers]int{}, make([]byte, 100)
 		_ = to.SetReadDeadline(time.Now().Add(30 * time.Second))
-		for range writers * each {
+		for left := writers * each; left > 0; {
 			n, from, err := to.ReadFromUDPAddrPort(buf)
-			if err != nil || from.Port() != s.local.Port() || n < 20 || n >= 20+writers || !bytes.Equal(buf[:n], bytes.Repeat([]byte{0x80 + byte(n-20)}, n)) {
+			if err == nil && from.Port() != s.local.Port() {
+				continue // for whoever had the port before
+			}
+			left--
+			if err != nil || n < 20 || n >= 20+writers || !bytes.Equal(buf[:n], bytes.Repeat([]byte{0x80 + byte(n-20)}, n)) {
 				t.Fatalf("%s: %x from %v, %v", at, buf[:n], from, err)
 			}
 			got[n-20]++

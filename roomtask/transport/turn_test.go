@@ -212,10 +212,7 @@ func TestNoOtherPeer(t *testing.T) {
 		}
 	}
 	eventually(t, "packets for another port are refused", func() bool { return tr.Counters().RelayRefused >= before+10 })
-	_ = canary.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	if n, from, err := canary.ReadFrom(make([]byte, 100)); err == nil {
-		t.Errorf("the canary was sent %d bytes by %v", n, from)
-	}
+	silent(t, canary)
 }
 
 func TestNoTCPAllocation(t *testing.T) {
