@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,7 +42,12 @@ var scenarios = []scenario{
 	{name: "10x10", publishers: 10, subscribers: 10, repeat: 3},
 	{name: "10x50 light", publishers: 10, subscribers: 50, light: true, repeat: 2},
 	{name: "10x100 light", publishers: 10, subscribers: 100, light: true, repeat: 1, alone: true},
+	{name: halfLoad, publishers: 10, light: true, repeat: 3, alone: true},
 }
+
+// halfLoad has as many light subscribers as keep half of the server's processor busy,
+// which differs from machine to machine.
+const halfLoad = "half load"
 
 // row is one server in one configuration.
 type row struct {
@@ -88,39 +94,12 @@ func conduct(o options) error {
 		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), s.name) {
 			continue
 		}
-		repeat := s.repeat
-		if o.repeat > 0 {
-			repeat = o.repeat
-		} else if o.short {
-			repeat = 1
-		}
-		for turn := range repeat { // interleaved: what disturbs the machine disturbs all
-			for _, r := range rows {
-				if s.light && !r.light || s.alone && r.kind != kindMayfly || !o.wants(r) {
-					continue
-				}
-				if turn > 0 && o.repeat == 0 && !r.twcc && !s.light {
-					continue // no target is about it
-				}
-				w := work{
-					Publishers: s.publishers, Subscribers: s.subscribers, Light: s.light, TWCC: r.twcc && !s.light,
-					Window: o.window, Settle: settleLimit, Profile: profileName(o, s, r),
-				}
-				if s.light {
-					w.Settle = settleLight
-				}
-				if o.short {
-					w.Window = shortWindow
-				}
-				got, err := run(r, w)
-				if err != nil {
-					fmt.Fprintf(os.Stderr, "%s, %s: %v\n", s.name, r.name, err)
-					continue
-				}
-				all.add(s.name, r.name, got[0])
-				show(os.Stderr, s, r, got[0])
+		if s.name == halfLoad {
+			if s.subscribers = o.halfLoad(all); s.subscribers == 0 {
+				continue
 			}
 		}
+		o.measure(all, s)
 	}
 	for _, w := range floors {
 		if !o.floor {
@@ -135,6 +114,64 @@ func conduct(o options) error {
 		found = searchAll(o)
 	}
 	return report(os.Stdout, all, found)
+}
+
+// measure runs a scenario's rows in turn, as often as they are repeated.
+func (o options) measure(all results, s scenario) {
+	repeat := s.repeat
+	if o.repeat > 0 {
+		repeat = o.repeat
+	} else if o.short {
+		repeat = 1
+	}
+	for turn := range repeat { // interleaved: what disturbs the machine disturbs all
+		for _, r := range rows {
+			if s.light && !r.light || s.alone && r.kind != kindMayfly || !o.wants(r) {
+				continue
+			}
+			if turn > 0 && o.repeat == 0 && !r.twcc && !s.light {
+				continue // no target is about it
+			}
+			w := work{
+				Publishers: s.publishers, Subscribers: s.subscribers, Light: s.light, TWCC: r.twcc && !s.light,
+				Window: o.window, Settle: settleLimit, Profile: profileName(o, s, r),
+			}
+			if s.light {
+				w.Settle = settleLight
+			}
+			if o.short {
+				w.Window = shortWindow
+			}
+			got, err := run(r, w)
+			if err != nil {
+				fmt.Fprintf(os.Stderr, "%s, %s: %v\n", s.name, r.name, err)
+				continue
+			}
+			all.add(s.name, r.name, got[0])
+			show(os.Stderr, s, r, got[0])
+		}
+	}
+}
+
+// halfLoad is how many light subscribers keep half of a processor busy: in proportion to
+// what 50 keep busy, and once more from there, because a packet costs more the fewer there
+// are. 0 if nothing could be run.
+func (o options) halfLoad(all results) int {
+	const row = "mayfly -twcc"
+	o.repeat, o.profile = 1, ""
+	guess := scenario{name: "10x50 light", publishers: 10, subscribers: 50, light: true, alone: true}
+	for range 2 {
+		if len(all[guess.name][row]) == 0 {
+			o.measure(all, guess)
+		}
+		got := all[guess.name][row]
+		if len(got) == 0 {
+			return 0
+		}
+		guess.subscribers = int(math.Round(0.5 / summarize(got).cores * float64(guess.subscribers)))
+		guess.name = halfLoad + "?"
+	}
+	return guess.subscribers
 }
 
 func (o options) wants(r row) bool {
