@@ -3,6 +3,7 @@ package system_test
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -61,27 +62,39 @@ func TestMetricsOfACall(t *testing.T) {
 	url := ""
 	system.Until(t, 5*time.Second, "the task says where", func() bool { url = metricsURL(s, room.ID); return url != "" })
 	var got map[string]float64
-	system.Until(t, 15*time.Second, "a call is seen in the figures", func() bool {
+	var missing []string // each figure comes at a time of its own
+	seen := func() bool {
 		var err error
 		if got, err = scrape(url); err != nil {
 			t.Fatal(err)
 		}
-		return got["participants"] == 2 && got[`forward_latency_us_count`] > 20 && got[`bytes_total{dir="out",kind="video"}`] > 100_000 && got["rtt_ms_count"] > 1
-	})
-	for name, ok := range map[string]bool{
-		`tracks{kind="camera"}`:                           got[`tracks{kind="camera"}`] == 2,
-		`join_seconds_count{step="data",transport="udp"}`: got[`join_seconds_count{step="data",transport="udp"}`] == 2,
-		`transport_packets_total{dir="out"}`:              got[`transport_packets_total{dir="out"}`] > 100,
-		`transport_bytes_total{dir="in",transport="udp"}`: got[`transport_bytes_total{dir="in",transport="udp"}`] > got[`bytes_total{dir="in",kind="video"}`],
-		`turn_allocations`:                                has(got, "turn_allocations", `auth_failures{why="expired"}`),
-		`mos_sum`:                                         got[`mos_sum`] > 3.5*got[`mos_count`] && got[`mos_count`] > 0,
-		`process_resident_memory_bytes`:                   got[`process_resident_memory_bytes`] > 5<<20,
-		`packets_lost_ratio_count{dir="in"}`:              got[`packets_lost_ratio_count{dir="in"}`] > 0,
-	} {
-		if !ok {
-			t.Errorf("%s is %v", name, got[name])
+		missing = missing[:0]
+		for name, ok := range map[string]bool{
+			`participants`:                                    got["participants"] == 2,
+			`forward_latency_us_count`:                        got[`forward_latency_us_count`] > 20,
+			`bytes_total{dir="out",kind="video"}`:             got[`bytes_total{dir="out",kind="video"}`] > 100_000,
+			`rtt_ms_count`:                                    got["rtt_ms_count"] > 1,
+			`tracks{kind="camera"}`:                           got[`tracks{kind="camera"}`] == 2,
+			`join_seconds_count{step="data",transport="udp"}`: got[`join_seconds_count{step="data",transport="udp"}`] == 2,
+			`transport_packets_total{dir="out"}`:              got[`transport_packets_total{dir="out"}`] > 100,
+			`transport_bytes_total{dir="in",transport="udp"}`: got[`transport_bytes_total{dir="in",transport="udp"}`] > got[`bytes_total{dir="in",kind="video"}`],
+			`turn_allocations`:                                has(got, "turn_allocations", `auth_failures{why="expired"}`),
+			`mos_sum`:                                         got[`mos_sum`] > 3.5*got[`mos_count`] && got[`mos_count`] > 0,
+			`process_resident_memory_bytes`:                   got[`process_resident_memory_bytes`] > 5<<20,
+			`packets_lost_ratio_count{dir="in"}`:              got[`packets_lost_ratio_count{dir="in"}`] > 0,
+		} {
+			if !ok {
+				missing = append(missing, fmt.Sprintf("%s is %v", name, got[name]))
+			}
 		}
+		return len(missing) == 0
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("not as they should be: ", missing)
+		}
+	})
+	system.Until(t, 30*time.Second, "the figures of a call", seen)
 	half := ""
 	for _, limit := range []string{"50", "100", "200", "500", "1000", "2000", "5000"} {
 		if half == "" && 2*got[`forward_latency_us_bucket{le="`+limit+`"}`] >= got["forward_latency_us_count"] {
