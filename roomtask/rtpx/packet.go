@@ -1,41 +1,32 @@
 package rtpx
 
-import (
-	"sync"
-	"sync/atomic"
-)
-
-// Sizes of the slab classes, in payload bytes, which but for the last are sizes that Go's
-// allocator has. Nearly all audio fits the small one; the middle one and the usual one are
-// for video, whose packets browsers make of at most 1200 bytes with their headers; the
-// large one holds the payload of any packet that fits an Ethernet frame (1500 bytes less
-// IP, UDP, and the RTP header).
-const (
-	SmallPayload  = 320
-	MiddlePayload = 1152
-	UsualPayload  = 1280
-	MaxPayload    = 1460
-)
-
-// slabOverhead is what a Packet costs beside its payload bytes, rounded up.
-const slabOverhead = 192
+import "sync/atomic"
 
 // Packet is one received RTP packet. ingest fills it and then delivers it: from
-// that moment it is immutable, and everybody who keeps it holds a reference.
+// that moment it is immutable, and everybody who keeps it holds a reference. There are
+// hundreds for each source, so its fields lie where they leave no gaps.
 type Packet struct {
 	refs atomic.Int32
-	pool *Pool // set once
-	buf  []byte
-	n    int // payload bytes in buf
-	dd   int // bytes behind those: the dependency descriptor as it came
+	SSRC uint32
+	home *chunk // set once
+	buf  []byte // set once
 
-	SSRC    uint32
-	PT      uint8
-	Seq     uint16
 	ExtSeq  uint64 // unwrapped per layer; starts at or above 1<<16, and never goes back when the layer's SSRC changes
-	TS      uint32
-	Marker  bool
-	Arrival int64 // nanoseconds, on the clock of ingest.Config.Now
+	Arrival int64  // nanoseconds, on the clock of ingest.Config.Now
+	DD      DD     // of the header extension, for AV1
+
+	TS  uint32
+	n   uint16 // payload bytes in buf
+	dd  uint16 // bytes behind those: the dependency descriptor as it came
+	Seq uint16
+
+	Width, Height uint16 // on the first packet of a keyframe, else 0
+	VP8           VP8Descriptor
+	VP9           VP9Descriptor
+
+	slot   uint8 // set once: its place in home
+	PT     uint8
+	Marker bool
 
 	Layer int8 // simulcast index, 0 lowest; 0 for audio
 	Video bool
@@ -49,12 +40,8 @@ type Packet struct {
 	// any packet is a point to start from.
 	Start, Key bool
 
-	Codec         Codec
-	SID, TID      int8   // spatial layer within the stream, temporal layer; 0 if the codec does not tell
-	Width, Height uint16 // on the first packet of a keyframe, else 0
-	VP8           VP8Descriptor
-	VP9           VP9Descriptor
-	DD            DD // of the header extension, for AV1
+	Codec    Codec
+	SID, TID int8 // spatial layer within the stream, temporal layer; 0 if the codec does not tell
 }
 
 // Payload is the packet without RTP header and padding. It is empty for a packet
@@ -68,17 +55,17 @@ func (p *Packet) Fill(b []byte) bool {
 	if len(b) > len(p.buf) {
 		return false
 	}
-	p.n, p.dd = copy(p.buf, b), 0
+	p.n, p.dd = uint16(copy(p.buf, b)), 0
 	return true
 }
 
 // FillDD keeps the value of the dependency descriptor beside the payload, under the
 // same conditions as Fill, which comes before it.
 func (p *Packet) FillDD(b []byte) bool {
-	if p.n+len(b) > len(p.buf) {
+	if int(p.n)+len(b) > len(p.buf) {
 		return false
 	}
-	p.dd = copy(p.buf[p.n:], b)
+	p.dd = uint16(copy(p.buf[p.n:], b))
 	return true
 }
 
@@ -97,7 +84,7 @@ func (p *Packet) Retain() {
 func (p *Packet) Release() {
 	switch n := p.refs.Add(-1); {
 	case n == 0:
-		p.pool.put(p)
+		p.home.class.put(p)
 	case n < 0:
 		panic("rtpx: packet released too often")
 	}
@@ -115,106 +102,6 @@ func (p *Packet) tryRetain() bool {
 		if p.refs.CompareAndSwap(n, n+1) {
 			return true
 		}
-	}
-}
-
-// maxSpare bounds the unused packets that a slab class keeps for later.
-const maxSpare = 256
-
-// slabs keeps unused packets of one size. A sync.Pool would do too, but it forgets
-// them at every collection, and then the packet path allocates.
-type slabs struct {
-	size int // set once: payload bytes
-
-	mu    sync.Mutex
-	spare []*Packet // guarded by mu
-}
-
-// Pool hands out packets and takes them back. It caps the bytes that are out at
-// one time, so that a slow consumer costs dropped packets and not the process. The
-// last sixteenth is for small packets, so that video cannot starve audio. It is safe
-// for concurrent use.
-type Pool struct {
-	max    int64        // set once
-	out    atomic.Int64 // bytes handed out
-	small  slabs
-	middle slabs
-	usual  slabs
-	large  slabs
-}
-
-// NewPool makes a pool whose packets may hold maxBytes together.
-func NewPool(maxBytes int64) *Pool {
-	return &Pool{max: maxBytes, small: slabs{size: SmallPayload}, middle: slabs{size: MiddlePayload}, usual: slabs{size: UsualPayload}, large: slabs{size: MaxPayload}}
-}
-
-// Get returns a packet of the large class with one reference, which is the
-// caller's, or nil when the cap is reached.
-func (p *Pool) Get() *Packet { return p.GetFor(MaxPayload) }
-
-// GetFor is Get for a payload of n bytes. It returns nil also when n exceeds
-// MaxPayload.
-func (p *Pool) GetFor(n int) *Packet {
-	if n > MaxPayload {
-		return nil
-	}
-	class, limit := p.class(n), p.max-p.max/16
-	if class == &p.small {
-		limit = p.max
-	}
-	size := int64(class.size + slabOverhead)
-	if p.out.Add(size) > limit {
-		p.out.Add(-size)
-		return nil
-	}
-	pkt := class.take()
-	if pkt == nil {
-		pkt = &Packet{pool: p, buf: make([]byte, class.size)}
-	}
-	pkt.reset()
-	pkt.refs.Store(1)
-	return pkt
-}
-
-func (p *Pool) class(n int) *slabs {
-	switch {
-	case n <= SmallPayload:
-		return &p.small
-	case n <= MiddlePayload:
-		return &p.middle
-	case n <= UsualPayload:
-		return &p.usual
-	}
-	return &p.large
-}
-
-// Out is the number of bytes handed out and not yet returned.
-func (p *Pool) Out() int64 { return p.out.Load() }
-
-func (p *Pool) put(pkt *Packet) {
-	class := p.class(len(pkt.buf))
-	p.out.Add(-int64(class.size + slabOverhead))
-	class.give(pkt)
-}
-
-func (s *slabs) take() *Packet {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := len(s.spare) - 1
-	if n < 0 {
-		return nil
-	}
-	pkt := s.spare[n]
-	s.spare[n] = nil
-	s.spare = s.spare[:n]
-	return pkt
-}
-
-func (s *slabs) give(pkt *Packet) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.spare) < maxSpare {
-		s.spare = append(s.spare, pkt)
 	}
 }
 

@@ -2,6 +2,7 @@ package rtpx
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"sync"
 	"testing"
 )
@@ -54,6 +55,19 @@ func TestPoolCap(t *testing.T) {
 	}
 }
 
+// BenchmarkPool is a packet's way through a ring of a second, with those of nine others in between.
+func BenchmarkPool(b *testing.B) {
+	pool := NewPool(64 << 20)
+	var held [2048]*Packet
+	for i := 0; b.Loop(); i++ {
+		p := pool.GetFor(1100)
+		if old := held[i%len(held)]; old != nil {
+			old.Release()
+		}
+		held[i%len(held)] = p
+	}
+}
+
 // TestPoolClasses takes the smallest slab that fits, and gives it back to where it is
 // taken from.
 func TestPoolClasses(t *testing.T) {
@@ -75,6 +89,61 @@ func TestPoolClasses(t *testing.T) {
 		if pool.Out() != 0 {
 			t.Errorf("%d bytes: %d out after the release", v.size, pool.Out())
 		}
+	}
+}
+
+// TestPoolForgetsWhatABurstTook: packets that live as long as each other come and go, first
+// many and then few. What the many took is given back although the few were among them.
+func TestPoolForgetsWhatABurstTook(t *testing.T) {
+	pool := NewPool(64 << 20)
+	class := pool.class(MiddlePayload)
+	var held []*Packet
+	hold := func(n int) {
+		for range 3 * spareEvery { // the oldest goes, a new one comes, as in rings
+			for len(held) >= n {
+				held[0].Release()
+				held = held[1:]
+			}
+			held = append(held, pool.GetFor(MiddlePayload))
+		}
+	}
+	for _, n := range []int{100, 2000, 300, 1000, 10} {
+		hold(n)
+		per := chunkBytes / MiddlePayload
+		need := (n + per - 1) / per
+		if most := need + 1; class.held < need || class.held > most { // one may be used now and then
+			t.Errorf("%d packets: %d chunks, want %d to %d", n, class.held, need, most)
+		}
+		there, room := 0, 0
+		for i, c := range class.chunks {
+			if c == nil {
+				continue
+			}
+			there++
+			room += bits.OnesCount32(c.free)
+			if open := class.open[i/64]&(1<<(i%64)) != 0; open != (c.free != 0) || c.at != i {
+				t.Errorf("chunk %d at %d has room for %d, and is taken for open: %v", i, c.at, bits.OnesCount32(c.free), open)
+			}
+		}
+		if there != class.held || there*per-room != len(held) {
+			t.Errorf("%d chunks of %d, %d packets in use of %d", there, class.held, there*per-room, len(held))
+		}
+	}
+	seen := map[*Packet]bool{}
+	for _, p := range held {
+		if seen[p] {
+			t.Fatal("a packet was handed out twice")
+		}
+		seen[p] = true
+		p.Release()
+	}
+	if pool.Out() != 0 {
+		t.Errorf("%d bytes are out", pool.Out())
+	}
+	held = held[:0]
+	hold(1)
+	if class.held > 1 {
+		t.Errorf("%d chunks are left for one packet", class.held)
 	}
 }
 
