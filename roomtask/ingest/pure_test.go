@@ -370,6 +370,75 @@ func TestTransportFeedbackEdges(t *testing.T) {
 			}
 		}
 	})
+	t.Run("grows with what is under way", func(t *testing.T) {
+		var r recorder
+		for i := range uint16(600) { // more than fits beside what may be told again
+			r.record(9, i, 1e9+int64(i)*ms)
+		}
+		if len(r.arrival) != 2*twccFirst {
+			t.Errorf("room for %d, want %d", len(r.arrival), 2*twccFirst)
+		}
+		told := 0
+		for _, p := range r.build(nil, 1) {
+			_, arrivals := decode(t, p)
+			for _, at := range arrivals {
+				if want := (1e9 + int64(told)*ms) / twccTick; at != want {
+					t.Fatalf("%d told at %d, want %d", told, at, want)
+				}
+				told++
+			}
+		}
+		if told != 600 {
+			t.Errorf("%d told, want 600", told)
+		}
+		r.record(9, 600-twccBack, 9e9) // was told, long ago
+		for i := range uint16(300) {
+			r.record(9, 600+2*i, 2e9) // every other is missing
+		}
+		told = 0
+		for _, p := range r.build(nil, 1) {
+			base, arrivals := decode(t, p)
+			for i, at := range arrivals {
+				if missing := (base+uint16(i))%2 == 1; missing != (at == -1) {
+					t.Fatalf("%d told at %d", base+uint16(i), at)
+				}
+				told++
+			}
+		}
+		if told != 599 {
+			t.Errorf("%d told, want the 599 since the last feedback", told)
+		}
+	})
+	t.Run("what is later than is remembered is left out", func(t *testing.T) {
+		var r recorder
+		for i := range uint16(2000) {
+			if i != 1600 && i != 1200 && i != 800 && i != 800+twccFirst {
+				r.record(9, i, 1e9)
+			}
+			if i%100 == 99 {
+				r.build(nil, 1)
+			}
+		}
+		for _, late := range []uint16{1600, 1200, 800} { // each is near the one before
+			r.record(9, late, 2e9)
+		}
+		pkts := r.build(nil, 1)
+		if base, _ := decode(t, pkts[0]); len(pkts) != 1 || base != 1600 {
+			t.Errorf("%d feedbacks, the first begins at %d, want one from 1600", len(pkts), base)
+		}
+	})
+	t.Run("small while feedback is regular", func(t *testing.T) {
+		var r recorder
+		for i := range uint16(60000) {
+			r.record(9, i, 1e9+int64(i)*ms)
+			if i%60 == 0 {
+				r.build(nil, 1)
+			}
+		}
+		if len(r.arrival) != twccFirst {
+			t.Errorf("room for %d, want %d", len(r.arrival), twccFirst)
+		}
+	})
 	t.Run("jump begins anew", func(t *testing.T) {
 		var r recorder
 		r.record(9, 10, 1e9)

@@ -10,7 +10,8 @@ import (
 
 // Limits of transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 const (
-	twccWindow  = 4096       // sequence numbers kept
+	twccWindow  = 4096       // sequence numbers kept, at most
+	twccFirst   = 1024       // and at first
 	twccBack    = 512        // how far a late packet may reopen what was reported
 	twccTick    = 250_000    // nanoseconds per receive delta
 	twccRefTick = 64_000_000 // nanoseconds per unit of reference time
@@ -27,7 +28,7 @@ const (
 // feedback of them. Recording does not allocate.
 type recorder struct {
 	unwrap  rtpx.Unwrapper16
-	arrival []int64 // by extended number modulo twccWindow; 0 is not received
+	arrival []int64 // by extended number modulo its length; 0 is not received
 	begin   uint64  // first number that the next feedback tells
 	end     uint64  // one above the highest received; 0 before the first packet
 	media   uint32  // SSRC of the last packet
@@ -38,10 +39,25 @@ type recorder struct {
 	deltas  []int16
 }
 
+// at is the place of a number.
+func (r *recorder) at(ext uint64) *int64 { return &r.arrival[ext%uint64(len(r.arrival))] }
+
+// reach makes room for ext beside what has not been told, and what may be told again. There
+// are some dozens of numbers between two feedbacks, but for large publishers.
+func (r *recorder) reach(ext uint64) {
+	for n := len(r.arrival); n < twccWindow && ext+1+twccBack > r.begin+uint64(n); n = len(r.arrival) {
+		old := *r
+		r.arrival = make([]int64, 2*n)
+		for e := r.end - min(r.end, uint64(n)); e < r.end; e++ {
+			*r.at(e) = *old.at(e)
+		}
+	}
+}
+
 // record notes a packet. Only the first arrival of a number counts.
 func (r *recorder) record(ssrc uint32, seq uint16, now int64) {
 	if r.arrival == nil {
-		r.arrival = make([]int64, twccWindow)
+		r.arrival = make([]int64, twccFirst)
 	}
 	ext := r.unwrap.Unwrap(seq)
 	switch {
@@ -50,24 +66,24 @@ func (r *recorder) record(ssrc uint32, seq uint16, now int64) {
 		clear(r.arrival)
 		r.begin, r.end = ext, ext+1
 	case ext >= r.end:
-		for e := r.end; e < ext; e++ {
-			r.arrival[e%twccWindow] = 0
+		r.reach(ext)
+		for e := r.end; e <= ext; e++ {
+			*r.at(e) = 0
 		}
-		r.arrival[ext%twccWindow] = 0
 		r.end = ext + 1
 		if r.end-r.begin > twccWindow/2 {
 			r.begin = r.end - twccWindow/2
 		}
-	case r.end-ext > twccWindow/2:
-		return
+	case r.end-ext > min(uint64(len(r.arrival))-twccBack, twccWindow/2):
+		return // its place may be another's
 	case ext < r.begin:
-		if r.begin-ext > twccBack || r.arrival[ext%twccWindow] != 0 {
+		if r.begin-ext > twccBack || *r.at(ext) != 0 {
 			return
 		}
 		r.begin = ext
 	}
 	r.media, r.fresh = ssrc, true
-	if slot := &r.arrival[ext%twccWindow]; *slot == 0 {
+	if slot := r.at(ext); *slot == 0 {
 		*slot = max(now, 1)
 	}
 }
@@ -92,14 +108,14 @@ func (r *recorder) build(out []rtcp.Packet, sender uint32) []rtcp.Packet {
 // buildOne makes one feedback from begin, and moves begin behind what it tells.
 func (r *recorder) buildOne(sender uint32) rtcp.Packet {
 	first := r.begin
-	for first < r.end && r.arrival[first%twccWindow] == 0 {
+	for first < r.end && *r.at(first) == 0 {
 		first++
 	}
 	if first == r.end {
 		return nil
 	}
 	base := r.begin
-	ref := r.arrival[first%twccWindow] / twccRefTick
+	ref := *r.at(first) / twccRefTick
 	r.collect(ref * twccRefTick)
 
 	b := make([]byte, 20, 256)
@@ -137,7 +153,7 @@ func (r *recorder) collect(reference int64) {
 	size := 20 + 3 // header and the most padding there can be
 	for ; r.begin < r.end; r.begin++ {
 		sym, delta := uint8(symMissing), int64(0)
-		if at := r.arrival[r.begin%twccWindow]; at != 0 {
+		if at := *r.at(r.begin); at != 0 {
 			delta = at/twccTick - last
 			switch {
 			case delta >= 0 && delta <= 0xFF:
