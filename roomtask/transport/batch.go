@@ -8,12 +8,14 @@ import (
 
 // Bounds of what is held for one flush. Two batches exist, one filling and one being
 // sent, so the memory of batching is twice batchBytes and a little, whatever happens. It
-// begins with earlyBytes and earlyPackets, which are enough for a room of ten.
+// begins with earlyBytes and earlyPackets. What is longer than the worker's group of
+// viewers takes leaves in several calls, of some sixty packets each: a call costs a
+// hundredth of what they do.
 const (
-	batchPackets = 1024
-	batchBytes   = 256 << 10
+	batchPackets = 512
+	batchBytes   = 64 << 10
 	earlyPackets = 64
-	earlyBytes   = 64 << 10
+	earlyBytes   = 32 << 10
 	// runSegments and runBytes bound one UDP_SEGMENT send: Linux takes 64 segments
 	// (UDP_MAX_SEGMENTS), and all of them with their headers must fit an IP packet.
 	runSegments = 64
