@@ -37,6 +37,7 @@ type end struct {
 	media    [][]byte // guarded by mu
 	control  [][]byte // guarded by mu
 	faults   []string // guarded by mu
+	rtt      time.Duration // guarded by mu: of the pair that was selected last
 	channels chan *datachannel.DataChannel
 	panics   bool // guarded by mu: Media does
 }
@@ -64,7 +65,12 @@ func newEnd(t testing.TB) *end {
 	}
 	if e.Conn, err = New(Config{
 		Net: tr, Cert: cert, Log: slog.New(slog.DiscardHandler), Now: clock, Media: note(&e.media), Control: note(&e.control),
-		Changed: func() {}, Moved: func() {}, Channel: func(ch *datachannel.DataChannel) { e.channels <- ch },
+		Changed: func() {}, Channel: func(ch *datachannel.DataChannel) { e.channels <- ch },
+		Moved: func(rtt time.Duration) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.rtt = rtt
+		},
 		Fault: func(where string, _ any) {
 			e.mu.Lock()
 			defer e.mu.Unlock()

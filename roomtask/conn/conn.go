@@ -30,8 +30,9 @@ type Config struct {
 	Media, Control func(b []byte)
 	// Changed says that State may be another. It must not block.
 	Changed func()
-	// Moved says that ICE has selected a pair, or another one. It must not block.
-	Moved func()
+	// Moved says that ICE has selected a pair, or another one, and the round trip of the
+	// check that proved it, 0 if there was none. It must not block.
+	Moved func(rtt time.Duration)
 	// Channel takes a data channel that the client has opened. No other comes until it
 	// returns.
 	Channel func(ch *datachannel.DataChannel)
@@ -217,7 +218,11 @@ func (c *Conn) selected(_, remote ice.Candidate) {
 		c.via.Store(&via)
 	}
 	c.to.Store(c.cfg.Net.Path(remote))
-	c.cfg.Moved()
+	var rtt time.Duration
+	if pair, ok := c.agent.GetSelectedCandidatePairStats(); ok {
+		rtt = time.Duration(pair.CurrentRoundTripTime * float64(time.Second))
+	}
+	c.cfg.Moved(rtt)
 }
 
 // goodbye is called when DTLS has closed the pipe: at the client's close_notify, at ours,

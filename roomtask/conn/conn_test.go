@@ -58,6 +58,11 @@ func TestBothWays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, c := connected(t, v.network, v.profile)
+			eventually(t, "the round trip of the path is told", func() bool {
+				e.mu.Lock()
+				defer e.mu.Unlock()
+				return e.rtt > 0
+			})
 			if e.Via() != v.via || (e.to.Load() != nil) != (v.via == "udp") {
 				t.Errorf("via %q, straight to the socket: %v", e.Via(), e.to.Load() != nil)
 			}

@@ -20,7 +20,7 @@ func (f *Forwarder) Again(now int64, size int) (h *rtp.Header, payload []byte, o
 	}
 	for out := f.sent.high; out+againDepth > f.sent.high && out >= f.keyOut; out-- {
 		s := f.sent.find(out)
-		if s == nil || s.empty || s.within(againGap, now) || f.size(s) > size {
+		if s == nil || s.empty() || s.within(againGap, now) || f.size(s) > size {
 			continue
 		}
 		s.resent(now)

@@ -41,7 +41,7 @@ func (f *Forwarder) CanResend(seq uint16, now, rtt int64) (out uint64, ok bool) 
 // SetRTT tells the round trip to the receiver, in nanoseconds; 0 = it is not known. What is
 // sent is remembered for as long as it may be asked for.
 func (f *Forwarder) SetRTT(rtt int64) {
-	if rtt > 0 && f.sent.slots != nil {
+	if rtt > 0 {
 		f.sent.life = int32(ticks(min(max(sentTrips*rtt, sentLeast), sentLife), f.line.ClockRate))
 	}
 }
@@ -64,15 +64,17 @@ func (f *Forwarder) recover(out uint64) *sentPacket {
 	if p.SSRC != c.ssrc || p.ExtSeq != ext {
 		return nil
 	}
-	s := sentPacket{ext: uint32(ext), ts: c.ts(p), marker: p.Marker, empty: len(p.Payload()) == 0}
-	if m := f.munger; m != nil && !s.empty {
+	s := sentPacket{ext: uint32(ext), ts: c.ts(p), is: is(p.Marker, len(p.Payload()) == 0)}
+	if m := f.munger; m != nil && !s.empty() {
 		if !m.keep(p, c.lim) {
 			return nil
 		}
 		if s.nums, ok = m.numbers(p); !ok {
 			return nil
 		}
-		s.marker = s.marker || m.ends(p)
+		if m.ends(p) {
+			s.mark()
+		}
 	}
 	f.sent.put(out, s)
 	return f.sent.find(out)
@@ -91,7 +93,7 @@ func (f *Forwarder) Resend(out uint64) (h *rtp.Header, payload []byte, ok bool) 
 	h = f.head.forRTX()
 	binary.BigEndian.PutUint16(f.scratch(), uint16(out))
 	n := 2
-	if !s.empty {
+	if !s.empty() {
 		size, ok := f.reread(s, h, f.scratch()[2:])
 		if !ok {
 			f.stats.Unrepaired++
@@ -101,7 +103,7 @@ func (f *Forwarder) Resend(out uint64) (h *rtp.Header, payload []byte, ok bool) 
 	}
 	f.rtxSeq++
 	f.stats.Resent++
-	h.SequenceNumber, h.Timestamp, h.Marker = f.rtxSeq, s.ts, s.marker
+	h.SequenceNumber, h.Timestamp, h.Marker = f.rtxSeq, s.ts, s.marker()
 	return h, f.scratch()[:n], true
 }
 

@@ -82,7 +82,7 @@ func (f *Forwarder) inOrder(p *rtpx.Packet) bool {
 
 // emit builds the packet that is sent as out, and remembers how.
 func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, []byte, bool) {
-	s := sentPacket{ext: uint32(p.ExtSeq), ts: f.cur.ts(p), marker: p.Marker && !empty, empty: empty}
+	s := sentPacket{ext: uint32(p.ExtSeq), ts: f.cur.ts(p), is: is(p.Marker && !empty, empty)}
 	payload, pt := p.Payload(), f.types.PT
 	switch {
 	case empty:
@@ -93,7 +93,9 @@ func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, [
 			f.stats.Stale++
 			return nil, nil, false
 		}
-		s.nums, s.marker = n, s.marker || f.munger.ends(p)
+		if s.nums = n; f.munger.ends(p) {
+			s.mark()
+		}
 		payload = f.munger.write(f.scratch(), p, n)
 	case f.red > 0 && out > f.out: // what comes late was carried by its successors
 		if size := f.protect(p); size > 0 {
@@ -101,7 +103,7 @@ func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, [
 		}
 	}
 	if out > f.out {
-		f.out, f.marker = out, s.marker
+		f.out, f.marker = out, s.marker()
 	}
 	if !f.begun || int32(s.ts-f.ts) > 0 {
 		f.ts, f.tsAt = s.ts, f.cur.arrival(p)
@@ -113,7 +115,7 @@ func (f *Forwarder) emit(p *rtpx.Packet, out uint64, empty bool) (*rtp.Header, [
 	f.stats.Octets += uint32(len(payload))
 
 	h := f.head.forMedia(!f.line.Video && p.HasLevel, p.Level, p.Voice)
-	h.SequenceNumber, h.Timestamp, h.Marker, h.PayloadType = uint16(out), s.ts, s.marker, pt
+	h.SequenceNumber, h.Timestamp, h.Marker, h.PayloadType = uint16(out), s.ts, s.marker(), pt
 	if !empty {
 		f.head.describe(h, &f.line, p, &s.nums)
 	}

@@ -3,12 +3,13 @@ package forward
 const (
 	// Packets that can be sent again: at most, and at first. A ring grows while it would
 	// forget what is young, so most are small.
-	sentVideo, sentVideoFirst = 1024, 128 // 1 s of video at 10 Mbit/s
+	sentVideo, sentVideoFirst = 1024, 112 // 1 s of video at 10 Mbit/s
 	sentAudio, sentAudioFirst = 128, 32   // 2.5 s in packets of 20 ms
-	// Young is what came in so many of the last round trips, within these bounds: what is
-	// older is not in the source's ring any more, or nearly so.
+	// Young is what came in so many of the last round trips, within these bounds. On short
+	// paths that is longer than the source's ring holds packets: what the publisher repairs
+	// comes late, and is sent if it is known that it was not.
 	sentTrips   = 6
-	sentLeast   = 600 * millisecond
+	sentLeast   = 500 * millisecond
 	sentLife    = second
 	millisecond = second / 1000
 
@@ -16,27 +17,50 @@ const (
 )
 
 // sentPacket tells how one packet was sent, all that is needed to send it again
-// from the source's ring. It holds no payload. There are some two hundred for each
+// from the source's ring. It holds no payload. There are more than a hundred for each
 // line of video, so it is small: long numbers are kept by their low bits.
 type sentPacket struct {
-	out      uint32 // extended sequence number, its low bits
+	out      uint32 // extended sequence number, its low bits; 0 = there is none
 	ext      uint32 // the source's, likewise
-	resentAt uint32 // ms, its low bits; 0 = never
 	ts       uint32
 	nums     numbers
-	set      bool
-	marker   bool
-	empty    bool // fills the place of a packet whose payload is not sent
+	resentAt uint16 // ms, its low bits, which come again after a minute; 0 = never
 	tries    uint8
+	is       uint8 // isMarker, isEmpty
 }
 
+// What a sentPacket is.
+const (
+	isMarker = 1 << iota
+	isEmpty  // fills the place of a packet whose payload is not sent
+)
+
+func is(marker, empty bool) (b uint8) {
+	if marker {
+		b = isMarker
+	}
+	if empty {
+		b |= isEmpty
+	}
+	return b
+}
+
+func (p *sentPacket) marker() bool { return p.is&isMarker != 0 }
+func (p *sentPacket) empty() bool  { return p.is&isEmpty != 0 }
+
+// mark makes it one that ends its picture.
+func (p *sentPacket) mark() { p.is |= isMarker }
+
 // resent notes that it was sent again.
-func (p *sentPacket) resent(now int64) { p.resentAt = max(uint32(now/millisecond), 1) }
+func (p *sentPacket) resent(now int64) { p.resentAt = sometime(now) }
 
 // within says whether it was sent again in the last d.
 func (p *sentPacket) within(d, now int64) bool {
-	return p.resentAt != 0 && int64(max(uint32(now/millisecond), 1)-p.resentAt)*millisecond < d
+	return p.resentAt != 0 && int64(sometime(now)-p.resentAt)*millisecond < d
 }
+
+// sometime are the low bits of now in ms, and never 0.
+func sometime(now int64) uint16 { return max(uint16(now/millisecond), 1) }
 
 // full extends the source's number of a packet of this stint.
 func (c *stint) full(ext uint32) uint64 {
@@ -49,7 +73,7 @@ type sentRing struct {
 	high  uint64       // newest number sent, extended
 	low   uint64       // nothing below is known since the ring grew
 	most  int          // slots
-	life  int32        // how long a packet is young, in RTP clock units
+	life  int32        // how long a packet is young, in RTP clock units; 0 = not known yet
 }
 
 func (r *sentRing) init(l *Line) {
@@ -60,7 +84,10 @@ func (r *sentRing) init(l *Line) {
 	if r.most = sentAudio; l.Video {
 		first, r.most = sentVideoFirst, sentVideo
 	}
-	r.slots, r.life = make([]sentPacket, first), int32(ticks(sentLife, l.ClockRate))
+	r.slots = make([]sentPacket, first)
+	if r.life == 0 {
+		r.life = int32(ticks(sentLife, l.ClockRate))
+	}
 }
 
 func (r *sentRing) at(out uint64) *sentPacket { return &r.slots[out%uint64(len(r.slots))] }
@@ -68,11 +95,11 @@ func (r *sentRing) at(out uint64) *sentPacket { return &r.slots[out%uint64(len(r
 // put notes p as what was sent as out.
 func (r *sentRing) put(out uint64, p sentPacket) {
 	s := r.at(out)
-	for len(r.slots) < r.most && s.set && int32(s.out-uint32(out)) < 0 && int32(p.ts-s.ts) < r.life {
+	for len(r.slots) < r.most && s.out != 0 && int32(s.out-uint32(out)) < 0 && int32(p.ts-s.ts) < r.life {
 		r.grow()
 		s = r.at(out)
 	}
-	p.out, p.set = uint32(out), true
+	p.out = uint32(out)
 	*s = p
 	r.high = max(r.high, out)
 }
@@ -91,7 +118,7 @@ func (r *sentRing) grow() {
 
 // find returns what was sent as out, or nil.
 func (r *sentRing) find(out uint64) *sentPacket {
-	if p := r.at(out); p.set && p.out == uint32(out) {
+	if p := r.at(out); p.out != 0 && p.out == uint32(out) {
 		return p
 	}
 	return nil

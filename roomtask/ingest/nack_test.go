@@ -110,7 +110,7 @@ func TestRingKeepsForTheLongestPath(t *testing.T) {
 		want int // of packets 100 ms apart, after 2 s
 	}{
 		{"nothing known", 0, 12},
-		{"short paths", 20 * ms, 6},
+		{"short paths", 20 * ms, 3},
 		{"150 ms", 150 * ms, 9},
 		{"a second", 1000 * ms, 12},
 	} {

@@ -29,10 +29,10 @@ const (
 	rateEvery     = int64(500 * time.Millisecond)
 	// A packet can be sent again for so many of the longest round trips to a viewer, and
 	// within these bounds: three round trips of 400 ms, as in libwebrtc, are the most. On
-	// short paths it is asked for soon, and who has missed half a second begins better at a
-	// keyframe. Of ten cameras each second of it is 2.3 MB.
+	// short paths it is asked for soon, and again soon. Of ten cameras each second of it is
+	// 2.8 MB.
 	ringTrips = 6
-	ringLeast = int64(600 * time.Millisecond)
+	ringLeast = int64(300 * time.Millisecond)
 	ringMost  = int64(1200 * time.Millisecond)
 )
 
@@ -83,7 +83,7 @@ func NewPublisher(cfg Config) *Publisher {
 		streams: make(map[uint32]*sink),
 	}
 	p.video, p.audio = cfg.Limits.paces()
-	p.keep.Store(ringMost)
+	p.keep.Store(ringLeast)
 	p.writer.init(p.write)
 	return p
 }

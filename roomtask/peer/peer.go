@@ -168,9 +168,12 @@ func (p *Peer) Tick(now int64) {
 	}()
 	p.sender.Tick(now)
 	if now >= p.rttAt { // both directions take the same path
+		first := p.rttAt == 0
 		p.rttAt = now + int64(time.Second)
 		p.publisher.SetRTT(p.sender.RTT())
-		p.publisher.SetViewersRTT(p.cfg.Wheel.LongestRTT(now))
+		if longest := p.cfg.Wheel.LongestRTT(now); longest > 0 || !first { // at first nobody may be there
+			p.publisher.SetViewersRTT(longest)
+		}
 	}
 	p.publisher.Tick(now)
 }
@@ -316,7 +319,8 @@ func (p *Peer) wake() {
 }
 
 // moved is called when a pair was selected. What was under way on another path may be lost.
-func (p *Peer) moved() {
+func (p *Peer) moved(rtt time.Duration) {
+	p.sender.Reached(int64(rtt))
 	if p.reached.Swap(true) {
 		p.sender.Moved()
 	}

@@ -84,8 +84,9 @@ func (s *Sender) onReports(l *line, ssrc uint32, reports []rtcp.ReceptionReport,
 				s.path.rtt = rtt
 			}
 			s.path.rtt += (rtt - s.path.rtt) / 8
+			s.path.newRTT = rtt
 			s.path.est.OnRTT(now, rtt)
-			s.cfg.Wheel.trips.add(s.path.rtt, now)
+			s.cfg.Wheel.trips.add(s.path.trip(), now)
 		}
 	}
 }
@@ -112,7 +113,7 @@ func (s *Sender) reportLoss(now int64) {
 	}
 	p.lossAt = now
 	for _, l := range s.all {
-		l.f.SetRTT(p.rtt)
+		l.f.SetRTT(p.trip())
 	}
 	if p.lossPkts > 0 {
 		p.est.OnLoss(now, uint8(min(255, 256*p.lossSum/p.lossPkts)))

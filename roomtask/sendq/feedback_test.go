@@ -112,7 +112,7 @@ func TestResendsHaveABudget(t *testing.T) {
 		r.tick(300 * time.Millisecond)
 		r.wire.take()
 		ann.frame(0, true, 1000)
-		for range 120 {
+		for range 99 {
 			ann.frame(0, false, 1000)
 		}
 		got := r.wire.take()

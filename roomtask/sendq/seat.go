@@ -68,6 +68,7 @@ func (s *Sender) bindLine(st *seat, old *line, o *lineOut) *line {
 	l := &line{s: s, num: s.freeNumber(), out: *o, seat: st, tid: alloc.MaxTemporal - 1, screen: st.screen()}
 	l.f = forward.New(o.line(), l, uint16(rand.Uint32()), rand.Uint32())
 	l.f.Share(&s.worker.scratch)
+	l.f.SetRTT(s.path.trip())
 	s.all = append(s.all, l)
 	s.lines[o.SSRC] = l
 	if o.RTXSSRC != 0 {

@@ -119,6 +119,7 @@ type path struct {
 	heard    bool // some report came
 	opened   opening
 	rtt      int64 // ns, smoothed; 0 = unknown
+	newRTT   int64 // ns, the last that was heard of, ICE's at first
 	lossSum  float64
 	lossPkts float64
 	lossAt   int64
@@ -172,6 +173,26 @@ func (s *Sender) Moved() {
 		}
 	})
 }
+
+// Reached tells the round trip of the path that ICE has chosen, in nanoseconds. What is
+// remembered follows it until the first report comes; what is judged by round trips does not,
+// since a single check may have waited in a busy client.
+func (s *Sender) Reached(rtt int64) {
+	if rtt <= 0 {
+		return
+	}
+	s.in.command(func() {
+		s.path.newRTT = rtt
+		s.cfg.Wheel.trips.add(s.path.trip(), s.cfg.Now())
+		for _, l := range s.all {
+			l.f.SetRTT(s.path.trip())
+		}
+	})
+}
+
+// trip is the round trip that what is remembered follows: the smoothed one goes up slowly
+// when a queue fills.
+func (p *path) trip() int64 { return max(p.rtt, p.newRTT) }
 
 // Tick is called about every 20 ms: reports, the estimate, and the layers depend on it.
 func (s *Sender) Tick(now int64) {

@@ -232,7 +232,7 @@ func (s *Sender) sound() (again bool) {
 // keptRoom is how many packets a batch that nobody uses may have room for, and keptTWCC
 // how many bytes of feedback: what one sender's bad moment took is not kept for all.
 const (
-	keptRoom = 32
+	keptRoom = 64
 	keptTWCC = 2 << 10
 )
 
