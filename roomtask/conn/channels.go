@@ -21,11 +21,25 @@ const (
 	sctpMTU = 1191
 )
 
+// records is what SCTP reads from, in one goroutine, into one buffer.
+type records struct {
+	*dtls.Conn
+	lent bool // owned by the reader: the pages that no record reaches are not there
+}
+
+func (r *records) Read(b []byte) (int, error) {
+	if !r.lent {
+		r.lent = true
+		transport.Lend(b, maxDatagram)
+	}
+	return r.Conn.Read(b)
+}
+
 // channels makes the association and takes the client's channels until it ends.
 func (c *Conn) channels(session *dtls.Conn) {
 	loggers := c.cfg.Net.Loggers()
 	assoc, err := sctp.ClientContext(c.ctx, // both begin (RFC 8841 §9.3)
-		sctp.WithNetConn(session), sctp.WithLoggerFactory(loggers), sctp.WithMTU(sctpMTU),
+		sctp.WithNetConn(&records{Conn: session}), sctp.WithLoggerFactory(loggers), sctp.WithMTU(sctpMTU),
 		sctp.WithMaxMessageSize(MaxMessage), sctp.WithMaxReceiveBufferSize(sctpBuffer),
 		sctp.WithEnableZeroChecksum(true)) // DTLS authenticates already (RFC 9653)
 	if err != nil {

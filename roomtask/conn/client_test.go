@@ -34,9 +34,9 @@ type end struct {
 	net *transport.Transport
 
 	mu       sync.Mutex
-	media    [][]byte // guarded by mu
-	control  [][]byte // guarded by mu
-	faults   []string // guarded by mu
+	media    [][]byte      // guarded by mu
+	control  [][]byte      // guarded by mu
+	faults   []string      // guarded by mu
 	rtt      time.Duration // guarded by mu: of the pair that was selected last
 	channels chan *datachannel.DataChannel
 	panics   bool // guarded by mu: Media does

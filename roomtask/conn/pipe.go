@@ -5,6 +5,9 @@ import (
 	"os"
 	"sync"
 	"time"
+	"unsafe"
+
+	"mayfly/roomtask/transport"
 )
 
 const (
@@ -23,6 +26,7 @@ type pipe struct {
 
 	mu      sync.Mutex
 	cond    sync.Cond   // of mu: something to read, or a reason not to wait
+	lent    *byte       // guarded by mu: the reader's buffer, all of whose pages are not there
 	into    []byte      // guarded by mu: where the waiting reader wants the next datagram; nil = nobody waits
 	size    int         // guarded by mu: of what was put there
 	queue   []*datagram // guarded by mu: empty while somebody waits
@@ -77,6 +81,10 @@ func (p *pipe) ReadFrom(b []byte) (int, net.Addr, error) {
 		return n, there, nil
 	}
 	if !p.closed && !p.expired {
+		if at := unsafe.SliceData(b); at != p.lent {
+			p.lent = at
+			transport.Lend(b, maxDatagram)
+		}
 		for p.into = b; p.into != nil && !p.closed && !p.expired; {
 			p.cond.Wait()
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/pion/ice/v4"
 )
@@ -27,6 +28,7 @@ type session struct {
 
 	mu     sync.Mutex
 	cond   sync.Cond // of mu: into was filled, or closed set
+	lent   *byte     // guarded by mu: the reader's buffer, all of whose pages are not there
 	into   []byte    // guarded by mu: where the waiting reader wants the next datagram; nil = nobody waits
 	size   int       // guarded by mu: of what was put there
 	from   netip.AddrPort
@@ -90,6 +92,10 @@ func (s *session) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 	}
 	if cap(s.queue) > 16 {
 		s.queue = nil // a burst's is not kept
+	}
+	if at := unsafe.SliceData(b); at != s.lent {
+		s.lent = at
+		Lend(b, len(queued{}.b))
 	}
 	for s.into = b; s.into != nil; {
 		if s.cond.Wait(); s.closed {
