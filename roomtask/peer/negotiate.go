@@ -30,8 +30,8 @@ type answered struct {
 
 // apply has the connection follow an offer, and writes the answer. It may block, and runs in
 // a goroutine of its own; ours is what was said of our end before.
-func (p *Peer) apply(generation int, c *checked, ours local) (out negotiated) {
-	out = negotiated{generation: generation, offer: c, local: ours}
+func (p *Peer) apply(generation int, c *checked, ours local) (out *negotiated) {
+	out = &negotiated{generation: generation, offer: c, local: ours}
 	defer func() {
 		if r := recover(); r != nil {
 			out.err = p.fault("negotiation", r)
@@ -54,7 +54,7 @@ func (p *Peer) apply(generation int, c *checked, ours local) (out negotiated) {
 }
 
 // adopt takes over what was negotiated. It runs on the loop.
-func (p *Peer) adopt(n negotiated) {
+func (p *Peer) adopt(n *negotiated) {
 	p.layout, p.local = n.offer.layout, n.local
 	p.publisher.Bind(p.layout.published())
 	for _, ln := range n.offer.fresh {

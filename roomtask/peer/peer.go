@@ -52,7 +52,7 @@ type Peer struct {
 	publisher *ingest.Publisher
 	sender    *sendq.Sender
 	data      *dataChannel
-	offers    chan signal.Offer
+	offers    chan *signal.Offer
 	states    chan struct{}      // a hint to look at the connection's state
 	opened    chan chan struct{} // the data channel is open; closed when that was told
 	closing   chan struct{}      // closed when Close begins
@@ -86,7 +86,7 @@ type seatOuts struct{ audio, video *sendq.Out }
 func New(cfg Config) (*Peer, error) {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)).With("participant", cfg.ID)
 	p := &Peer{
-		cfg: cfg, offers: make(chan signal.Offer, waitingOffers), states: make(chan struct{}, 1), opened: make(chan chan struct{}),
+		cfg: cfg, offers: make(chan *signal.Offer, waitingOffers), states: make(chan struct{}, 1), opened: make(chan chan struct{}),
 		closing: make(chan struct{}), closed: make(chan struct{}),
 		seats: map[int]seatOuts{}, layout: layout{lines: map[string]line{}},
 		local: local{session: rand.Uint64() >> 1, fingerprint: cfg.Cert.Fingerprint(), candidates: cfg.Net.Candidates()},
@@ -122,7 +122,7 @@ func New(cfg Config) (*Peer, error) {
 // Offer asks for an answer: Answered or Refused of the same generation follows.
 func (p *Peer) Offer(o signal.Offer) {
 	select {
-	case p.offers <- o:
+	case p.offers <- &o:
 	default:
 		p.post(refused(o.Generation, signal.Fault(signal.CodeRateLimited, "too many offers at once")))
 	}
@@ -206,10 +206,12 @@ func (p *Peer) shutdown() {
 }
 
 // loop owns the negotiation: one offer at a time, while the connection's state is
-// followed.
+// followed. What a select has received stays on the stack for as long as the loop runs, so
+// offers and outcomes come by pointer, and are cleared when they have been read: they have
+// tens of kilobytes of SDP.
 func (p *Peer) loop() {
-	results := make(chan negotiated, 1)
-	var offers <-chan signal.Offer = p.offers // nil while one is negotiated
+	results := make(chan *negotiated, 1)
+	var offers <-chan *signal.Offer = p.offers // nil while one is negotiated
 	limit := time.NewTimer(negotiationLimit)
 	limit.Stop()
 	defer limit.Stop()
@@ -224,10 +226,11 @@ func (p *Peer) loop() {
 			p.post(DataOpen{})
 			close(told)
 		case o := <-offers:
-			if p.begin(o, results) {
+			if p.begin(*o, results) {
 				offers = nil
 				limit.Reset(negotiationLimit)
 			}
+			*o = signal.Offer{}
 		case n := <-results:
 			limit.Stop()
 			if n.err != nil {
@@ -238,6 +241,7 @@ func (p *Peer) loop() {
 			p.adopt(n)
 			p.last.done = true
 			p.post(Answered{Generation: n.generation, SDP: n.answer})
+			*n = negotiated{}
 		case <-limit.C:
 			p.fail(FailNegotiation, errors.New("peer: negotiation timed out"))
 		}
@@ -245,7 +249,7 @@ func (p *Peer) loop() {
 }
 
 // begin starts the negotiation of an offer, unless it is refused or a repetition.
-func (p *Peer) begin(o signal.Offer, results chan<- negotiated) bool {
+func (p *Peer) begin(o signal.Offer, results chan<- *negotiated) bool {
 	offer := sha256.Sum256([]byte(o.SDP))
 	if p.last.done && o.Generation == p.last.generation && offer == p.last.offer {
 		p.again(o)
@@ -262,7 +266,8 @@ func (p *Peer) begin(o signal.Offer, results chan<- negotiated) bool {
 	}
 	p.last = answered{generation: o.Generation, offer: offer}
 	ours := p.local
-	return p.start(func() { results <- p.apply(o.Generation, c, ours) })
+	generation := o.Generation
+	return p.start(func() { results <- p.apply(generation, c, ours) })
 }
 
 // again answers an offer as it was answered before: what the answer says is made of the

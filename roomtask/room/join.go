@@ -23,7 +23,8 @@ type participant struct {
 	admitted           string // session id the control plane gave with the join
 	session            string // the same, from the answer on: it is being counted
 	resume             string
-	joined             signal.Joined   // as answered, for a join that is repeated; without the others once the client has it
+	joined             signal.Joined   // as answered, for a join that is repeated; without the others and the answer's SDP once the client has it
+	joinsAgain         bool            // the answer is being made again for that
 	conn               string          // WebSocket connection id
 	generation         int             // of the last offer
 	overWS             bool            // the last offer came over the WebSocket
@@ -190,7 +191,20 @@ func (r *Room) repeat(p *participant, c signal.Client) {
 		return // the answer is on its way, and goes to the new connection
 	}
 	p.joined.Resume, p.joined.ICEServers = c.Session.Resume, r.servers(p, r.cfg.Now())
+	var m signal.Join
+	if p.joined.Answer.SDP == "" && signal.DecodeStrict(c.Frame, &m) == nil && m.Offer.Generation == p.joined.Answer.Generation {
+		p.joinsAgain = true
+		p.media.Offer(m.Offer)
+		return
+	}
+	r.joinedAgain(p, p.joined.Answer.SDP)
+}
+
+// joinedAgain answers a join as before. The SDP is empty for who has negotiated since, and
+// has no use for it.
+func (r *Room) joinedAgain(p *participant, sdp string) {
 	again := p.joined
+	again.Answer.SDP = sdp
 	if again.Participants == nil {
 		again.Participants = r.othersThan(p)
 	}
@@ -269,7 +283,7 @@ func (r *Room) mediaEvent(p *participant, ev Event) {
 		p.dataOpen = true
 		r.tellEverything(p)
 		r.tellMove(p)
-		p.joined.Participants = nil // a hundred lists of a hundred
+		p.joined.Participants, p.joined.Answer.SDP = nil, "" // a hundred lists of a hundred, and tens of kilobytes
 	case EventData:
 		r.dataFrame(p, ev.Data)
 	case EventMediaChanged:
@@ -298,6 +312,11 @@ func (r *Room) connected(p *participant) {
 // answered completes a join, or answers a later offer.
 func (r *Room) answered(p *participant, ev Event) {
 	answer := signal.Answer{Generation: ev.Generation, SDP: ev.Text}
+	if p.joinsAgain && ev.Generation == p.joined.Answer.Generation {
+		p.joinsAgain = false
+		r.joinedAgain(p, ev.Text)
+		return
+	}
 	if !p.joining {
 		r.dirty = true
 		r.tell(p, signal.TypeAnswer, answer)
@@ -353,8 +372,12 @@ func (r *Room) refuse(p *participant, generation int, fault *signal.Error) {
 		r.drop(p)
 		return
 	}
+	if p.joinsAgain && generation == p.joined.Answer.Generation {
+		p.joinsAgain = false
+		r.joinedAgain(p, "")
+		return
+	}
 	r.tell(p, signal.TypeError, fault)
-	_ = generation
 }
 
 // remove ends a participation: it is told why, counted to the end, and forgotten.

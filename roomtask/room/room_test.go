@@ -49,6 +49,29 @@ func TestJoinIsAnsweredOnceWithEveryoneAndSeats(t *testing.T) {
 		if len(again) != 1 || again[0].Conn != "conn-bob-2" || !bytes.Equal(again[0].Frame.Body, got[1].Frame.Body) {
 			t.Errorf("a repeated join was answered: %+v", again)
 		}
+		// Once bob has the data channel, which he has not without the answer, that is not kept
+		// but made again, and another offer of bob's does not change what it is.
+		w.open("bob")
+		w.toClient()
+		w.frame(signal.LinkClient, c)
+		var later, before signal.Joined
+		again = w.toClient()
+		if len(again) != 1 || again[0].Frame.Type != signal.TypeJoined || json.Unmarshal(again[0].Frame.Body, &later) != nil ||
+			json.Unmarshal(got[1].Frame.Body, &before) != nil || later.Answer != before.Answer || len(later.Participants) != len(before.Participants) {
+			t.Errorf("a join that was repeated later was answered: %+v, before %+v", later, before)
+		}
+		media := w.media["bob"]
+		media.mu.Lock()
+		media.refuse = signal.CodeBadOffer // as of one that has been followed by others
+		media.mu.Unlock()
+		w.frame(signal.LinkClient, c)
+		again = w.toClient()
+		if len(again) != 1 || again[0].Frame.Type != signal.TypeJoined || json.Unmarshal(again[0].Frame.Body, &later) != nil || later.Answer.SDP != "" {
+			t.Errorf("a join that was repeated after another offer was answered: %+v", again)
+		}
+		if p := w.room.people["bob"]; p == nil || p.joinsAgain || p.joined.Answer.SDP != "" {
+			t.Errorf("what is kept of bob's join: %+v", p)
+		}
 		if r, _ := w.room.book.Report(time.Now().UnixMilli(), false); r.Totals.Sessions != 2 {
 			t.Errorf("a repeated join was counted: %+v", r.Totals)
 		}
