@@ -2,6 +2,7 @@ package room
 
 import (
 	"io/fs"
+	"runtime"
 	"runtime/debug"
 	"testing"
 	"time"
@@ -64,18 +65,35 @@ func TestCollectorSparesWhatIsShort(t *testing.T) {
 	t.Setenv("GOGC", "") // it is ours to set
 	before := debug.SetGCPercent(gcPercent)
 	defer debug.SetGCPercent(before)
-	withheld := 0.0
+	ballast := make([]byte, 2*smallHeap)
+	runtime.GC()
+	withheld, heap := 0.0, gcPercent
 	c := NewCollector(func() float64 { return withheld })
 	for _, v := range []struct {
 		withheld float64
 		want     int
-	}{{0, gcPercent}, {0.3, shortPercent}, {2, shortPercent}, {0, gcPercent}} {
+	}{{0, heap}, {0.3, shortPercent}, {2, shortPercent}, {0, heap}} {
 		withheld = v.withheld
 		c.Look(time.Time{})
 		got := debug.SetGCPercent(gcPercent)
 		debug.SetGCPercent(got)
 		if got != v.want {
 			t.Errorf("%v withheld: %d %%, want %d", v.withheld, got, v.want)
+		}
+	}
+	runtime.KeepAlive(ballast)
+}
+
+func TestPercentOfTheHeap(t *testing.T) {
+	for _, v := range []struct {
+		mb        uint64
+		now, want int
+	}{
+		{1, gcPercent, smallPercent}, {7, shortPercent, smallPercent}, {9, smallPercent, smallPercent}, {9, gcPercent, gcPercent},
+		{9, shortPercent, gcPercent}, {11, smallPercent, gcPercent}, {200, gcPercent, gcPercent},
+	} {
+		if got := percentFor(v.mb<<20, v.now); got != v.want {
+			t.Errorf("%d MB in use at %d %%: %d %%, want %d", v.mb, v.now, got, v.want)
 		}
 	}
 }
