@@ -47,7 +47,7 @@ func TestRoundTripsThatAreRemembered(t *testing.T) {
 			t.Errorf("after ICE: %d ms are remembered, %d shown; want 30 and none", got, shown)
 		}
 		for _, want := range []int64{40, 400} {
-			r.pass(time.Second)
+			r.pass(50 * time.Millisecond)
 			at := uint32(forward.NTP(clock()) >> 16)
 			r.s.Feedback(2, &rtcp.ReceiverReport{Reports: []rtcp.ReceptionReport{{SSRC: 2, LastSenderReport: at - uint32(want*65536/1000)}}})
 			r.tick(40 * time.Millisecond)
