@@ -44,9 +44,9 @@ type headers struct {
 	level      [1]byte
 	sets       [2][2][]rtp.Extension // [with level][with mid]
 	rtxSets    [2][]rtp.Extension    // [with mid]
-	dd         [rtpx.MaxDD]byte
-	withDD     [2][]rtp.Extension // of media and RTX; reused
-	noMid      bool               // the receiver is known to have learnt the mid
+	dd         *[rtpx.MaxDD]byte     // nil until a descriptor is sent
+	withDD     [2][]rtp.Extension    // of media and RTX; reused
+	noMid      bool                  // the receiver is known to have learnt the mid
 }
 
 // init builds the variants for l. h must not be copied afterwards.
@@ -126,6 +126,9 @@ func (h *headers) forPadding() *rtp.Header {
 func (h *headers) describe(hdr *rtp.Header, l *Line, p *rtpx.Packet, n *numbers) {
 	if p.DD.Len == 0 || l.DDExt == 0 || l.DDExt > 14 {
 		return
+	}
+	if h.dd == nil {
+		h.dd = new([rtpx.MaxDD]byte)
 	}
 	size := rtpx.RewriteDD(h.dd[:], p.RawDD(), &p.DD, n.pid, n.mask)
 	if size == 0 { // the mask would make it too long; a receiver can do without

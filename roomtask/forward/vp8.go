@@ -10,7 +10,7 @@ import "mayfly/roomtask/rtpx"
 // receiver then orders its frames by sequence number.
 type vp8Munger struct {
 	pids   ranges
-	done   decisions
+	done   pictures
 	bits   uint   // width of the source's picture id: 7 or 15
 	high   uint64 // newest picture of the source, extended
 	pid    uint64 // newest picture id sent, extended
@@ -27,6 +27,41 @@ type vp8Numbers struct {
 	tl0, key uint8
 }
 
+// pictures remembers what was decided about the newest pictures of a stint, as decisions
+// does for streams with spatial layers. There is one for each camera that a viewer sees, so
+// it has a byte for each picture: the highest temporal layer that is sent, and whether the
+// picture is.
+type pictures struct {
+	of   [decided]uint8
+	high uint64 // newest picture
+}
+
+const pictureKept = 0x80
+
+func (d *pictures) begin(id uint64) { *d = pictures{high: id - 1} }
+
+// advance makes id the newest picture. Those that were passed over may come late, and are
+// judged by the layer that was sent at this time.
+func (d *pictures) advance(id uint64, tid int8) {
+	for i := max(d.high+1, id-min(id, decided-1)); i <= id; i++ {
+		d.of[i%decided] = uint8(max(tid, 0))
+	}
+	d.high = id
+}
+
+// keep notes that the newest picture is sent.
+func (d *pictures) keep(id uint64) { d.of[id%decided] |= pictureKept }
+
+// above says whether id was left out, and temporal layer tid with it. Nothing is held against
+// a picture that is forgotten.
+func (d *pictures) above(id uint64, tid int8) bool {
+	if id > d.high || d.high-id >= decided {
+		return false
+	}
+	was := d.of[id%decided]
+	return was&pictureKept == 0 && tid > int8(was)
+}
+
 // begin continues with another source or layer, whose first packet, of a keyframe,
 // carries d. maxTID is the wanted temporal layer: a keyframe allows all of them.
 func (m *vp8Munger) begin(d *rtpx.VP8Descriptor, maxTID int8) {
@@ -40,8 +75,8 @@ func (m *vp8Munger) begin(d *rtpx.VP8Descriptor, maxTID int8) {
 		m.high = 1<<m.bits + uint64(d.PictureID)
 		m.pids.reset(m.high, m.pid+1)
 		m.done.begin(m.high)
-		m.done.advance(m.high, 0, m.tid)
-		m.done.at(m.high).kept = 1
+		m.done.advance(m.high, m.tid)
+		m.done.keep(m.high)
 	}
 	m.tl0Off = d.TL0PicIdx - (m.tl0 + 1)
 	m.keyOff = d.KeyIdx - (m.key + 1)
@@ -78,14 +113,13 @@ func (m *vp8Munger) keep(d *rtpx.VP8Descriptor, key bool, maxTID int8) bool {
 	id, tid := m.unwrap(d.PictureID), int8(d.TID)
 	if id <= m.high {
 		_, ok := m.pids.get(id)
-		was := m.done.at(id)
-		if was != nil && was.kept == 0 && d.HasTID && tid > was.tid {
+		if d.HasTID && m.done.above(id, tid) {
 			return false // all of it is late, and what it depends on was left out
 		}
 		return ok
 	}
 	m.high = id
-	m.done.advance(id, 0, m.tid)
+	m.done.advance(id, m.tid)
 	m.tid = min(m.tid, maxTID)
 	switch {
 	case key:
@@ -97,7 +131,7 @@ func (m *vp8Munger) keep(d *rtpx.VP8Descriptor, key bool, maxTID int8) bool {
 		m.pids.drop(id, id)
 		return false
 	}
-	m.done.at(id).kept = 1
+	m.done.keep(id)
 	return true
 }
 
