@@ -26,8 +26,8 @@ const slabOverhead = 192
 const chunkBytes = 8 << 10
 
 // spareEvery is after how many packets that are given back those chunks are forgotten that
-// nobody has needed meanwhile: 2 s of ten cameras.
-const spareEvery = 4096
+// nobody has needed meanwhile: 1 s of ten cameras.
+const spareEvery = 2048
 
 // chunk is some packets of one size with their bytes, which are allocated and forgotten
 // together.
