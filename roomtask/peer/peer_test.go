@@ -32,9 +32,8 @@ func TestJoinAndData(t *testing.T) {
 	if got := fmt.Sprint(e.Seats()); got != "[0 1 2]" {
 		t.Errorf("seats %s", got)
 	}
-	if e.Transport() != "udp" {
-		t.Errorf("transport %q", e.Transport())
-	}
+	// ICE tells of the pair in a goroutine of its own.
+	eventually(t, "the transport is known", func() bool { return e.Transport() == "udp" })
 	udp := fmt.Sprintf(" udp 2130706431 127.0.0.1 %d typ host", k.net.UDPAddr().Port())
 	tcp := fmt.Sprintf(" 127.0.0.1 %d typ host tcptype passive", k.net.TCPAddr().Port())
 	if n := strings.Count(answer, "a=candidate:"); n != 2 || !strings.Contains(answer, udp) || !strings.Contains(answer, tcp) {
