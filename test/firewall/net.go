@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Addresses. The task and the service's API share the server's; the router has .1. They
@@ -51,15 +52,14 @@ func lay() (*wires, error) {
 	}
 	err := errors.Join(
 		w.wire(w.client, "c0", w.router, "rc"), w.wire(w.client, "c1", w.router, "rd"), w.wire(w.server, "s0", w.router, "rs"),
-		// No IPv6 at the other interface: the kernel's own address would come a second after
-		// the rest (RFC 4862 §5.4), and Chromium waits until nothing has changed for 2 s.
-		w.in(w.client, "ip", "link", "set", "c1", "addrgenmode", "none"),
+		w.in(w.client, "ip", "link", "set", "c1", "addrgenmode", "none"), // no IPv6 at the other interface
 		w.address(w.client, "c0", clientIP+"/24", clientIP6+"/64", "198.51.100.1", "2001:db8:1::1"),
 		w.address(w.server, "s0", serverIP+"/24", serverIP6+"/64", "203.0.113.1", "2001:db8:2::1"),
 		w.address(w.router, "rc", "198.51.100.1/24", "2001:db8:1::1/64", "", ""),
 		w.address(w.router, "rd", "192.0.2.1/24", "2001:db8:3::1/64", "", ""),
 		w.address(w.router, "rs", routerSeen+"/24", "2001:db8:2::1/64", "", ""),
 		w.in(w.router, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"),
+		w.carries(w.client, "c0"), w.carries(w.server, "s0"),
 	)
 	if err != nil {
 		return w, err
@@ -80,8 +80,12 @@ func (w *wires) wire(a, aName, b, bName string) error {
 	return run("ip", "link", "add", aName, "netns", a, "type", "veth", "peer", "name", bName, "netns", b)
 }
 
+// address gives a link its addresses and brings it up. None is looked for among its
+// neighbours first: the kernel's own would come a second or two after the rest (RFC 4862
+// §5.4), at which Chromium stops all loads.
 func (w *wires) address(ns, link, v4, v6, via4, via6 string) error {
 	err := errors.Join(
+		w.in(ns, "sh", "-c", "cd /proc/sys/net/ipv6/conf && echo 0 > all/accept_dad && echo 0 > "+link+"/accept_dad"),
 		w.in(ns, "ip", "addr", "add", v4, "dev", link),
 		w.in(ns, "ip", "addr", "add", v6, "dev", link, "nodad"),
 		w.in(ns, "ip", "link", "set", link, "up"),
@@ -90,6 +94,23 @@ func (w *wires) address(ns, link, v4, v6, via4, via6 string) error {
 		err = errors.Join(err, w.in(ns, "ip", "route", "add", "default", "via", via4), w.in(ns, "ip", "-6", "route", "add", "default", "via", via6))
 	}
 	return err
+}
+
+// carries waits until a link is up and has all its addresses: the kernel tells it up to a
+// second after the other end is, and then makes the address of its own.
+func (w *wires) carries(ns, link string) error {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		out, err := w.command(ns, "ip", "-6", "addr", "show", "dev", link).Output()
+		state := string(out)
+		switch {
+		case err != nil:
+			return fmt.Errorf("addresses of %s: %w", link, err)
+		case strings.Contains(state, "state UP") && strings.Contains(state, "scope link") && !strings.Contains(state, "tentative"):
+			return nil
+		case time.Now().After(end):
+			return fmt.Errorf("%s is not ready:\n%s", link, state)
+		}
+	}
 }
 
 // in runs a program within a namespace.
